@@ -1,12 +1,12 @@
 """Frequency modulation of the FMFFN: contract and eager reference.
 
-Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", ICLR 2024, section 3.3
-(frequency-modulation feed-forward network).
+Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", ICLR 2024,
+section 3.3 (frequency-modulation feed-forward network).
 
 Each P x P window is filtered in its own spectrum: real 2-D Fourier transform, a complex weight for
-each frequency and channel, inverse transform. This equals a real circular convolution over the window
-with the inverse transform of the weight; the inverse real transform drops what breaks Hermitian
-symmetry in the weight's first and last column.
+each frequency and channel, inverse transform. This equals a real circular convolution over the
+window with the inverse transform of the weight; the inverse real transform drops what breaks
+Hermitian symmetry in the weight's first and last column.
 """
 
 from __future__ import annotations

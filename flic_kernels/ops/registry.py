@@ -1,4 +1,4 @@
-"""The registry of operations: one specification each, which tests, benches and dispatch all walk."""
+"""The registry of operations: one specification each; tests, benches and dispatch walk it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ class Case:
 class Implementation:
     """One way to compute an operation.
 
-    `devices` are the torch device types whose tensors it takes by default; `load` imports and returns
-    the function (called with the operation's arguments, without `impl`) or raises `NotAvailable`.
+    `devices` are the torch device types whose tensors it takes by default; `load` imports and
+    returns the function (called with the operation's arguments, without `impl`) or raises
+    `NotAvailable`.
     """
 
     name: str
@@ -41,9 +42,9 @@ class Implementation:
 class Operation:
     """An operation's contract: its eager reference, implementations, test cases and tolerances.
 
-    `tolerances[dtype]` bounds norm(result - reference) / norm(reference), where the reference runs in
-    float64 on the same inputs. Implementations are tried in the order of their registration; the
-    reference comes last and runs on every device.
+    `tolerances[dtype]` bounds norm(result - reference) / norm(reference), where the reference runs
+    in float64 on the same inputs. Implementations are tried in the order of their registration;
+    the reference comes last and runs on every device.
     """
 
     name: str

@@ -1,11 +1,11 @@
 """Attention among the slices of T-CA: contract and eager reference.
 
-Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", ICLR 2024, section 3.4
-(transformer-based channel-wise autoregressive model).
+Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", ICLR 2024,
+section 3.4 (transformer-based channel-wise autoregressive model).
 
-A token is one channel of one head, seen at the positions of a window: channel c = heads * token + head,
-and a token's vector is its L values. The tokens fall into slices of equal number, in order; a token
-sees the tokens of its own and of earlier slices.
+A token is one channel of one head, seen at the positions of a window: channel c = heads * token +
+head, and a token's vector is its L values. The tokens fall into slices of equal number, in order; a
+token sees the tokens of its own and of earlier slices.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def slice_attention(
         impl: "reference" or another implementation's name; None picks by device.
 
     Returns:
-        [N, L, C] in the same layout and dtype. Scores are scaled by (C / heads) ** -0.5, the number of
-        all tokens of a head. Products accumulate and the softmax runs in float32 at least.
+        [N, L, C] in the same layout and dtype. Scores are scaled by (C / heads) ** -0.5, the
+        number of all tokens of a head. Products accumulate and the softmax runs in float32 at
+        least.
 
     Raises:
         ValueError: shapes that do not fit together.
@@ -51,8 +52,8 @@ def slice_attention(
 def attend(q: Tensor, k: Tensor, v: Tensor, *, heads: int, scale: float) -> Tensor:
     """One slice's queries [N, L, heads * T] against all keys and values given [N, L, heads * U].
 
-    A coder that works slice by slice uses this with cached keys and values; `scale` is the one of the
-    whole, (all tokens of a head) ** -0.5. Returns [N, L, heads * T].
+    A coder that works slice by slice uses this with cached keys and values; `scale` is the one
+    of the whole, (all tokens of a head) ** -0.5. Returns [N, L, heads * T].
     """
     q, k, v = (x.unflatten(2, (-1, heads)).permute(0, 3, 2, 1) for x in (q, k, v))
     compute = torch.promote_types(q.dtype, torch.float32)

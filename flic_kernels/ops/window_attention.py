@@ -1,12 +1,13 @@
 """Frequency-decomposition window attention (FDWA): contract and eager reference.
 
-Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", ICLR 2024, section 3.2.
+Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", ICLR 2024,
+section 3.2.
 
 Four branches see windows of four shapes, so that each attends to other spatial frequencies. With
-window size s they are (height, width) = (2s, 2s), (s/2, s/2), (s/2, 2s) and (2s, s/2). Branch b takes
-channels [b C/4, (b+1) C/4) of each of q, k and v and a quarter of the heads; a head's channels are
-contiguous. In a shifted block the windows are moved by half a window and wrap around the border,
-without a mask.
+window size s they are (height, width) = (2s, 2s), (s/2, s/2), (s/2, 2s) and (2s, s/2). Branch b
+takes channels [b C/4, (b+1) C/4) of each of q, k and v and a quarter of the heads; a head's channels
+are contiguous. In a shifted block the windows are moved by half a window and wrap around the
+border, without a mask.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def branch_windows(window: int) -> tuple[tuple[int, int], ...]:
 def branch_shifts(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """How far a shifted block rolls (rows, columns) before windowing and back after it.
 
-    Both are half the window, except where the window is 1 wide: there the published network rolls by
-    one pixel before and by none after, and its checkpoints were trained so.
+    Both are half the window, except where the window is 1 wide: there the published network rolls
+    by one pixel before and by none after, and its checkpoints were trained so.
     """
     return (-(-height // 2), -(-width // 2)), (height // 2, width // 2)
 
@@ -60,10 +61,11 @@ def window_attention(
     """Attention of the four branches, from the qkv projection to the concatenated heads.
 
     Args:
-        qkv: [B, H, W, 3C], float; q, k and v of C channels each, as the qkv Linear leaves them. H and
-            W are multiples of 2 * window.
+        qkv: [B, H, W, 3C], float; q, k and v of C channels each, as the qkv Linear leaves them. H
+            and W are multiples of 2 * window.
         tables: the four relative position bias tables, [(2 Wh - 1) (2 Ww - 1), num_heads / 4].
-        num_heads: heads of all branches together, a multiple of 4; the head dimension is C / num_heads.
+        num_heads: heads of all branches together, a multiple of 4; the head dimension is C /
+            num_heads.
         window: s, a power of two of at least 2.
         shifted: whether this is the shifted ("SW") half of a pair of blocks.
         impl: "reference" or another implementation's name; None picks by device.
