@@ -193,14 +193,16 @@ def _normal_cdf(t: np.ndarray) -> np.ndarray:
     return 0.5 + t * series * _exp_negative(square / 2) * 0.3989422804014327
 
 
-def _gaussian_row(fraction: float, scale: float) -> tuple[np.ndarray, int]:
-    """Frequencies and first symbol of round(fraction + scale * normal)."""
+def _gaussian_rows(fractions: np.ndarray, scale: float) -> list[tuple[np.ndarray, int]]:
+    """Frequencies and first symbol of round(fraction + scale * normal), for each fraction."""
     reach = int(6 * scale) + 2
-    edges = (np.arange(-reach, reach + 2) - 0.5 - fraction) / scale
+    edges = (np.arange(-reach, reach + 2) - 0.5 - fractions[:, None]) / scale
     cdf = _normal_cdf(edges)
-    pmf = cdf[1:] - cdf[:-1]
-    kept = np.flatnonzero(pmf * TOTAL >= _LEAST_SLOTS)
-    return _quantise(pmf[kept[0] : kept[-1] + 1]), int(kept[0]) - reach
+    rows = []
+    for pmf in cdf[:, 1:] - cdf[:, :-1]:
+        kept = np.flatnonzero(pmf * TOTAL >= _LEAST_SLOTS)
+        rows.append((_quantise(pmf[kept[0] : kept[-1] + 1]), int(kept[0]) - reach))
+    return rows
 
 
 def _binary_row(distance: float, side: int) -> tuple[np.ndarray, int]:
@@ -235,18 +237,18 @@ def gaussian_tables() -> Tables:
     for octave in range(_FIRST_OCTAVE, _END_OCTAVE):
         base = 2.0**octave
         size = max(1, int(_CELLS_PER_SCALE / base))
+        fractions = (np.arange(size) + 0.5) / size - 0.5
         for step in range(_STEPS):
             scale = base * (1 + (step + 0.5) / _STEPS)
             row_first.append(len(cells))
             row_size.append(size)
-            for cell in range(size):
-                fraction = (cell + 0.5) / size - 0.5
-                if octave < _BINARY_OCTAVE:
-                    distance = (0.5 - abs(fraction)) / scale
-                    steps = int(min(distance, 6.0) / _BINARY_STEP + 0.5)
-                    cells.append(binary_table(steps, 1 if fraction > 0 else -1))
-                else:
-                    cells.append(table(*_gaussian_row(fraction, scale)))
+            if octave < _BINARY_OCTAVE:
+                distances = np.minimum((0.5 - np.abs(fractions)) / scale, 6.0)
+                steps = (distances / _BINARY_STEP + 0.5).astype(np.int64)
+                sides = np.where(fractions > 0, 1, -1)
+                cells += map(binary_table, steps.tolist(), sides.tolist())
+            else:
+                cells += [table(*row) for row in _gaussian_rows(fractions, scale)]
     # Above the grid everything is escaped: a code of so many bytes is as good as a flat table.
     row_first.append(len(cells))
     row_size.append(1)
