@@ -17,7 +17,7 @@ struct DecodeGroup {
 };
 
 struct Decoder {
-    std::vector<uint8_t> data;
+    std::vector<uint8_t> data;  // the stream, then padding
     std::vector<DecodeGroup> groups;
     int64_t pushes;
     int64_t pulled;
@@ -25,6 +25,8 @@ struct Decoder {
 };
 
 namespace {
+
+constexpr size_t kPadding = 64;  // vector loops read words by the block
 
 struct Reader {
     const uint8_t* at;
@@ -80,7 +82,8 @@ int open_group(Reader from, int lanes, DecodeGroup& group) {
 }
 
 int open(Decoder& decoder) {
-    Reader from{decoder.data.data(), decoder.data.data() + decoder.data.size()};
+    const uint8_t* data = decoder.data.data();
+    Reader from{data, data + decoder.data.size() - kPadding};
     if (from.left() < 1) return FLIC_CORRUPT_HEADER;
     const int first = *from.at++;
     if (first >> 6 != 0 || (first & 7) > 5 || first >> 3 > 5) return FLIC_CORRUPT_HEADER;
@@ -208,7 +211,9 @@ FLIC_API int flic_rans_decoder_new(const uint8_t* data, int64_t size, Decoder** 
     if (size < 0 || (size > 0 && !data) || !out) return FLIC_BAD_ARGUMENT;
     try {
         auto decoder = std::make_unique<Decoder>();
+        decoder->data.reserve(static_cast<size_t>(size) + flic::rans::kPadding);
         if (size > 0) decoder->data.assign(data, data + size);
+        decoder->data.resize(static_cast<size_t>(size) + flic::rans::kPadding);
         const int status = flic::rans::open(*decoder);
         if (status != FLIC_OK) return status;
         *out = decoder.release();

@@ -28,6 +28,9 @@ constexpr int64_t kSymbolsPerGroup = int64_t{1} << 20;
 // The tail takes its symbols from this many last positions.
 constexpr int64_t kTailReach = int64_t{1} << 14;
 
+// Vector loops write words by the block.
+constexpr int64_t kPadding = 64;
+
 Span span_of(const Push& push, Part part) {
     Span span{};
     const auto* symbols = static_cast<const uint8_t*>(push.symbols);
@@ -63,7 +66,7 @@ struct Group {
     int64_t tail_symbols = 0;
 
     explicit Group(int64_t symbols)
-        : words(2 * symbols + 2 * kMaxLanes), escapes(kMaxEscapeBytes * symbols + 1) {}
+        : words(2 * symbols + 2 * kMaxLanes + kPadding), escapes(kMaxEscapeBytes * symbols + 1) {}
 
     int64_t word_bytes() const { return words.end - lanes.words; }
     int64_t escape_bytes() const { return escapes.end - lanes.escapes; }

@@ -45,6 +45,8 @@ struct LaneCoder {
 };
 
 extern const LaneCoder kScalarLanes;
+extern const LaneCoder kAvx2Lanes;    // x86-64 only, as is the next
+extern const LaneCoder kAvx512Lanes;
 
 // The implementation for the instruction set in use.
 const LaneCoder& lane_coder();
