@@ -116,8 +116,8 @@ int64_t tail_begin(const Span& span, int64_t symbols) {
         do {
             if (--j < 0) return -1;
             const Index index = static_cast<const Index*>(span.indexes)[j];
-            if (!index_is_valid(index, *span.tables)) return -1;
-            if (span.tables->busy[index]) break;
+            if (!index_is_valid(index, span.tables)) return -1;
+            if (span.tables.busy[index]) break;
         } while (true);
     }
     return j;
@@ -140,7 +140,7 @@ int decode_tail(DecodeGroup& group, const Span& span) {
     Span one = span;
     one.skip = INT64_MAX;
     for (int64_t j = span.skip; j < span.count; ++j) {
-        if (!span.tables->busy[static_cast<const Index*>(span.indexes)[j]]) continue;
+        if (!span.tables.busy[static_cast<const Index*>(span.indexes)[j]]) continue;
         const int status = decode_at<Index>(tail, one, j);
         if (status != FLIC_OK) return status;
     }
@@ -175,7 +175,7 @@ int pull(Decoder& decoder, const void* indexes, int index_bytes, int64_t count,
         span.indexes = static_cast<const uint8_t*>(indexes) + part.begin * index_bytes;
         span.out = out + part.begin;
         span.count = span.skip = part.end - part.begin;
-        span.tables = &tables;
+        span.tables = tables.view();
         span.index_bytes = index_bytes;
         DecodeGroup& group = decoder.groups[g];
         const int status = index_bytes == 4 ? pull_group<int32_t>(group, span, last)

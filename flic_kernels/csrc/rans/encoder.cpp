@@ -39,7 +39,7 @@ Span span_of(const Push& push, Part part) {
     span.indexes = indexes + part.begin * push.index_bytes;
     span.count = part.end - part.begin;
     span.skip = span.count;
-    span.tables = push.tables;
+    span.tables = push.tables->view();
     span.symbol_bytes = push.symbol_bytes;
     span.index_bytes = push.index_bytes;
     return span;
@@ -84,7 +84,7 @@ int encode_tail_typed(Group& group, Span& span) {
     tail.escapes = group.lanes.escapes;
     Span one = span;
     one.skip = INT64_MAX;
-    const Tables& tables = *span.tables;
+    const TablesView& tables = span.tables;
     const int64_t last = std::max<int64_t>(0, span.count - kTailReach);
     for (int64_t j = span.count; j-- > last;) {
         const Index index = static_cast<const Index*>(span.indexes)[j];

@@ -16,7 +16,7 @@ struct Span {
     int32_t* out;         // decoder only
     int64_t count;
     int64_t skip;
-    const Tables* tables;
+    TablesView tables;
     int symbol_bytes;
     int index_bytes;
 };

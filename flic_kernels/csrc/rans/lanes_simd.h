@@ -17,12 +17,12 @@ inline int decode_rest(DecodeLanes& lanes, const Span& span, int64_t j, uint32_t
     for (; rest; rest &= rest - 1) {
         const int lane = __builtin_ctz(rest);
         const uint32_t index = static_cast<const Index*>(span.indexes)[j + lane];
-        if (index >= span.tables->count()) return FLIC_BAD_INDEX;
-        const Found found = find(*span.tables, index, before[lane] & (kTotal - 1));
+        if (index >= span.tables.count) return FLIC_BAD_INDEX;
+        const Found found = find(span.tables, index, before[lane] & (kTotal - 1));
         after[lane] = get(before[lane], found.start, found.frequency);
         int32_t symbol = found.symbol;
         if (found.escape && !pull_escape(lanes.escapes, lanes.escapes_end,
-                                         span.tables->encode[index], &symbol)) {
+                                         span.tables.encode[index], &symbol)) {
             return FLIC_CORRUPT_ESCAPE;
         }
         span.out[j + lane] = symbol;
@@ -33,8 +33,8 @@ inline int decode_rest(DecodeLanes& lanes, const Span& span, int64_t j, uint32_t
 template <class Index, int vectors>
 int decode_rounds(DecodeLanes& lanes, const Span& span, int64_t& j, int64_t end) {
     constexpr int round = vectors * V::width;
-    const Tables& tables = *span.tables;
-    const V::U last_table = V::set(tables.count() - 1);
+    const TablesView& tables = span.tables;
+    const V::U last_table = V::set(tables.count - 1);
     const auto* indexes = static_cast<const Index*>(span.indexes);
     const uint8_t* words = lanes.words;
     V::U states[vectors];
@@ -47,14 +47,14 @@ int decode_rounds(DecodeLanes& lanes, const Span& span, int64_t& j, int64_t end)
             const int64_t at = j + v * V::width;
             const V::U wanted = V::load_wide(indexes + at);
             worst = V::max(worst, wanted);
-            const V::U locator = V::gather(tables.locators.data(), V::min(wanted, last_table));
+            const V::U locator = V::gather(tables.locators, V::min(wanted, last_table));
             const V::U state = states[v];
             const V::U slot = V::bit_and(state, V::set(kTotal - 1));
             const V::U bucket =
                 V::add(V::template shr<4>(locator),
                        V::shr_by(slot, V::bit_and(locator, V::set(15))));
             V::U first, rest;
-            V::gather_pairs(tables.buckets.data(), bucket, first, rest);
+            V::gather_pairs(tables.buckets, bucket, first, rest);
             const V::U frequency = V::template shr<16>(first);
             V::U within = V::sub(slot, V::bit_and(first, V::set(kTotal - 1)));
             const V::U next = V::bit_and(V::template shr<16>(rest), V::set(kTotal - 1));
@@ -114,8 +114,8 @@ inline void push_escapes(EncodeLanes& lanes, const Span& span, int64_t j, uint32
         const int lane = 31 - __builtin_clz(escaped);
         escaped &= ~(uint32_t{1} << lane);
         const uint32_t index = static_cast<const Index*>(span.indexes)[j + lane];
-        if (index >= span.tables->count()) continue;  // refused when the rounds end
-        push_escape(lanes.escapes, span.tables->encode[index],
+        if (index >= span.tables.count) continue;  // refused when the rounds end
+        push_escape(lanes.escapes, span.tables.encode[index],
                     static_cast<const Symbol*>(span.symbols)[j + lane]);
     }
 }
@@ -124,8 +124,8 @@ inline void push_escapes(EncodeLanes& lanes, const Span& span, int64_t j, uint32
 template <class Symbol, class Index, int vectors>
 int encode_rounds(EncodeLanes& lanes, const Span& span, int64_t j) {
     constexpr int round = vectors * V::width;
-    const Tables& tables = *span.tables;
-    const V::U last_table = V::set(tables.count() - 1);
+    const TablesView& tables = span.tables;
+    const V::U last_table = V::set(tables.count - 1);
     const auto* indexes = static_cast<const Index*>(span.indexes);
     const auto* symbols = static_cast<const Symbol*>(span.symbols);
     uint8_t* words = lanes.words;
@@ -138,11 +138,11 @@ int encode_rounds(EncodeLanes& lanes, const Span& span, int64_t j) {
             const V::U wanted = V::load_wide(indexes + at);
             worst = V::max(worst, wanted);
             V::U first, range;
-            V::gather_pairs(tables.encode.data(), V::min(wanted, last_table), first, range);
+            V::gather_pairs(tables.encode, V::min(wanted, last_table), first, range);
             const V::U escape = V::template shr<16>(range);
             const V::U k = V::sub(V::load_wide(symbols + at), V::sign_extend_low(range));
             const V::U settled = V::min(k, escape);
-            const V::U interval = V::gather(tables.intervals.data(), V::add(first, settled));
+            const V::U interval = V::gather(tables.intervals, V::add(first, settled));
             const uint32_t escaped = V::any_bit(interval, kEscapeFlag);
             if (__builtin_expect(escaped != 0, 0)) {
                 push_escapes<Symbol, Index>(lanes, span, at, escaped);

@@ -9,8 +9,8 @@ namespace flic {
 namespace rans {
 namespace {
 
-// Buckets are halved until at most this share of a table's slots needs a search, kTotal / 1024.
-constexpr uint32_t kSearchedSlots = kTotal >> 10;
+// Buckets are halved until at most this share of a table's slots needs a search, kTotal / 64.
+constexpr uint32_t kSearchedSlots = kTotal >> 6;
 constexpr int kMinBucketShift = 6;
 
 struct Interval {
