@@ -118,11 +118,8 @@ class Encoder:
             ctypes.byref(stream),
         )
         native.check(status, "rANS encoder")
-        try:
-            return ctypes.string_at(_bytes_data(library)(stream), _bytes_size(library)(stream))
-        finally:
-            library.flic_rans_bytes_free(stream)
-            self._pushes = []
+        self._pushes = []
+        return native.take_bytes(stream)
 
 
 class Decoder:
@@ -184,13 +181,3 @@ def _as_input(tensor: torch.Tensor, dtypes: tuple[torch.dtype, ...], what: str) 
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{what} must be {names}, not {str(tensor.dtype).removeprefix('torch.')}")
     return tensor.detach().contiguous()
-
-
-def _bytes_data(library):
-    library.flic_rans_bytes_data.restype = ctypes.c_void_p
-    return library.flic_rans_bytes_data
-
-
-def _bytes_size(library):
-    library.flic_rans_bytes_size.restype = ctypes.c_int64
-    return library.flic_rans_bytes_size

@@ -212,7 +212,7 @@ def encode(pushes: Sequence[tuple], lanes: int | None = None, groups: int | None
     payload = sum(group.payload() for group in coded)
     while choose_groups and groups > 1 and payload < PAYLOAD_PER_LANE * lanes * groups:
         groups //= 2
-    while choose_lanes and lanes > 1 and payload < PAYLOAD_PER_LANE * lanes * groups:
+    while choose_lanes and groups == 1 and lanes > 1 and payload < PAYLOAD_PER_LANE * lanes:
         lanes //= 2
     if lanes * groups != all_lanes:
         coded = encode_groups(lanes, groups)

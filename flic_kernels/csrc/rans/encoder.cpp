@@ -172,7 +172,9 @@ int encode_all(const std::vector<Push>& pushes, int lanes, int groups, Bytes& ou
     int status = encode_groups(pushes, lanes, groups, parts, &payload);
     const int all_lanes = lanes * groups;
     while (choose_groups && groups > 1 && payload < kPayloadPerLane * lanes * groups) groups /= 2;
-    while (choose_lanes && lanes > 1 && payload < kPayloadPerLane * lanes * groups) lanes /= 2;
+    while (choose_lanes && groups == 1 && lanes > 1 && payload < kPayloadPerLane * lanes) {
+        lanes /= 2;
+    }
     if (status == FLIC_OK && lanes * groups != all_lanes) {
         status = encode_groups(pushes, lanes, groups, parts, &payload);
     }

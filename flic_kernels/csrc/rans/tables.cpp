@@ -128,4 +128,20 @@ FLIC_API int flic_rans_tables_bytes(const Tables* tables, int64_t* encoder, int6
     return FLIC_OK;
 }
 
+// Where the arrays lie and how many bytes each has, for copying them to a device.
+FLIC_API int flic_rans_tables_arrays(const Tables* tables, flic::rans::TablesView* view,
+                                     int64_t* bytes) {
+    if (!tables || !view || !bytes) return FLIC_BAD_ARGUMENT;
+    const auto size = [](const auto& array) {
+        return static_cast<int64_t>(array.size() * sizeof(array[0]));
+    };
+    *view = tables->view();
+    bytes[0] = size(tables->encode);
+    bytes[1] = size(tables->locators);
+    bytes[2] = size(tables->busy);
+    bytes[3] = size(tables->intervals);
+    bytes[4] = size(tables->buckets);
+    return FLIC_OK;
+}
+
 FLIC_API void flic_rans_tables_free(Tables* tables) { delete tables; }
