@@ -59,9 +59,7 @@ def check_size(width: int, height: int, error: type[Exception] = FormatError) ->
     if width > MAX_SIDE or height > MAX_SIDE:
         raise error(f"{width}x{height} is too large: at most {MAX_SIDE} pixels a side")
     if width * height > MAX_PIXELS:
-        raise error(
-            f"{width}x{height} is too large: at most {MAX_PIXELS / 1e6:.0f} megapixels"
-        )
+        raise error(f"{width}x{height} is too large: at most {MAX_PIXELS / 1e6:.0f} megapixels")
 
 
 def pack(container: Container) -> bytes:
@@ -138,9 +136,7 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
     end = reader.position
     (file_crc,) = struct.unpack("<I", reader.take(4))
     if reader.position != len(data):
-        raise FormatError(
-            f"the file is damaged: {len(data) - reader.position} bytes after its end"
-        )
+        raise FormatError(f"the file is damaged: {len(data) - reader.position} bytes after its end")
     if zlib.crc32(memoryview(data)[:end]) != file_crc:
         raise FormatError("the file is damaged: its checksum does not match")
     return Container(

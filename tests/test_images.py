@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
 from pictures import png, png_chunk, tiff
+from PIL import Image, ImageCms
 
 from flic import images
 from flic.errors import OutputError, PictureError
@@ -41,7 +41,12 @@ def gray3(plane: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})],
+    [
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
 )
 def test_lossless_formats_from_every_kind_of_source(tmp_path, name, options):
     data = saved(Image.fromarray(RGB), name, **options)
@@ -121,7 +126,9 @@ def test_16_bit_tiff_white_is_zero():
 
 
 @pytest.mark.parametrize("deflate", [False, True])
-@pytest.mark.parametrize(("options", "message"), [({"planar": 2}, "planes"), ({"extra": 1}, "RGBa")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"planar": 2}, "planes"), ({"extra": 1}, "RGBa")]
+)
 def test_16_bit_tiff_layouts_that_are_refused(deflate, options, message):
     samples = WIDE if "extra" in options else WIDE[..., :3]
     with pytest.raises(PictureError, match=message):
@@ -267,7 +274,9 @@ def test_exif_is_kept_byte_for_byte_but_for_the_orientation():
     assert sum(a != b for a, b in zip(picture.exif, raw[6:], strict=True)) == 1
 
 
-@pytest.mark.parametrize("noise", [b"Exif\0\0", b"junk", b"II*\0\xff\xff\xff\xff\0\0", b"MM\0*\0\0\0\x08\xff\xff"])
+@pytest.mark.parametrize(
+    "noise", [b"Exif\0\0", b"junk", b"II*\0\xff\xff\xff\xff\0\0", b"MM\0*\0\0\0\x08\xff\xff"]
+)
 def test_broken_exif_does_not_stop_a_picture(noise):
     picture = images.read(saved(Image.fromarray(RGB), "PNG", exif=noise))
     assert np.array_equal(picture.pixels, RGB)
