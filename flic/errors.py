@@ -25,8 +25,12 @@ class UnsupportedVersionError(FormatError):
     """A .flic file of a newer version than this program reads."""
 
 
-class CheckpointError(FlicError):
-    """A weight file that is not a FLIC model, or is damaged."""
+class CheckpointError(FlicError, ValueError):
+    """A file or state dict that is not this model's; the message names the first wrong keys."""
+
+
+class DeviceError(FlicError):
+    """A device that is not there, or has too little memory."""
 
 
 class ModelNotFoundError(FlicError):
