@@ -53,3 +53,14 @@ def model_folder(small_model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     checkpoint.save(small_model, folder / "small.safetensors", **{"lambda": "0.01"})
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One torch thread: small models gain nothing from more, and lose much on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -17,6 +17,7 @@ from flic import codec, container, entropy, images, library, metrics
 from flic.cli.show import ASSETS
 
 RNG = np.random.default_rng(3)
+pytestmark = pytest.mark.usefixtures("one_thread")
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 

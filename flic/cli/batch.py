@@ -84,7 +84,8 @@ def run(
     done, failed, skipped = [], [], 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task("", total=len(jobs))
         for source, target in jobs:
             progress.update(task, description=source.name)
