@@ -99,7 +99,7 @@ class Codec:
             )
         try:
             latents, y_hat = entropy.decode(self.model, [file.stream], (file.height, file.width))
-        except rans.StreamError as error:
+        except rans.CorruptStream as error:
             raise StreamMismatch(f"the stream does not decode on this machine: {error}") from error
         if latents.crc32(0) != file.latents_crc:
             raise StreamMismatch(

@@ -144,9 +144,7 @@ def test_changed_fields_under_right_checksums_of_the_file(small_model, file, cha
 def test_another_machines_means(small_model, file, monkeypatch):
     """Means that differ a little, as on another machine: an error, never another picture."""
     begin = type(small_model.tca).begin
-    monkeypatch.setattr(
-        type(small_model.tca), "begin", lambda tca, hyper: begin(tca, hyper + 0.7)
-    )
+    monkeypatch.setattr(type(small_model.tca), "begin", lambda tca, hyper: begin(tca, hyper + 0.7))
     with pytest.raises(flic.StreamMismatch):
         flic.decode(file, small_model)
 
