@@ -5,9 +5,9 @@ section 3.2.
 
 Four branches see windows of four shapes, so that each attends to other spatial frequencies. With
 window size s they are (height, width) = (2s, 2s), (s/2, s/2), (s/2, 2s) and (2s, s/2). Branch b
-takes channels [b C/4, (b+1) C/4) of each of q, k and v and a quarter of the heads; a head's channels
-are contiguous. In a shifted block the windows are moved by half a window and wrap around the
-border, without a mask.
+takes channels [b C/4, (b+1) C/4) of each of q, k and v and a quarter of the heads; a head's
+channels are contiguous. In a shifted block the windows are moved by half a window and wrap around
+the border, without a mask.
 """
 
 from __future__ import annotations
