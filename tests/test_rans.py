@@ -37,8 +37,8 @@ def as_lists(pushes):
 
 
 @pytest.mark.parametrize("lanes", [None, *POWERS])
-@pytest.mark.parametrize("groups", [None, 1, 2, 8])
-@pytest.mark.parametrize("count", [0, 1, 2, 31, 32, 33, 64, 1000])
+@pytest.mark.parametrize("groups", [None, 8])
+@pytest.mark.parametrize("count", [0, 1, 2, 33, 700])
 def test_agrees_with_the_reference_byte_for_byte(isa, lanes, groups, count):
     tables = small_tables()
     pushes = [

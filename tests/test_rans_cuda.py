@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from rans_cases import draw, latents, small_tables
+from test_rans_golden import NAMES, case
 
 from flic_kernels import native, rans, rans_cuda
 
@@ -103,6 +104,20 @@ def test_gaussian_latents(device):
     decoder = rans_cuda.CudaDecoder([data], device)
     assert torch.equal(decoder.pull(indexes[None], tables)[0], symbols)
     decoder.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_streams(device, name):
+    stream, pushes, lanes, groups = case(name)
+    encoder = rans_cuda.CudaEncoder(1, lanes=lanes, groups=groups)
+    decoder = rans_cuda.CudaDecoder([stream], device)
+    for symbols, indexes, tables in pushes:
+        symbols, indexes = symbols.to(device)[None], indexes.to(device)[None]
+        encoder.push(symbols, indexes, tables)
+        assert torch.equal(decoder.pull(indexes, tables), symbols)
+    decoder.close()
+    if pushes:
+        assert encoder.finish() == [stream]
 
 
 def test_what_is_not_finite_is_refused_at_the_end(device):
