@@ -103,6 +103,11 @@ def gaussian_indexes(
     return indexes, centers
 
 
+def _check_indexes(indexes: torch.Tensor) -> None:
+    if indexes.dtype not in (torch.int32, torch.uint16):
+        raise TypeError(f"rANS coder: indexes of {indexes.dtype}, not int32 or uint16")
+
+
 class CudaEncoder:
     """Collects pushes of a batch of pictures and codes each picture as a stream.
 
@@ -117,6 +122,9 @@ class CudaEncoder:
 
     def push(self, symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> None:
         """symbols (int8, int16, int32), indexes (int32, uint16): contiguous, [pictures, ...]."""
+        if symbols.dtype not in (torch.int8, torch.int16, torch.int32):
+            raise TypeError(f"rANS encoder: symbols of {symbols.dtype}")
+        _check_indexes(indexes)
         if self._device is None:
             self._device = symbols.device
         if symbols.device != self._device or indexes.device != self._device:
@@ -125,8 +133,8 @@ class CudaEncoder:
         self._kept += [symbols, indexes]
         self._pushes.append(
             _Push(
-                symbols.data_ptr(),
-                indexes.data_ptr(),
+                native.pointer(symbols),
+                native.pointer(indexes),
                 symbols.numel() // self._pictures,
                 view,
                 symbols.element_size(),
@@ -254,11 +262,14 @@ class CudaDecoder:
     def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
         """The next push's symbols, int32, of the shape of indexes: contiguous, [pictures, ...].
         After a failure, which only close() reports, they are zeros or wrong."""
+        _check_indexes(indexes)
+        if indexes.device != self._data.device or indexes.shape[:1] != (self._pictures,):
+            raise ValueError("rANS decoder: indexes must be [pictures, ...] on its device")
         view, _ = _device_tables(tables, self._device)
         symbols = torch.zeros(indexes.shape, dtype=torch.int32, device=self._device)
         push = _Push(
             None,
-            indexes.data_ptr(),
+            native.pointer(indexes),
             indexes.numel() // self._pictures,
             view,
             0,

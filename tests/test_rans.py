@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rans_cases import draw, latents, small_tables
 
-from flic_kernels import native, rans, rans_reference
+from flic_kernels import native, rans, rans_batch, rans_reference
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 POWERS = [1, 2, 4, 8, 16, 32]
@@ -176,3 +176,27 @@ def test_misuse_raises():
         rans.Encoder(lanes=3)
     with pytest.raises(ValueError, match="instruction set"), native.use_isa("sse"):
         pass
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_equal_single_pictures(threads):
+    tables = rans.gaussian_tables()
+    y, means, scales = (t.reshape(4, 6, 500) for t in latents(12_000, 2))
+    indexes, centers = rans.gaussian_indexes(means, scales, tables)
+    symbols = y - centers
+    encoder = rans_batch.BatchEncoder(4, threads=threads)
+    encoder.push(symbols[:, :2], indexes[:, :2], tables)
+    encoder.push(symbols[:, 2:], indexes[:, 2:], tables)
+    streams = encoder.finish()
+    for picture in range(4):
+        cut = [(symbols[picture, s], indexes[picture, s], tables) for s in (slice(2), slice(2, 6))]
+        assert round_trip(cut) == streams[picture]
+    decoder = rans_batch.BatchDecoder(streams, threads=threads)
+    pulled = [decoder.pull(indexes[:, s], tables) for s in (slice(2), slice(2, 6))]
+    decoder.close()
+    assert torch.equal(torch.cat(pulled, 1), symbols)
+    streams[2] = streams[2][:-1]
+    with pytest.raises(rans.CorruptStream):
+        decoder = rans_batch.BatchDecoder(streams, threads=threads)
+        pulled = [decoder.pull(indexes[:, s], tables) for s in (slice(2), slice(2, 6))]
+        decoder.close()

@@ -45,7 +45,7 @@ def push(tables, count, any_in, below):
     symbols, indexes = [], []
     for _ in range(count):
         index = below(len(tables))
-        first, end = tables.first[index], tables.first[index + 1]
+        first = tables.first[index]
         slot, k = below(2**15), 0
         while slot >= tables.frequencies[first + k]:
             slot -= tables.frequencies[first + k]
