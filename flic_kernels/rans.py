@@ -66,7 +66,7 @@ def gaussian_indexes(
         ctypes.c_int64(means.numel()),
         native.pointer(tables.row_first),
         native.pointer(tables.row_size),
-        native.pointer(tables.cells),
+        native.pointer(tables.padded_cells),
         native.pointer(indexes),
         native.pointer(centers),
     )

@@ -133,7 +133,7 @@ def test_what_is_not_finite_is_refused_at_the_end(device):
 
 def test_damage_raises_or_decodes_as_on_the_cpu(device):
     tables = small_tables()
-    symbols, indexes = draw(tables, 90, 7)
+    symbols, indexes = draw(tables, 30, 7)
     data = rans.encode(symbols, indexes, tables)
 
     def on_device(stream):

@@ -1,5 +1,5 @@
 // The vector loops, one source for every instruction set. A file that includes this has defined
-// flic::rans::(anonymous)::V: a vector of V::width lanes of 32 bits, its masks and operations.
+// V (vector_avx2.h, vector_avx512.h): a vector of V::width lanes of 32 bits, masks, operations.
 // Lanes 0 .. width - 1 are the first vector, and so on; fewer lanes than that go one by one.
 #pragma once
 
