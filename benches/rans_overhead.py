@@ -50,8 +50,9 @@ def sections(data: bytes) -> tuple[int, int, int]:
 
 def main():
     tables = rans.gaussian_tables()
-    print("| symbols | bits each | ideal bytes | lanes | whole | tables | escapes | header | lanes", end="")
-    print(" (4 bits each) | tail's flush, rANS |")
+    print(
+        "| symbols | bits each | ideal | lanes | whole | tables | escapes | header | lanes | rANS |"
+    )
     print("|" + "---|" * 10)
     for count, rate in CASES:
         data = simulate(count, rate)
