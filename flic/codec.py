@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from flic_kernels import rans
-
 from . import checkpoint, container, entropy, images, library
 from .container import Container
 from .errors import CheckpointError, FormatError, ModelMismatchError, PictureError, StreamMismatch
@@ -37,9 +35,9 @@ class Codec:
         """A .flic file of a picture."""
         try:
             latents = self.model.analyze(self._input(picture.pixels))
-        except ValueError as error:
+            (stream,) = entropy.encode(self.model, latents)
+        except ValueError as error:  # NaN or infinity on the way
             raise CheckpointError(f"the model cannot code this picture: {error}") from error
-        (stream,) = entropy.encode(self.model, latents)
         return container.pack(
             Container(
                 width=picture.width,
@@ -99,7 +97,7 @@ class Codec:
             )
         try:
             latents, y_hat = entropy.decode(self.model, [file.stream], (file.height, file.width))
-        except rans.StreamError as error:
+        except ValueError as error:  # rans.CorruptStream; NaN or infinity in the means
             raise StreamMismatch(f"the stream does not decode on this machine: {error}") from error
         if latents.crc32(0) != file.latents_crc:
             raise StreamMismatch(

@@ -281,9 +281,7 @@ class TestFolders:
         (folder / "in" / "bad.jpg").unlink()
         calls = []
         work = flic.Codec.encode_picture
-        monkeypatch.setattr(
-            flic.Codec, "encode_picture", lambda *a: (calls.append(1), work(*a))[1]
-        )
+        monkeypatch.setattr(flic.Codec, "encode_picture", lambda *a: (calls.append(1), work(*a))[1])
 
         def encoded(*options) -> int:
             calls.clear()

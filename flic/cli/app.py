@@ -26,7 +26,7 @@ class _Group(TyperGroup):
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         try:
             return super().invoke(ctx)
-        except FlicError as error:
+        except (FlicError, ImportError) as error:  # ImportError: the native library is not built
             raise _failed(error) from None
         except MemoryError:
             raise _failed("not enough memory") from None

@@ -19,9 +19,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 
 
 def encode(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", help="Picture, folder, or - for stdin.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Picture, folder, or - for stdin.")],
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help=".flic file, folder, or - for stdout.")
     ],
