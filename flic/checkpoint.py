@@ -167,9 +167,12 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
-    if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"{path}: holds {type(loaded).__name__}, not a state dict")
-    return normalize(loaded), {}
+    try:
+        if not isinstance(loaded, Mapping):
+            raise CheckpointError(f"holds {type(loaded).__name__}, not a state dict")
+        return normalize(loaded), {}
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def load(path: str | Path) -> FLIC:
