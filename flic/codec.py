@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,14 +121,21 @@ def encode(
     return Codec(_model(model)).encode_picture(picture)
 
 
-def decode(data: bytes, model: FLIC | str | os.PathLike | None = None) -> Image.Image:
+def decode(
+    data: bytes | str | os.PathLike, model: FLIC | str | os.PathLike | None = None
+) -> Image.Image:
     """The picture of a .flic file, as a PIL image (L, LA, RGB or RGBA).
 
-    data: the file's bytes. model: as for `encode`; default: the one with the file's fingerprint,
-    among the built-in models and those in the user's model folder. The image's `info` has the ICC
-    profile and EXIF.
+    data: the file's bytes, or its path. model: as for `encode`; default: the one with the file's
+    fingerprint, among the built-in models and those in the user's model folder. The image's `info`
+    has the ICC profile and EXIF.
     Raises FlicError: FormatError, ModelNotFoundError, ModelMismatchError, StreamMismatch.
     """
+    if isinstance(data, (str, os.PathLike)):
+        try:
+            data = Path(data).read_bytes()
+        except OSError as error:
+            raise FormatError(f"{os.fspath(data)}: {error.strerror or error}") from error
     file = container.unpack(data)
     if model is None:
         model = library.find(file.fingerprint.hex()).path

@@ -209,6 +209,8 @@ class TestErrors:
     def test_outputs(self, here):
         run("encode", "picture.png", "picture.flic")
         fails("encode", "picture.png", "none/a.flic", match="there is no folder none")
+        fails("encode", "picture.png", "picture.png", match="named like a picture")
+        fails("encode", "picture.png", "a.JPG", match="named like a picture")
         fails("decode", "picture.flic", "a.gif", match="cannot write")
         fails("decode", "picture.flic", "a", match="cannot write")
         fails("decode", "picture.flic", ".", "--format", "bmp", match="cannot write")
@@ -231,6 +233,8 @@ class TestErrors:
             ("encode", "picture.png", "a.flic", "--nonsense"),
             ("encode", "picture.png", "a.flic", "--threads", "0"),
             ("encode", "picture.png", "-", "--json"),
+            ("encode", ".", "-"),
+            ("decode", ".", "-"),
             ("compare", "picture.png", "a.jpg"),
             ("info",),
         ],

@@ -67,6 +67,15 @@ def test_every_kind_of_source_gives_the_same_file(small_model, file, tmp_path):
         assert flic.encode(source, small_model) == file
 
 
+def test_decode_takes_a_path_too(small_model, file, tmp_path):
+    (tmp_path / "a.flic").write_bytes(file)
+    expected = flic.decode(file, small_model).tobytes()
+    for path in (tmp_path / "a.flic", str(tmp_path / "a.flic")):
+        assert flic.decode(path, small_model).tobytes() == expected
+    with pytest.raises(flic.FormatError, match="b.flic: No such file"):
+        flic.decode(tmp_path / "b.flic", small_model)
+
+
 def test_what_belongs_to_a_picture_comes_back(small_model):
     rgba = np.dstack((photograph(), RNG.integers(0, 256, (100, 150), dtype=np.uint8)))
     exif = Image.Exif()

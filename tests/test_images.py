@@ -12,7 +12,7 @@ import torch
 from pictures import png, png_chunk, tiff
 from PIL import Image, ImageCms
 
-from flic import images
+from flic import images, sixteen
 from flic.errors import OutputError, PictureError
 from flic.output import write_atomic
 
@@ -94,6 +94,11 @@ def test_arrays_and_tensors():
 def test_refused_arrays(source):
     with pytest.raises(PictureError):
         images.read(source)
+
+
+def test_16_bits_to_8_for_every_value():
+    values = np.arange(65536, dtype=np.uint16)
+    assert np.array_equal(sixteen.to_8_bit(values), by_257(values))
 
 
 @pytest.mark.parametrize("order", "<>")
