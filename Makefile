@@ -11,10 +11,10 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BUILT := $(VENV)/.built
+LIBRARY := flic_kernels/libflic_kernels.so
 SOURCES := $(shell find flic_kernels/csrc -type f)
 
-.PHONY: all demo test test-photos bench lint install clean
+.PHONY: all demo test test-photos bench lint build clean
 .DELETE_ON_ERROR:
 
 all: demo
@@ -27,23 +27,23 @@ $(INSTALLED): pyproject.toml setup.py
 	@touch $@
 
 # The install builds the native library; later changes of its sources rebuild only that.
-$(BUILT): $(INSTALLED) $(SOURCES)
+$(LIBRARY): $(INSTALLED) $(SOURCES)
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $@
 
-install: $(BUILT)
+build: $(LIBRARY)
 
-demo: $(BUILT)
+demo: $(LIBRARY)
 	$(BIN)/flic demo demo $(ARGS)
 
-test: $(BUILT)
+test: $(LIBRARY)
 	$(BIN)/python -m pytest $(ARGS)
 
-test-photos: $(BUILT)
+test-photos: $(LIBRARY)
 	@test -n "$(PHOTOS)" || { echo "make: say where: make test-photos PHOTOS=DIR" >&2; exit 2; }
 	$(BIN)/python -m pytest --photos "$(PHOTOS)" $(ARGS)
 
-bench: $(BUILT)
+bench: $(LIBRARY)
 	$(BIN)/python -m benches $(ARGS)
 
 lint: $(INSTALLED)
@@ -51,4 +51,4 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf build *.egg-info $(INSTALLED) $(BUILT)
+	rm -rf build *.egg-info $(INSTALLED) $(LIBRARY)

@@ -1,9 +1,11 @@
 """encode, decode, load_model, and the numbers that describe a result."""
 
+import copy
 import dataclasses
 import io
 import json
 import math
+import pickle
 import subprocess
 import sys
 
@@ -164,11 +166,23 @@ def test_verify(small_model, file):
         codec.Codec(small_model).verify(file[:-1])
 
 
-def test_weights_with_nan_write_nothing(small_model):
-    broken = flic.FLIC(small_model.config)
-    torch.nn.init.constant_(broken.g_a[9].weight, math.nan)
-    with pytest.raises(flic.CheckpointError, match="NaN"):
+def test_a_model_that_has_coded_can_be_copied_and_pickled(small_model, file):
+    flic.encode(photograph(), small_model)
+    for again in (copy.deepcopy(small_model), pickle.loads(pickle.dumps(small_model))):
+        assert flic.encode(photograph(), again) == file
+
+
+@pytest.mark.parametrize("part", ["g_a.9.weight", "h_mean_s.3.0.bias", "tca.TCA.lift.weight"])
+def test_weights_with_nan(small_model, file, part):
+    broken = copy.deepcopy(small_model)
+    torch.nn.init.constant_(broken.get_parameter(part), math.nan)
+    with pytest.raises(flic.CheckpointError, match="NaN|finite"):
         flic.encode(photograph(), broken)
+    decoder = codec.Codec(broken)
+    decoder.fingerprint = container.unpack(file).fingerprint
+    if not part.startswith("g_a"):
+        with pytest.raises(flic.StreamMismatch):
+            decoder.decode(file)
 
 
 class TestLibrary:
