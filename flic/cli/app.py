@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import FlicError
-from . import code, inspect, show
+from . import code, inspect, show, training
 
 
 class _Group(TyperGroup):
@@ -88,6 +88,7 @@ app.command()(show.compare)
 app.command()(inspect.models)
 app.command()(inspect.convert)
 app.command()(show.demo)
+app.command()(training.train)
 
 
 def main() -> None:
