@@ -1,0 +1,15 @@
+"""The operations, one file each; importing this package registers them all."""
+
+from .frequency_modulation import frequency_modulation
+from .registry import OPERATIONS, NotAvailable, backends
+from .slice_attention import slice_attention
+from .window_attention import window_attention
+
+__all__ = [
+    "OPERATIONS",
+    "NotAvailable",
+    "backends",
+    "frequency_modulation",
+    "slice_attention",
+    "window_attention",
+]

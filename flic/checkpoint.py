@@ -1,0 +1,223 @@
+"""Checkpoints: reading and writing them, their names and shapes, and their fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import TCA_HEADS, Config
+
+if TYPE_CHECKING:
+    from .model import FLIC
+
+_LEGACY = {"matrices": "_matrix", "biases": "_bias", "factors": "_factor"}
+_GROWING = {
+    *("_offset", "_quantized_cdf", "_cdf_length"),
+    *("_indexes_table", "_prior_mean", "_prior_scale"),
+}
+_SHOWN = 3  # keys of each kind that an error names
+# Buffers that follow from the configuration or from the parameters: a file may lack them, and they
+# take no part in the fingerprint.
+_DERIVED = re.compile(
+    r"(^gaussian_conditional\.)|(\.relative_position_index$)|(\.pedestal$)|(\.bound$)"
+    r"|(^entropy_bottleneck\.(_offset|_quantized_cdf|_cdf_length|target)$)"
+)
+
+
+class CheckpointError(ValueError):
+    """A file or state dict that is not this model's; the message names the first wrong keys."""
+
+
+def normalize(state_dict: Mapping) -> dict[str, Tensor]:
+    """A state dict under its present names, out of the wrappings that training scripts add."""
+    for key in ("state_dict", "network"):
+        if key in state_dict and isinstance(state_dict[key], Mapping):
+            state_dict = state_dict[key]
+            break
+    state = {}
+    for name, value in state_dict.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"not a state dict: {name!r} holds {type(value).__name__}")
+        state[_present_name(str(name).removeprefix("module."))] = value
+    return state
+
+
+def _present_name(name: str) -> str:
+    prefix, _, leaf = name.rpartition(".")
+    if prefix == "entropy_bottleneck":
+        for present, legacy in _LEGACY.items():
+            if leaf.startswith(legacy) and leaf[len(legacy) :].isdigit():
+                return f"{prefix}.{present}.{leaf[len(legacy) :]}"
+    return name
+
+
+def to_legacy_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same state dict under the names that CompressAI 1.2.4 gave the entropy bottleneck."""
+    state = {}
+    for name, value in state_dict.items():
+        prefix, _, index = name.rpartition(".")
+        prefix, _, group = prefix.rpartition(".")
+        if prefix == "entropy_bottleneck" and group in _LEGACY:
+            name = f"{prefix}.{_LEGACY[group]}{index}"
+        state[name] = value
+    return state
+
+
+def _grows(name: str) -> bool:
+    """Whether update() gives this buffer its size."""
+    return name.rpartition(".")[2] in _GROWING
+
+
+def check_keys(model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError unless `state` has exactly the model's keys and shapes."""
+    own = torch.nn.Module.state_dict(model)
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    misshapen = [
+        f"{name} {list(state[name].shape)} for {list(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape and not _grows(name)
+    ]
+    problems = [
+        f"{len(names)} {kind}: {', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("misshapen", misshapen),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError("not a state dict of this model: " + "; ".join(problems))
+
+
+def resize_buffers(model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give the buffers that update() fills the sizes they have in `state`."""
+    for name, buffer in model.named_buffers():
+        if name in state and _grows(name):
+            buffer.resize_(state[name].shape)
+
+
+def infer_config(state: Mapping[str, Tensor]) -> Config:
+    """The configuration whose shapes a state dict (present names) has."""
+    try:
+        widths = tuple(state[f"g_a.{i}.conv1_1.weight"].shape[0] for i in (1, 4, 7))
+        heads = tuple(
+            4 * state[f"g_a.{i}.trans_block.attns.0.relative_position_bias_table"].shape[1]
+            for i in (1, 4, 7)
+        )
+        latent = state["g_a.9.weight"].shape[0]
+        lift = state["tca.TCA.lift.weight"]
+        layers = [re.match(r"tca\.TCA\.layers\.(\d+)\.q1\.weight$", name) for name in state]
+        return Config(
+            widths=widths,
+            heads=heads,
+            latent=latent,
+            hyper=state["h_a.3.weight"].shape[0],
+            slices=latent // lift.shape[1],
+            ratio=lift.shape[0] // latent,
+            depth=1 + max(int(found[1]) for found in layers if found),
+        )
+    except KeyError as error:
+        raise CheckpointError(f"not a FLIC state dict: {error.args[0]} is missing") from None
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"not a FLIC state dict of {TCA_HEADS} T-CA heads: {error}") from None
+
+
+def fingerprint(model: FLIC) -> str:
+    """16 hexadecimal digits that name the weights, whatever file or naming they came in.
+
+    SHA-256 over every parameter in the order of its name: the name, a zero byte, the shape as
+    little-endian int64, the values as little-endian float32. Derived buffers take no part.
+    """
+    digest = hashlib.sha256()
+    state = torch.nn.Module.state_dict(model)
+    for name in sorted(state):
+        if _DERIVED.search(name):
+            continue
+        value = state[name].detach().to("cpu", torch.float32).contiguous().numpy()
+        digest.update(name.encode() + b"\0")
+        digest.update(np.asarray(value.shape, dtype="<i8").tobytes())
+        digest.update(value.astype("<f4").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state dict (present names) and metadata of a .pth, .pth.tar, .pt or .safetensors file."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                return normalize({name: file.get_tensor(name) for name in file.keys()}), metadata
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(f"{path}: holds {type(loaded).__name__}, not a state dict")
+    return normalize(loaded), {}
+
+
+def load(path: str | Path) -> FLIC:
+    """A model in eval mode from a checkpoint of any known kind; derived buffers may be absent."""
+    from .model import FLIC
+
+    state, metadata = read(path)
+    try:
+        model = FLIC(infer_config(state))
+        own = torch.nn.Module.state_dict(model)
+        state = {name: own[name] for name in own if _DERIVED.search(name)} | state
+        model.load_state_dict(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    model.metadata = metadata
+    return model.eval()
+
+
+def save(model: FLIC, path: str | Path, *, compact: bool = False, **metadata: str) -> None:
+    """Write a model as safetensors; `compact` leaves out what follows from the rest."""
+    from safetensors.torch import save_file
+
+    state = {
+        name: value.detach().to("cpu").contiguous()
+        for name, value in torch.nn.Module.state_dict(model).items()
+        if not (compact and _DERIVED.search(name))
+    }
+    metadata = {
+        "format": "flic",
+        "config": json.dumps(model.config.to_dict()),
+        "fingerprint": fingerprint(model),
+        **{key: str(value) for key, value in metadata.items()},
+    }
+    path = Path(path)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        save_file(state, temporary, metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def convert(source: str | Path, target: str | Path, *, compact: bool = False) -> FLIC:
+    """Turn any known checkpoint into safetensors; gives the model."""
+    model = load(source)
+    metadata = {k: v for k, v in model.metadata.items() if k not in ("config", "fingerprint")}
+    metadata.pop("format", None)
+    save(model, target, compact=compact, **metadata)
+    return model

@@ -1,0 +1,85 @@
+"""Configurations of the FLIC model: the published one, a small one, and what makes one valid."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+TCA_HEADS = 16
+TCA_WINDOW = 8
+STRIDE = 128  # a padded picture's sides are multiples of this; z lies at 1/64
+
+
+@dataclass(frozen=True)
+class Config:
+    """Widths and depths of a FLIC model.
+
+    Attributes:
+        widths: channels at 1/2, 1/4 and 1/8 of the picture's resolution.
+        heads: attention heads at these widths, multiples of 4 that divide them.
+        latent: channels of y, at 1/16.
+        hyper: channels of z, at 1/64.
+        slices: number of channel slices of y that T-CA codes one after the other.
+        ratio: T-CA's inner channels for each channel of y.
+        depth: T-CA's layers.
+    """
+
+    widths: tuple[int, int, int] = (96, 144, 256)
+    heads: tuple[int, int, int] = (8, 16, 32)
+    latent: int = 320
+    hyper: int = 192
+    slices: int = 5
+    ratio: int = 4
+    depth: int = 12
+
+    def __post_init__(self):
+        for name in ("widths", "heads"):
+            object.__setattr__(self, name, tuple(int(value) for value in getattr(self, name)))
+        if len(self.widths) != 3 or len(self.heads) != 3:
+            raise ValueError("a configuration has three widths and three numbers of heads")
+        for width, heads in zip(self.widths, self.heads, strict=True):
+            if heads < 4 or heads % 4 or width % heads:
+                raise ValueError(f"heads must be a multiple of 4 that divides {width}, not {heads}")
+        if min(self.latent, self.hyper, self.slices, self.ratio, self.depth) < 1:
+            raise ValueError("latent, hyper, slices, ratio and depth must be positive")
+        if self.latent % self.slices:
+            raise ValueError(
+                f"{self.latent} latent channels do not split into {self.slices} slices"
+            )
+        if self.latent // self.slices * self.ratio % TCA_HEADS:
+            raise ValueError(
+                f"a slice's {self.latent // self.slices} channels times ratio {self.ratio} must be "
+                f"a multiple of T-CA's {TCA_HEADS} heads"
+            )
+
+    @property
+    def slice_channels(self) -> int:
+        """Channels of y in one slice."""
+        return self.latent // self.slices
+
+    @property
+    def name(self) -> str:
+        """The configuration's name, or "custom"."""
+        return next((name for name, known in CONFIGS.items() if known == self), "custom")
+
+    def to_dict(self) -> dict:
+        """Plain values, for a file's metadata."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+CONFIGS = {
+    "base": Config(),
+    "tiny": Config(
+        widths=(24, 48, 64), heads=(4, 4, 8), latent=64, hyper=32, slices=4, ratio=4, depth=4
+    ),
+}
+
+
+def resolve(config: Config | dict | str) -> Config:
+    """A configuration from its name, its fields or itself; ValueError names the known ones."""
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, dict):
+        return Config(**config)
+    if config not in CONFIGS:
+        raise ValueError(f"unknown configuration {config!r} (known: {', '.join(CONFIGS)})")
+    return CONFIGS[config]

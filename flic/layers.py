@@ -1,0 +1,168 @@
+"""FLIC's building blocks. All take and return channels-last tensors [B, H, W, C].
+
+Modules and parameters carry the names of the published state dict. In this layout a 1x1 convolution
+is a Linear on channels, and a 3x3 one sees the memory of PyTorch's channels_last format, so nothing
+is ever copied from one layout to another.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from compressai.layers import GDN as CompressAIGDN
+from torch import Tensor, nn
+
+from flic_kernels import frequency_modulation, window_attention
+from flic_kernels.ops.window_attention import branch_windows, relative_position_index
+
+
+class Conv2d(nn.Conv2d):
+    """Convolution [B, H, W, C_in] -> [B, H', W', C_out]; a 1x1 one is a Linear."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel_size == (1, 1) and self.groups == 1:
+            if self.stride != (1, 1):
+                x = x[:, :: self.stride[0], :: self.stride[1]]
+            return F.linear(x, self.weight[:, :, 0, 0], self.bias)
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class PixelShuffle(nn.Module):
+    """Sub-pixel rearrangement [B, H, W, C r^2] -> [B, H r, W r, C], channels as nn.PixelShuffle."""
+
+    def __init__(self, factor: int):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        r = self.factor
+        batch, height, width, channels = x.shape
+        x = x.reshape(batch, height, width, channels // r**2, r, r).permute(0, 1, 4, 2, 5, 3)
+        return x.reshape(batch, height * r, width * r, channels // r**2)
+
+
+def conv3x3(c_in: int, c_out: int, stride: int = 1, groups: int = 1) -> Conv2d:
+    """3x3 convolution, zero padded."""
+    return Conv2d(c_in, c_out, 3, stride=stride, padding=1, groups=groups)
+
+
+def subpel_conv3x3(c_in: int, c_out: int, factor: int) -> nn.Sequential:
+    """3x3 convolution followed by sub-pixel upsampling (the names of compressai.layers)."""
+    return nn.Sequential(conv3x3(c_in, c_out * factor**2), PixelShuffle(factor))
+
+
+class GDN(CompressAIGDN):
+    """Generalised divisive normalisation (Ballé et al., 2016) on channels-last tensors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        beta = self.beta_reparam(self.beta)
+        gamma = self.gamma_reparam(self.gamma)
+        norm = F.linear(x * x, gamma, beta)
+        return x * (torch.sqrt(norm) if self.inverse else torch.rsqrt(norm))
+
+
+class ResidualBlockWithStride(nn.Module):
+    """Residual block that halves the resolution (compressai.layers.ResidualBlockWithStride)."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.conv1 = conv3x3(c_in, c_out, stride=2)
+        self.conv2 = conv3x3(c_out, c_out)
+        self.gdn = GDN(c_out)
+        self.skip = Conv2d(c_in, c_out, 1, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.gdn(self.conv2(F.leaky_relu(self.conv1(x))))
+        return out + self.skip(x)
+
+
+class ResidualBlockUpsample(nn.Module):
+    """Residual block that doubles the resolution (compressai.layers.ResidualBlockUpsample)."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.subpel_conv = subpel_conv3x3(c_in, c_out, 2)
+        self.conv = conv3x3(c_out, c_out)
+        self.igdn = GDN(c_out, inverse=True)
+        self.upsample = subpel_conv3x3(c_in, c_out, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.igdn(self.conv(F.leaky_relu(self.subpel_conv(x))))
+        return out + self.upsample(x)
+
+
+class WindowBias(nn.Module):
+    """One branch's relative position bias; the index buffer is derived and kept for its key."""
+
+    def __init__(self, window: tuple[int, int], heads: int):
+        super().__init__()
+        rows = (2 * window[0] - 1) * (2 * window[1] - 1)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.register_buffer("relative_position_index", relative_position_index(*window))
+
+
+class FrequencyModulation(nn.Module):
+    """The complex weight of a window's spectrum, [P, P // 2 + 1, C, 2]."""
+
+    def __init__(self, channels: int, window: int):
+        super().__init__()
+        weight = 0.02 * torch.randn(window, window // 2 + 1, channels, 2)
+        weight[..., 0] += 1
+        self.complex_weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return frequency_modulation(x, self.complex_weight, residual=residual)
+
+
+class TransformerBlock(nn.Module):
+    """FDWA and FMFFN, each with its LayerNorm and residual (paper, section 3.1)."""
+
+    def __init__(self, channels: int, heads: int, window: int, modulation: int, shifted: bool):
+        super().__init__()
+        self.num_heads, self.window, self.shifted = heads, window, shifted
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.norm1 = nn.LayerNorm(channels)
+        self.proj = nn.Linear(channels, channels)
+        self.attns = nn.ModuleList(WindowBias(size, heads // 4) for size in branch_windows(window))
+        self.fm = FrequencyModulation(channels, modulation)
+        self.ffn = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
+        )
+        self.norm2 = nn.LayerNorm(channels)
+
+    def forward(self, t: Tensor) -> Tensor:
+        attended = window_attention(
+            self.qkv(self.norm1(t)),
+            [branch.relative_position_bias_table for branch in self.attns],
+            num_heads=self.num_heads,
+            window=self.window,
+            shifted=self.shifted,
+        )
+        t = t + self.proj(attended)
+        return self.fm(self.ffn(self.norm2(t)), residual=t)
+
+
+class FATBlock(nn.Module):
+    """Frequency-aware transformer block: a transformer block between two 1x1 convolutions."""
+
+    def __init__(
+        self, channels: int, heads: int, *, shifted: bool, window: int = 8, modulation: int = 16
+    ):
+        super().__init__()
+        self.trans_block = TransformerBlock(channels, heads, window, modulation, shifted)
+        self.conv1_1 = Conv2d(channels, channels, 1)
+        self.conv1_2 = Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv1_2(self.trans_block(self.conv1_1(x)))
+
+
+class Transform(nn.Sequential):
+    """A chain of channels-last modules with the usual face: [B, C, H, W] in and out.
+
+    Entering and leaving only change strides; the result is in channels_last memory format.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

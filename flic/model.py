@@ -1,0 +1,186 @@
+"""The FLIC model: the published network, loadable from its checkpoints and trainable.
+
+Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", ICLR 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from compressai.models import CompressionModel
+from torch import Tensor, nn
+
+from . import checkpoint, entropy
+from .config import STRIDE, Config, resolve
+from .hyperprior import EntropyBottleneck, GaussianConditional, add_noise, round_straight_through
+from .layers import (
+    FATBlock,
+    ResidualBlockUpsample,
+    ResidualBlockWithStride,
+    Transform,
+    conv3x3,
+    subpel_conv3x3,
+)
+from .tca import TCAEntropyModel
+
+
+def padded(size: tuple[int, int]) -> tuple[int, int]:
+    """The size (height, width) that a picture is padded to."""
+    return tuple(-(-side // STRIDE) * STRIDE for side in size)
+
+
+def pad(x: Tensor) -> Tensor:
+    """[B, C, H, W] with its last row and column repeated up to multiples of 128."""
+    height, width = padded(x.shape[2:])
+    return F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]), mode="replicate")
+
+
+class FLIC(CompressionModel):
+    """Frequency-aware transformer image codec.
+
+    Args:
+        config: "base" (the published network), "tiny", or an explicit `Config` or dict of its
+            fields.
+
+    The state dict has the published names; `state_dict(legacy_names=True)` has CompressAI 1.2.4's.
+    """
+
+    def __init__(self, config: Config | dict | str = "base"):
+        super().__init__()
+        self.config = config = resolve(config)
+        (n1, n2, n3), (h1, h2, h3) = config.widths, config.heads
+        self.g_a = Transform(
+            ResidualBlockWithStride(3, n1),
+            *_fat_pair(n1, h1),
+            ResidualBlockWithStride(n1, n2),
+            *_fat_pair(n2, h2),
+            ResidualBlockWithStride(n2, n3),
+            *_fat_pair(n3, h3),
+            conv3x3(n3, config.latent, stride=2),
+        )
+        self.g_s = Transform(
+            ResidualBlockUpsample(config.latent, n3),
+            *_fat_pair(n3, h3),
+            ResidualBlockUpsample(n3, n2),
+            *_fat_pair(n2, h2),
+            ResidualBlockUpsample(n2, n1),
+            *_fat_pair(n1, h1),
+            subpel_conv3x3(n1, 3, 2),
+        )
+        self.h_a = Transform(
+            ResidualBlockWithStride(config.latent, n3),
+            *_fat_pair(n3, h3, window=2, modulation=4),
+            conv3x3(n3, config.hyper, stride=2),
+        )
+        self.h_mean_s = _hyper_synthesis(config)
+        self.h_scale_s = _hyper_synthesis(config)
+        self.tca = TCAEntropyModel(config)
+        self.entropy_bottleneck = EntropyBottleneck(config.hyper)
+        self.gaussian_conditional = GaussianConditional()
+
+    def forward(self, x: Tensor) -> dict:
+        """Compress and reconstruct without coding.
+
+        Args:
+            x: [B, 3, H, W], float, values in [0, 1], any H and W of at least 1.
+
+        Returns:
+            {"x_hat": [B, 3, H, W], not clamped; "likelihoods": {"y", "z"}; "para": {"means",
+            "scales", "y"}}. y, means and scales are [B, M, h, w], z's likelihoods [B, N, h/4, w/4]
+            with h and w a sixteenth of the padded picture's sides. In training mode the likelihoods
+            are those of the latents plus uniform noise, in evaluation those of the rounded ones.
+        """
+        height, width = x.shape[2:]
+        y = self.g_a(pad(x))
+        z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y))
+        y_hat = round_straight_through(y)
+        means, scales, lrp = self.tca(self.hyper_features(z_hat), y_hat)
+        coded = add_noise(y) if self.training else y_hat
+        x_hat = self.g_s(y_hat + 0.5 * torch.tanh(lrp))
+        return {
+            "x_hat": x_hat[:, :, :height, :width],
+            "likelihoods": {
+                "y": self.gaussian_conditional(coded, means, scales),
+                "z": z_likelihoods,
+            },
+            "para": {"means": means, "scales": scales, "y": y},
+        }
+
+    def hyper_features(self, z_hat: Tensor) -> Tensor:
+        """z_hat [B, N, h/4, w/4] -> means and scales of the hyperprior, [B, 2M, h, w]."""
+        return torch.cat((self.h_mean_s(z_hat), self.h_scale_s(z_hat)), dim=1)
+
+    @torch.no_grad()
+    def analyze(self, x: Tensor) -> entropy.Latents:
+        """The integers to code for pictures x [B, 3, H, W] in [0, 1]."""
+        y = self.g_a(pad(x))
+        z = self.h_a(y) - self.z_medians()
+        return entropy.Latents.from_floats(y, z)
+
+    @torch.no_grad()
+    def synthesize(self, y_hat: Tensor, size: tuple[int, int]) -> Tensor:
+        """Pictures [B, 3, *size] in [0, 1] from corrected latents y_hat [B, M, h, w]."""
+        return self.g_s(y_hat)[:, :, : size[0], : size[1]].clamp(0, 1)
+
+    def z_medians(self) -> Tensor:
+        """The values about which z is rounded, [1, N, 1, 1]."""
+        return self.entropy_bottleneck.quantiles[:, 0, 1].detach()[None, :, None, None]
+
+    def compress(self, x: Tensor) -> dict:
+        """Code pictures [B, 3, H, W] in [0, 1].
+
+        Returns:
+            {"strings": [[bytes of each picture]], "shape": (H, W)}.
+        """
+        streams = entropy.encode(self, self.analyze(x))
+        return {"strings": [streams], "shape": (x.shape[2], x.shape[3])}
+
+    def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict:
+        """The pictures of `compress`: {"x_hat": [B, 3, H, W] in [0, 1]}."""
+        size = (int(shape[0]), int(shape[1]))
+        _, y_hat = entropy.decode(self, strings[0], size)
+        return {"x_hat": self.synthesize(y_hat, size)}
+
+    def state_dict(self, *args, legacy_names: bool = False, **kwargs):
+        """As torch's; `legacy_names` gives the keys that CompressAI 1.2.4 wrote."""
+        state = super().state_dict(*args, **kwargs)
+        return checkpoint.to_legacy_names(state) if legacy_names else state
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign=False):
+        """Load published or own names, with or without "module.", before or after update().
+
+        Raises:
+            CheckpointError: names the first missing, unexpected or misshapen keys.
+        """
+        state = checkpoint.normalize(state_dict)
+        if strict:
+            checkpoint.check_keys(self, state)
+        checkpoint.resize_buffers(self, state)
+        return nn.Module.load_state_dict(self, state, strict=strict, assign=assign)
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> FLIC:
+        """A model whose configuration is inferred from the shapes in a state dict."""
+        state = checkpoint.normalize(state_dict)
+        model = cls(checkpoint.infer_config(state))
+        model.load_state_dict(state)
+        return model
+
+
+def _fat_pair(channels: int, heads: int, **windows: int) -> tuple[FATBlock, FATBlock]:
+    plain = FATBlock(channels, heads, shifted=False, **windows)
+    return plain, FATBlock(channels, heads, shifted=True, **windows)
+
+
+def _hyper_synthesis(config: Config) -> Transform:
+    width, heads = config.widths[2], config.heads[2]
+    return Transform(
+        ResidualBlockUpsample(config.hyper, width),
+        *_fat_pair(width, heads, window=2, modulation=4),
+        subpel_conv3x3(width, config.latent, 2),
+    )
+
+
+FrequencyAwareTransFormer = FLIC

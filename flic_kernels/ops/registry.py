@@ -1,0 +1,89 @@
+"""The registry of operations: one specification each; tests, benches and dispatch walk it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+class NotAvailable(RuntimeError):
+    """The implementation asked for cannot run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of inputs to an operation: `make(generator, dtype)` gives its keyword arguments."""
+
+    name: str
+    make: Callable[[torch.Generator, torch.dtype], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute an operation.
+
+    `devices` are the torch device types whose tensors it takes by default; `load` imports and
+    returns the function (called with the operation's arguments, without `impl`) or raises
+    `NotAvailable`.
+    """
+
+    name: str
+    devices: tuple[str, ...]
+    load: Callable[[], Callable[..., Tensor]]
+
+
+@dataclass
+class Operation:
+    """An operation's contract: its eager reference, implementations, test cases and tolerances.
+
+    `tolerances[dtype]` bounds norm(result - reference) / norm(reference), where the reference runs
+    in float64 on the same inputs. Implementations are tried in the order of their registration;
+    the reference comes last and runs on every device.
+    """
+
+    name: str
+    reference: Callable[..., Tensor]
+    cases: tuple[Case, ...]
+    tolerances: Mapping[torch.dtype, float]
+    differentiable: tuple[str, ...]
+    implementations: dict[str, Implementation] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.name in OPERATIONS:
+            raise ValueError(f"operation {self.name!r} is registered already")
+        OPERATIONS[self.name] = self
+
+    def choose(self, device: torch.device, impl: str | None) -> Callable[..., Tensor]:
+        """The function that computes this operation on `device`; `impl` forces one by name."""
+        if impl == "reference":
+            return self.reference
+        if impl is not None:
+            if impl not in self.implementations:
+                known = ", ".join(["reference", *self.implementations])
+                raise NotAvailable(f"{self.name} has no implementation {impl!r} (it has: {known})")
+            return self.implementations[impl].load()
+        for candidate in self.implementations.values():
+            if device.type in candidate.devices:
+                return candidate.load()
+        return self.reference
+
+
+def backends() -> dict[str, dict[str, str]]:
+    """Which implementation each operation uses by default: {operation: {device type: name}}."""
+    table = {}
+    for operation in OPERATIONS.values():
+        table[operation.name] = {}
+        for device in ("cpu", "cuda"):
+            chosen = "reference"
+            for candidate in operation.implementations.values():
+                if device in candidate.devices:
+                    chosen = candidate.name
+                    break
+            table[operation.name][device] = chosen
+    return table

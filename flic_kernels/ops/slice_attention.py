@@ -1,0 +1,107 @@
+"""Attention among the slices of T-CA: contract and eager reference.
+
+Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", ICLR 2024,
+section 3.4 (transformer-based channel-wise autoregressive model).
+
+A token is one channel of one head, seen at the positions of a window: channel c = heads * token +
+head, and a token's vector is its L values. The tokens fall into slices of equal number, in order; a
+token sees the tokens of its own and of earlier slices.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .registry import Case, Operation
+
+
+def slice_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, slices: int, heads: int, impl: str | None = None
+) -> Tensor:
+    """Block-causal attention over channel tokens, all slices at once.
+
+    Args:
+        q, k, v: [N, L, C], float: N windows of L positions; channel = heads * token + head.
+        slices: number of slices; C / heads tokens are split evenly among them.
+        heads: number of heads.
+        impl: "reference" or another implementation's name; None picks by device.
+
+    Returns:
+        [N, L, C] in the same layout and dtype. Scores are scaled by (C / heads) ** -0.5, the
+        number of all tokens of a head. Products accumulate and the softmax runs in float32 at
+        least.
+
+    Raises:
+        ValueError: shapes that do not fit together.
+    """
+    if q.dim() != 3 or q.shape != k.shape or q.shape != v.shape:
+        raise ValueError(
+            "q, k and v must have one shape [N, L, C], not "
+            f"{list(q.shape)}, {list(k.shape)}, {list(v.shape)}"
+        )
+    if slices < 1 or heads < 1 or q.shape[2] % (slices * heads):
+        raise ValueError(
+            f"C = {q.shape[2]} must be a multiple of slices * heads = {slices * heads}"
+        )
+    compute = SLICE_ATTENTION.choose(q.device, impl)
+    return compute(q, k, v, slices=slices, heads=heads)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, heads: int, scale: float) -> Tensor:
+    """One slice's queries [N, L, heads * T] against all keys and values given [N, L, heads * U].
+
+    A coder that works slice by slice uses this with cached keys and values; `scale` is the one
+    of the whole, (all tokens of a head) ** -0.5. Returns [N, L, heads * T].
+    """
+    q, k, v = (x.unflatten(2, (-1, heads)).permute(0, 3, 2, 1) for x in (q, k, v))
+    compute = torch.promote_types(q.dtype, torch.float32)
+    scores = (q @ k.transpose(2, 3)) * scale
+    weights = F.softmax(scores, dim=3, dtype=compute).to(v.dtype)
+    return (weights @ v).permute(0, 3, 2, 1).flatten(2)
+
+
+def reference(q: Tensor, k: Tensor, v: Tensor, *, slices: int, heads: int) -> Tensor:
+    """The eager reference: plain differentiable PyTorch, any device and float dtype.
+
+    Each slice attends in turn, so that masked keys are never visited.
+    """
+    channels = q.shape[2]
+    scale = (channels // heads) ** -0.5
+    size = channels // slices
+    outputs = []
+    for start in range(0, channels, size):
+        stop = start + size
+        outputs.append(
+            attend(q[..., start:stop], k[..., :stop], v[..., :stop], heads=heads, scale=scale)
+        )
+    return torch.cat(outputs, dim=2)
+
+
+def _case(name: str, windows: int, positions: int, slices: int, heads: int, tokens: int) -> Case:
+    def make(generator: torch.Generator, dtype: torch.dtype) -> dict:
+        shape = (windows, positions, slices * tokens * heads)
+        draw = lambda: torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)  # noqa: E731
+        return {"q": draw(), "k": draw(), "v": draw(), "slices": slices, "heads": heads}
+
+    return Case(name, make)
+
+
+SLICE_ATTENTION = Operation(
+    name="slice_attention",
+    reference=reference,
+    cases=(
+        _case("base", 2, 64, 5, 16, 16),
+        _case("tiny", 3, 64, 4, 16, 3),
+        _case("small", 1, 16, 3, 2, 5),
+        _case("one-slice", 2, 64, 1, 16, 4),
+    ),
+    tolerances={
+        torch.float64: 1e-12,
+        torch.float32: 1e-5,
+        torch.bfloat16: 2e-2,
+        torch.float16: 3e-3,
+    },
+    differentiable=("q", "k", "v"),
+)
