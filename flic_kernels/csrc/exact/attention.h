@@ -8,11 +8,11 @@
 
 namespace {
 
-using flic_exact::kPositions;
-using flic_exact::kTile;
-using flic_exact::kTileTokens;
-using flic_exact::TokenAttention;
-using flic_exact::WindowAttention;
+using flic::exact::kPositions;
+using flic::exact::kTile;
+using flic::exact::kTileTokens;
+using flic::exact::TokenAttention;
+using flic::exact::WindowAttention;
 
 // Scores of QUERIES tokens from `query` with KEYS tokens from `key`: chains over the window's positions.
 template <int QUERIES, int KEYS>
@@ -155,6 +155,8 @@ void window_attention(const WindowAttention& a, int tile) {
   const int dim = a.channels / a.heads;
   const int branch_heads = a.heads / 4;
   const int bias_stride = (branch_heads + kLanes - 1) / kLanes * kLanes;
+  const ptrdiff_t qkv_stride = (3 * a.channels + kLanes - 1) / kLanes * kLanes;
+  const ptrdiff_t out_stride = (a.channels + kLanes - 1) / kLanes * kLanes;
   const ptrdiff_t part = static_cast<ptrdiff_t>(kTileTokens) * dim * kLanes;  // q, k, v, then the result
   const int tile_y = tile / (a.width / kTile) * kTile, tile_x = tile % (a.width / kTile) * kTile;
   float* const result = a.scratch + 3 * part;
@@ -170,7 +172,7 @@ void window_attention(const WindowAttention& a, int tile) {
       for (int i = 0; i < kTileTokens; ++i) {
         const ptrdiff_t token = tiled_token(a, tile_y + i / kTile + look_y, tile_x + i % kTile + look_x);
         for (int t = 0; t < 3; ++t) {
-          const float* const from = a.qkv + (token * 3 + t) * a.channels + first;
+          const float* const from = a.qkv + token * qkv_stride + t * a.channels + first;
           float* const to = a.scratch + t * part + i * dim * kLanes;
           for (int lane = 0; lane < lanes; ++lane) {
             for (int d = 0; d < dim; ++d) to[d * kLanes + lane] = from[lane * dim + d];
@@ -181,7 +183,7 @@ void window_attention(const WindowAttention& a, int tile) {
         attend_window(a.scratch, a.scratch + part, a.scratch + 2 * part, dim, a.scale, i, window_height[b],
                       window_width[b], a.bias[b] + group, bias_stride, result);
         const ptrdiff_t token = tiled_token(a, tile_y + i / kTile + put_y, tile_x + i % kTile + put_x);
-        float* const to = a.out + token * a.channels + first;
+        float* const to = a.out + token * out_stride + first;
         for (int lane = 0; lane < lanes; ++lane) {
           for (int d = 0; d < dim; ++d) to[lane * dim + d] = result[d * kLanes + lane];
         }

@@ -7,8 +7,8 @@
 
 namespace {
 
-constexpr flic_exact::Kernels make_kernels() {
-  flic_exact::Kernels k = {};
+constexpr flic::exact::Kernels make_kernels() {
+  flic::exact::Kernels k = {};
   k.name = FLIC_LANES_NAME;
   k.panel_vectors = kPanelVectors;
   k.product = product;

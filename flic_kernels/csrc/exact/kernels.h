@@ -1,11 +1,11 @@
 // What the exact engine needs from an instruction set: one table of functions on raw pointers.
 //
-// Activations are channels-last with a channel count that is a multiple of 16. Nothing here allocates,
+// Activations are channels-last, a pixel's channels padded to a multiple of 16 ("padded"). Nothing here allocates,
 // locks or knows about threads. docs/exact.md states the order of every operation.
 #pragma once
 #include "packed_product.h"
 
-namespace flic_exact {
+namespace flic::exact {
 
 constexpr int kHeads = 16;      // T-CA: channel = 16 * token + head, so the heads are the lanes
 constexpr int kWindow = 8;      // T-CA: 8x8 windows
@@ -39,14 +39,14 @@ struct TokenAttention {
 
 // Window attention of a FAT block with window 2: windows 4x4, 1x1, 1x4 and 4x1 on a quarter of the channels each.
 struct WindowAttention {
-  const float* qkv;      // tokens tile by tile, [height * width][3 * channels]
+  const float* qkv;      // tokens tile by tile, [height * width][3 * channels padded]
   const float* bias[4];  // for each branch [(2 Wh - 1)(2 Ww - 1)][heads / 4 padded to a multiple of 16]
   int height, width;     // multiples of 4
   int channels, heads;
   bool shifted;
   float scale;
   float* scratch;  // 4 * 16 * 16 * (channels / heads)
-  float* out;      // tokens tile by tile, [height * width][channels]
+  float* out;      // tokens tile by tile, [height * width][channels padded]
 };
 
 struct Kernels {
@@ -76,11 +76,11 @@ struct Kernels {
   void (*normalise_gelu_add)(const float* x, int inner, const Normalisation&, const float* halo, float* out);
   void (*token_attention)(const TokenAttention&);
 
-  // FAT blocks of the hyper transforms.
+  // FAT blocks of the hyper transforms. Tokens are `channels`, padded to a multiple of 16, apart.
   void (*layer_norm)(const float* x, int tokens, int channels, const float* weight, const float* bias,
                      float* out);
   void (*window_attention)(const WindowAttention&, int tile);  // the queries of one 4x4 tile
-  // target += circular convolution of a 4x4 tile with kernel [16][channels], for `tiles` tiles
+  // target += circular convolution of a 4x4 tile with kernel [16][channels], for `tiles` tiles; channels padded
   void (*modulate_add)(const float* x, int tiles, int channels, const float* kernel, float* target);
 };
 
@@ -95,4 +95,4 @@ inline float reciprocal_deviation(float m2, float count) {
   return 1.0f / __builtin_sqrtf(m2 / count + 1e-5f);
 }
 
-}  // namespace flic_exact
+}  // namespace flic::exact

@@ -2,5 +2,5 @@
 #if defined(__x86_64__)
 #include "kernel_table.h"
 
-const flic_exact::Kernels flic_exact::kAvx512Kernels = make_kernels();
+const flic::exact::Kernels flic::exact::kAvx512Kernels = make_kernels();
 #endif

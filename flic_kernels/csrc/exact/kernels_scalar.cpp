@@ -2,4 +2,4 @@
 #define FLIC_LANES_SCALAR
 #include "kernel_table.h"
 
-const flic_exact::Kernels flic_exact::kScalarKernels = make_kernels();
+const flic::exact::Kernels flic::exact::kScalarKernels = make_kernels();

@@ -6,11 +6,11 @@
 
 namespace {
 
-using flic_exact::kHalo;
-using flic_exact::kPositions;
-using flic_exact::kWindow;
-using flic_exact::Moments;
-using flic_exact::Normalisation;
+using flic::exact::kHalo;
+using flic::exact::kPositions;
+using flic::exact::kWindow;
+using flic::exact::Moments;
+using flic::exact::Normalisation;
 
 void exp_array(const float* x, float* out, ptrdiff_t n) {
   for (ptrdiff_t i = 0; i < n; i += kLanes) exp_nonpositive(Lanes::load(x + i)).store(out + i);
@@ -145,21 +145,26 @@ void depthwise(const float* halo, int inner, const float* weights, const float* 
   }
 }
 
-// Over the channels of each token: chains over the groups of 16, then the lanes' tree.
+// Over the channels of each token: chains over the groups of 16, then the lanes' tree. Absent channels of the last
+// group count as zeros, in the sum of squares too.
 void layer_norm(const float* x, int tokens, int channels, const float* weight, const float* bias, float* out) {
   const float count = static_cast<float>(channels);
-  for (; tokens > 0; --tokens, x += channels, out += channels) {
+  const int stride = (channels + kLanes - 1) / kLanes * kLanes;
+  float present[kLanes];  // 1 where the last group has a channel
+  for (int i = 0; i < kLanes; ++i) present[i] = stride - kLanes + i < channels ? 1.0f : 0.0f;
+  for (; tokens > 0; --tokens, x += stride, out += stride) {
     Lanes sum = Lanes::set(0.0f);
-    for (int c = 0; c < channels; c += kLanes) sum = Lanes::add(sum, Lanes::load(x + c));
+    for (int c = 0; c < stride; c += kLanes) sum = Lanes::add(sum, Lanes::load(x + c));
     const float mean = lane_sum(sum) / count;
     const Lanes m = Lanes::set(mean);
     Lanes squares = Lanes::set(0.0f);
-    for (int c = 0; c < channels; c += kLanes) {
-      const Lanes d = Lanes::sub(Lanes::load(x + c), m);
+    for (int c = 0; c < stride; c += kLanes) {
+      Lanes d = Lanes::sub(Lanes::load(x + c), m);
+      if (c + kLanes == stride) d = Lanes::mul(d, Lanes::load(present));
       squares = Lanes::fma(d, d, squares);
     }
-    const Normalisation n = {mean, flic_exact::reciprocal_deviation(lane_sum(squares), count), weight, bias};
-    for (int c = 0; c < channels; c += kLanes) NormaliseColumn(n, c)(x + c).store(out + c);
+    const Normalisation n = {mean, flic::exact::reciprocal_deviation(lane_sum(squares), count), weight, bias};
+    for (int c = 0; c < stride; c += kLanes) NormaliseColumn(n, c)(x + c).store(out + c);
   }
 }
 

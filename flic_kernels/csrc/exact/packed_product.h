@@ -2,7 +2,7 @@
 #pragma once
 #include <stddef.h>
 
-namespace flic_exact {
+namespace flic::exact {
 
 // out[n] = bias[n] + sum over k of in[k] * weight[k][n], k = tap * channels + channel.
 //
@@ -24,4 +24,4 @@ inline size_t packed_index(const PackedProduct& p, int panel_vectors, size_t k, 
   return first * depth + k * width + (n - first);
 }
 
-}  // namespace flic_exact
+}  // namespace flic::exact

@@ -14,7 +14,7 @@ constexpr int kChain = 256;
 
 // One tile of ROWS x (16 * VECTORS) outputs over k in [begin, end).
 template <int ROWS, int VECTORS>
-FLIC_INLINE void product_tile(const flic_exact::PackedProduct& p, const ptrdiff_t* tap_offset, int begin,
+FLIC_INLINE void product_tile(const flic::exact::PackedProduct& p, const ptrdiff_t* tap_offset, int begin,
                               int end, const float* weights, const float* bias, const float* const* in,
                               float* const* out, int column) {
   Lanes sum[ROWS][VECTORS];
@@ -66,7 +66,7 @@ FLIC_INLINE void product_rest(int rows, const Arguments&... arguments) {
 
 // One panel of columns, all rows. A panel's 256 x 64 weights stay in cache while the rows pass.
 template <int VECTORS>
-void product_panel(const flic_exact::PackedProduct& p, const ptrdiff_t* tap_offset, int column, int rows,
+void product_panel(const flic::exact::PackedProduct& p, const ptrdiff_t* tap_offset, int column, int rows,
                    const float* const* in, float* const* out) {
   const int depth = p.taps * p.channels;
   const float* const bias = p.bias ? p.bias + column : nullptr;
@@ -87,7 +87,7 @@ constexpr int at_most_panel(int vectors) { return vectors < kPanelVectors ? vect
 
 // out[r][n] for all rows and columns. tap_offset: of each tap from a row's pointer; rows of `out` hold
 // p.columns values.
-void product(const flic_exact::PackedProduct& p, const ptrdiff_t* tap_offset, int rows,
+void product(const flic::exact::PackedProduct& p, const ptrdiff_t* tap_offset, int rows,
              const float* const* in, float* const* out) {
   for (int column = 0; column < p.columns; column += kLanes * kPanelVectors) {
     switch ((p.columns - column) / kLanes) {
