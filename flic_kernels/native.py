@@ -1,0 +1,120 @@
+"""The native library: loading, pointers, statuses and the choice of instruction set.
+
+The library is plain C behind ctypes: it never sees torch, and ctypes releases the GIL for the
+length of every call.
+"""
+
+import ctypes
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+_FOLDER = Path(__file__).resolve().parent
+_ISA_NAMES = ("scalar", "avx2", "avx512")
+
+# csrc/status.h, in the same order.
+_STATUS = {
+    1: (ValueError, "bad argument"),
+    2: (MemoryError, "out of memory"),
+    3: (ValueError, "NaN or infinity where a finite number is needed"),
+    4: (IndexError, "table index outside the tables"),
+    5: (ValueError, "output buffer too small"),
+    6: (RuntimeError, "this machine lacks the instruction set"),
+    7: (ValueError, "frequencies that do not form tables"),
+    20: ("corrupt", "malformed header"),
+    21: ("corrupt", "malformed lane states"),
+    22: ("corrupt", "the words run out"),
+    23: ("corrupt", "an escape is malformed or missing"),
+    24: ("corrupt", "wrong end state or data left over"),
+    25: ("corrupt", "more or fewer pulls than pushes"),
+}
+
+
+class CorruptStream(ValueError):
+    """A coded stream that cannot be what an encoder wrote for these tables and indexes."""
+
+
+class NativeLibraryMissing(ImportError):
+    """The native library has not been built, or cannot be loaded."""
+
+
+def check(status: int, what: str) -> None:
+    """Raises the exception that a C function's status stands for; 0 is success.
+
+    what: the operation, named at the front of the message.
+    """
+    if status == 0:
+        return
+    kind, message = _STATUS.get(status, (RuntimeError, f"unknown status {status}"))
+    raise (CorruptStream if kind == "corrupt" else kind)(f"{what}: {message}")
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The CPU library, loaded on first use. Raises NativeLibraryMissing where it cannot be."""
+    return _load("libflic_kernels.so", "run `pip install .` or `make build`")
+
+
+@functools.cache
+def cuda_library() -> ctypes.CDLL:
+    """The CUDA library. Raises NativeLibraryMissing where it was not built (no nvcc then)."""
+    return _load(
+        "libflic_kernels_cuda.so",
+        "it is built by `pip install .` or `make build` where nvcc is found",
+    )
+
+
+def _load(name: str, advice: str) -> ctypes.CDLL:
+    path = _FOLDER / name
+    if not path.exists():
+        raise NativeLibraryMissing(f"the native library {name} is not built: {advice}")
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NativeLibraryMissing(f"{name} cannot be loaded ({error}): {advice}") from error
+
+
+def pointer(array: torch.Tensor | np.ndarray) -> ctypes.c_void_p:
+    """The address of a contiguous CPU (or, for the CUDA library, device) array's data.
+
+    The caller keeps the array alive during the call.
+    """
+    if isinstance(array, torch.Tensor):
+        if not array.is_contiguous():
+            raise ValueError("a contiguous tensor is needed")
+        return ctypes.c_void_p(array.data_ptr())
+    if not array.flags.c_contiguous:
+        raise ValueError("a contiguous array is needed")
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def isa() -> str:
+    """The instruction set in use: "scalar", "avx2" or "avx512"."""
+    return _ISA_NAMES[library().flic_isa()]
+
+
+def available_isas() -> tuple[str, ...]:
+    """The instruction sets this machine can run, from the plainest up."""
+    return _ISA_NAMES[: library().flic_isa_best() + 1]
+
+
+@contextmanager
+def use_isa(name: str | None) -> Iterator[None]:
+    """Forces an instruction set inside a `with` block, for the whole process; None detects it.
+
+    Raises ValueError for an unknown name and RuntimeError where the machine lacks it.
+    """
+    if name is not None and name not in _ISA_NAMES:
+        raise ValueError(f"unknown instruction set {name!r}: one of {', '.join(_ISA_NAMES)}")
+    native = library()
+    before = native.flic_forced_isa()
+    level = -1 if name is None else _ISA_NAMES.index(name)
+    check(native.flic_set_isa(level), f"instruction set {name}")
+    try:
+        yield
+    finally:
+        native.flic_set_isa(before)

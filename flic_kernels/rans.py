@@ -1,0 +1,196 @@
+"""The rANS entropy coder: integer tables, a push/pull stream, lossless on integers.
+
+docs/rans.md describes the stream; rans_reference.py is a slow coder of the same format.
+"""
+
+import ctypes
+import weakref
+
+import torch
+
+from flic_kernels import native
+from flic_kernels.native import CorruptStream
+from flic_kernels.rans_tables import Tables, gaussian_tables
+
+__all__ = [
+    "CorruptStream",
+    "Decoder",
+    "Encoder",
+    "Tables",
+    "decode",
+    "encode",
+    "gaussian_indexes",
+    "gaussian_tables",
+]
+
+_SYMBOL_TYPES = (torch.int8, torch.int16, torch.int32)
+_INDEX_TYPES = (torch.int32, torch.uint16)
+
+
+class _Push(ctypes.Structure):
+    _fields_ = [
+        ("symbols", ctypes.c_void_p),
+        ("indexes", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("tables", ctypes.c_void_p),
+        ("symbol_bytes", ctypes.c_int32),
+        ("index_bytes", ctypes.c_int32),
+    ]
+
+
+def gaussian_indexes(
+    means: torch.Tensor, scales: torch.Tensor, tables: Tables
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Table indexes and centers of Gaussians; what is coded is y - centers.
+
+    means, scales: float32 CPU tensors of one shape (scales below 0.01 count as 0.01). tables:
+    gaussian_tables(). Returns two int32 tensors of that shape. The same input bits give the same
+    integers on every machine. Raises ValueError for NaN and infinity.
+    """
+    if tables.cells is None:
+        raise ValueError("gaussian_indexes: these are not Gaussian tables")
+    if means.shape != scales.shape:
+        raise ValueError("gaussian_indexes: means and scales differ in shape")
+    means = _as_input(means, (torch.float32,), "gaussian_indexes: means")
+    scales = _as_input(scales, (torch.float32,), "gaussian_indexes: scales")
+    indexes = torch.empty(means.shape, dtype=torch.int32)
+    centers = torch.empty(means.shape, dtype=torch.int32)
+    status = native.library().flic_rans_gaussian_indexes(
+        native.pointer(means),
+        native.pointer(scales),
+        ctypes.c_int64(means.numel()),
+        native.pointer(tables.row_first),
+        native.pointer(tables.row_size),
+        native.pointer(tables.cells),
+        native.pointer(indexes),
+        native.pointer(centers),
+    )
+    native.check(status, "gaussian_indexes")
+    return indexes, centers
+
+
+class Encoder:
+    """Collects pushes and codes them as one stream.
+
+    lanes, groups: powers of two up to 32 that force the number of interleaved states and of
+    groups of them; by default the payload decides.
+    """
+
+    def __init__(self, *, lanes: int | None = None, groups: int | None = None):
+        for name, value in (("lanes", lanes), ("groups", groups)):
+            if value is not None and value not in (1, 2, 4, 8, 16, 32):
+                raise ValueError(f"{name} is a power of two from 1 to 32, not {value}")
+        self._lanes, self._groups = lanes or 0, groups or 0
+        self._pushes = []
+
+    def push(self, symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> None:
+        """Appends symbols (int8, int16 or int32, any shape) coded with tables[indexes] (int32 or
+        uint16, the same shape). The tensors must not change before finish()."""
+        if symbols.shape != indexes.shape:
+            raise ValueError("rANS encoder: symbols and indexes differ in shape")
+        symbols = _as_input(symbols, _SYMBOL_TYPES, "rANS encoder: symbols")
+        indexes = _as_input(indexes, _INDEX_TYPES, "rANS encoder: indexes")
+        self._pushes.append((symbols, indexes, tables))
+
+    def finish(self) -> bytes:
+        """The stream of all pushes; the encoder is empty again. Raises IndexError where a table
+        index is out of range."""
+        pushes = (_Push * len(self._pushes))(
+            *(
+                _Push(
+                    symbols.data_ptr(),
+                    indexes.data_ptr(),
+                    symbols.numel(),
+                    tables.handle,
+                    symbols.element_size(),
+                    indexes.element_size(),
+                )
+                for symbols, indexes, tables in self._pushes
+            )
+        )
+        library = native.library()
+        stream = ctypes.c_void_p()
+        status = library.flic_rans_encode(
+            pushes,
+            ctypes.c_int64(len(pushes)),
+            self._lanes,
+            self._groups,
+            ctypes.byref(stream),
+        )
+        native.check(status, "rANS encoder")
+        try:
+            return ctypes.string_at(_bytes_data(library)(stream), _bytes_size(library)(stream))
+        finally:
+            library.flic_rans_bytes_free(stream)
+            self._pushes = []
+
+
+class Decoder:
+    """Reads a stream back, pull by pull, in the order of the pushes.
+
+    Any bytes are safe: what cannot be an encoder's work raises CorruptStream, at once or in a
+    later pull or in close(), and every later call raises it again.
+    """
+
+    def __init__(self, data: bytes):
+        library = native.library()
+        self._handle = ctypes.c_void_p()
+        data = bytes(data)
+        status = library.flic_rans_decoder_new(
+            data, ctypes.c_int64(len(data)), ctypes.byref(self._handle)
+        )
+        native.check(status, "rANS decoder")
+        weakref.finalize(self, library.flic_rans_decoder_free, self._handle)
+
+    def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
+        """The next push's symbols, an int32 tensor of the shape of indexes (int32 or uint16)."""
+        indexes = _as_input(indexes, _INDEX_TYPES, "rANS decoder: indexes")
+        symbols = torch.empty(indexes.shape, dtype=torch.int32)
+        status = native.library().flic_rans_decoder_pull(
+            self._handle,
+            native.pointer(indexes),
+            indexes.element_size(),
+            ctypes.c_int64(indexes.numel()),
+            tables.handle,
+            native.pointer(symbols),
+        )
+        native.check(status, "rANS decoder")
+        return symbols
+
+    def close(self) -> None:
+        """Checks that everything was pulled and the stream ends as it should."""
+        native.check(native.library().flic_rans_decoder_close(self._handle), "rANS decoder")
+
+
+def encode(symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> bytes:
+    """One push as a stream of its own; see Encoder.push."""
+    encoder = Encoder()
+    encoder.push(symbols, indexes, tables)
+    return encoder.finish()
+
+
+def decode(data: bytes, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
+    """The symbols that encode() coded; see Decoder.pull."""
+    decoder = Decoder(data)
+    symbols = decoder.pull(indexes, tables)
+    decoder.close()
+    return symbols
+
+
+def _as_input(tensor: torch.Tensor, dtypes: tuple[torch.dtype, ...], what: str) -> torch.Tensor:
+    if tensor.device.type != "cpu":
+        raise ValueError(f"{what} must be a CPU tensor, not {tensor.device}")
+    if tensor.dtype not in dtypes:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{what} must be {names}, not {str(tensor.dtype).removeprefix('torch.')}")
+    return tensor.detach().contiguous()
+
+
+def _bytes_data(library):
+    library.flic_rans_bytes_data.restype = ctypes.c_void_p
+    return library.flic_rans_bytes_data
+
+
+def _bytes_size(library):
+    library.flic_rans_bytes_size.restype = ctypes.c_int64
+    return library.flic_rans_bytes_size

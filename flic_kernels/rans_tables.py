@@ -1,0 +1,258 @@
+"""Frequency tables of the entropy coder: exact integers, the same on every machine.
+
+Everything here is computed with integers and with float64 +, -, *, / and comparisons in a stated
+order, which IEEE 754 rounds the same way everywhere; no library exp, erf or sum takes part.
+"""
+
+import ctypes
+import functools
+import hashlib
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from flic_kernels import native
+
+PRECISION = 15
+TOTAL = 1 << PRECISION
+
+# The Gaussian grid (csrc/rans/gaussian.h): scale levels, eight an octave from 2^-7 to 2^8, and one
+# for all that is above.
+_FIRST_OCTAVE, _END_OCTAVE = -7, 8
+_STEPS = 8
+# A fraction cell is at most this part of the smallest scale of its octave.
+_CELLS_PER_SCALE = 8
+# Below this octave a table depends on one number: the distance to the nearest half, in scales.
+_BINARY_OCTAVE = -3
+_BINARY_STEP = 1 / 16
+# A symbol is in a table where its probability is at least this many slots; else it is escaped.
+_LEAST_SLOTS = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Integer frequency tables.
+
+    Table t codes the symbols minimum[t] .. minimum[t] + n - 1 with the frequencies
+    frequencies[first[t] : first[t] + n], and everything else through its last frequency, the
+    escape's. The frequencies of a table are at least 1 and add up to 2**15.
+
+    first: int64 [tables + 1]; minimum: int32 [tables]; frequencies: int32 [first[-1]].
+    row_first, row_size: int32 [levels], cells: uint16, the grid by which gaussian_indexes finds
+    tables (None where the tables are no Gaussian ones).
+    Raises ValueError where the arrays do not form tables, or a symbol does not fit int16.
+    """
+
+    first: np.ndarray
+    minimum: np.ndarray
+    frequencies: np.ndarray
+    row_first: np.ndarray | None = None
+    row_size: np.ndarray | None = None
+    cells: np.ndarray | None = None
+    handle: ctypes.c_void_p = field(init=False, repr=False)
+
+    def __post_init__(self):
+        arrays = {"first": np.int64, "minimum": np.int32, "frequencies": np.int32}
+        if self.cells is not None:
+            arrays |= {"row_first": np.int32, "row_size": np.int32, "cells": np.uint16}
+        for name, dtype in arrays.items():
+            array = np.array(getattr(self, name), dtype=dtype)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        first = self.first
+        if len(first) != len(self.minimum) + 1 or first[0] != 0:
+            raise ValueError("tables: first needs one entry more than minimum, and starts at 0")
+        if np.any(first[1:] <= first[:-1]) or first[-1] != len(self.frequencies):
+            raise ValueError("tables: first must ascend to the number of frequencies")
+        library = native.library()
+        handle = ctypes.c_void_p()
+        native.check(
+            library.flic_rans_tables_new(
+                ctypes.c_int64(len(self)),
+                native.pointer(self.first),
+                native.pointer(self.minimum),
+                native.pointer(self.frequencies),
+                ctypes.byref(handle),
+            ),
+            "rANS tables",
+        )
+        object.__setattr__(self, "handle", handle)
+        weakref.finalize(self, library.flic_rans_tables_free, handle)
+
+    def __len__(self) -> int:
+        """The number of tables."""
+        return len(self.minimum)
+
+    @classmethod
+    def from_pmfs(cls, pmfs: Sequence[np.ndarray], offsets: Sequence[int]) -> "Tables":
+        """Tables from explicit probabilities, one row a table.
+
+        pmfs: 1-D rows. A float row holds probabilities of the symbols offsets[t], offsets[t] + 1,
+        ...; what it lacks to 1 is the escape's (a row that adds up to more is normalised). An
+        integer row holds frequencies out of 2**15, each at least 1, which leave at least 1 for
+        the escape. offsets: each row's first symbol.
+        """
+        if len(pmfs) != len(offsets) or len(pmfs) == 0:
+            raise ValueError("tables: as many offsets as rows of probabilities, at least one")
+        rows = []
+        for row in pmfs:
+            row = np.asarray(row)
+            if row.ndim != 1:
+                raise ValueError("tables: a row of probabilities has one dimension")
+            if np.issubdtype(row.dtype, np.integer):
+                rows.append(np.append(row.astype(np.int64), TOTAL - int(row.sum())))
+            else:
+                rows.append(_quantise(row.astype(np.float64)))
+        return cls._from_rows(rows, offsets)
+
+    @classmethod
+    def _from_rows(cls, rows, offsets, **grid) -> "Tables":
+        first = np.cumsum([0] + [len(row) for row in rows])
+        return cls(first, np.asarray(offsets), np.concatenate(rows), **grid)
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        arrays = [(self.first, "<i8"), (self.minimum, "<i4"), (self.frequencies, "<i4")]
+        if self.cells is not None:
+            arrays += [(self.row_first, "<i4"), (self.row_size, "<i4"), (self.cells, "<u2")]
+        for array, dtype in arrays:
+            digest.update(len(array).to_bytes(8, "little") + array.astype(dtype).tobytes())
+        return digest.hexdigest()
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of all the integers: equal tables have equal fingerprints."""
+        return self._fingerprint
+
+    def bits(self, symbols: torch.Tensor, indexes: torch.Tensor) -> float:
+        """What coding symbols with these table indexes costs, in bits: -log2 of the frequencies'
+        share and the bytes of the escapes, without the stream's fixed parts."""
+        symbols = symbols.cpu().numpy().astype(np.int64).ravel()
+        indexes = indexes.cpu().numpy().astype(np.int64).ravel()
+        if np.any((indexes < 0) | (indexes >= len(self))):
+            raise IndexError("table index outside the tables")
+        low = self.minimum[indexes].astype(np.int64)
+        escape = (self.first[1:] - self.first[:-1] - 1)[indexes]
+        k = symbols - low
+        escaped = (k < 0) | (k >= escape)
+        entry = self.first[indexes] + np.where(escaped, escape, k)
+        bits = PRECISION * len(entry) - np.log2(self.frequencies[entry]).sum()
+        over = np.where(k >= escape, 2 * (k - escape), -2 * k - 1)[escaped]
+        code_bytes = sum((over >= 1 << (7 * i)).sum() for i in range(1, 5)) + len(over)
+        return float(bits + 8 * code_bytes)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of native tables that the encoder and the decoder read."""
+        sizes = ctypes.c_int64(), ctypes.c_int64()
+        native.check(
+            native.library().flic_rans_tables_bytes(self.handle, *map(ctypes.byref, sizes)),
+            "rANS tables",
+        )
+        return sizes[0].value, sizes[1].value
+
+
+def _quantise(row: np.ndarray) -> np.ndarray:
+    """Frequencies of a row of probabilities with the escape's appended: every one gets a slot,
+    and the rest is shared out in proportion to what each lacks, rounding the running total."""
+    if np.any(~np.isfinite(row)) or np.any(row < 0) or len(row) >= TOTAL:
+        raise ValueError("tables: probabilities must be finite and not negative, at most 32767")
+    mass = np.cumsum(row)[-1] if len(row) else np.float64(0)
+    if mass > 1:
+        row = row / mass
+        mass = np.float64(1)
+    row = np.append(row, 1 - mass)
+    lacking = np.maximum(row * TOTAL - 1, 0)
+    running = np.cumsum(lacking)
+    spare = TOTAL - len(row)
+    ends = np.floor(running / running[-1] * spare + 0.5).astype(np.int64)
+    return 1 + np.diff(ends, prepend=0)
+
+
+def _exp_negative(a: np.ndarray) -> np.ndarray:
+    """exp(-a) for 0 <= a <= 18: Taylor's series of exp(-a / 2^10), squared ten times."""
+    x = a / 1024
+    total = np.ones_like(x)
+    for n in range(12, 0, -1):
+        total = 1 - total * x / n
+    for _ in range(10):
+        total = total * total
+    return total
+
+
+def _normal_cdf(t: np.ndarray) -> np.ndarray:
+    """The normal distribution function to about 1e-13: the series of odd double factorials, with
+    arguments clipped to +-6, where it is within 1e-9 of its limits."""
+    t = np.minimum(np.maximum(t, -6.0), 6.0)
+    square = t * t
+    series = np.ones_like(t)
+    for n in range(241, 1, -2):
+        series = 1 + series * square / n
+    return 0.5 + t * series * _exp_negative(square / 2) * 0.3989422804014327
+
+
+def _gaussian_rows(fractions: np.ndarray, scale: float) -> list[tuple[np.ndarray, int]]:
+    """Frequencies and first symbol of round(fraction + scale * normal), for each fraction."""
+    reach = int(6 * scale) + 2
+    edges = (np.arange(-reach, reach + 2) - 0.5 - fractions[:, None]) / scale
+    cdf = _normal_cdf(edges)
+    rows = []
+    for pmf in cdf[:, 1:] - cdf[:, :-1]:
+        kept = np.flatnonzero(pmf * TOTAL >= _LEAST_SLOTS)
+        rows.append((_quantise(pmf[kept[0] : kept[-1] + 1]), int(kept[0]) - reach))
+    return rows
+
+
+def _binary_row(distance: float, side: int) -> tuple[np.ndarray, int]:
+    """The same for a small scale: 0 or `side`, which begins `distance` scales away."""
+    there = _normal_cdf(np.array([-distance]))[0]
+    if there * TOTAL < _LEAST_SLOTS:
+        return _quantise(np.array([1.0])), 0
+    row = [there, 1 - there] if side < 0 else [1 - there, there]
+    return _quantise(np.array(row)), min(side, 0)
+
+
+@functools.cache
+def gaussian_tables() -> Tables:
+    """Tables of round(normal(mean, scale)) for gaussian_indexes: one for each cell of a grid of
+    scale levels by fractions of the mean (cells that would differ by nothing share one), built
+    once a process in a fraction of a second."""
+    rows, offsets, known = [], [], {}
+    row_first, row_size, cells = [], [], []
+
+    def table(row, offset):
+        key = (offset, row.tobytes())
+        if key not in known:
+            known[key] = len(rows)
+            rows.append(row)
+            offsets.append(offset)
+        return known[key]
+
+    @functools.cache
+    def binary_table(steps, side):
+        return table(*_binary_row(steps * _BINARY_STEP, side))
+
+    for octave in range(_FIRST_OCTAVE, _END_OCTAVE):
+        base = 2.0**octave
+        size = max(1, int(_CELLS_PER_SCALE / base))
+        fractions = (np.arange(size) + 0.5) / size - 0.5
+        for step in range(_STEPS):
+            scale = base * (1 + (step + 0.5) / _STEPS)
+            row_first.append(len(cells))
+            row_size.append(size)
+            if octave < _BINARY_OCTAVE:
+                distances = np.minimum((0.5 - np.abs(fractions)) / scale, 6.0)
+                steps = (distances / _BINARY_STEP + 0.5).astype(np.int64)
+                sides = np.where(fractions > 0, 1, -1)
+                cells += map(binary_table, steps.tolist(), sides.tolist())
+            else:
+                cells += [table(*row) for row in _gaussian_rows(fractions, scale)]
+    # Above the grid everything is escaped: a code of so many bytes is as good as a flat table.
+    row_first.append(len(cells))
+    row_size.append(1)
+    cells.append(table(np.array([TOTAL]), 0))
+    return Tables._from_rows(
+        rows, offsets, row_first=row_first, row_size=row_size, cells=np.array(cells)
+    )

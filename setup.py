@@ -1,0 +1,173 @@
+"""Builds the native libraries: plain C++ (and CUDA where nvcc is found) behind a C interface.
+
+No torch, no Python headers: one library serves every Python and torch version, so the wheel is
+tagged py3-none-PLATFORM. `pip install .`, `pip install -e .`, `pip wheel .` and
+`python setup.py build_ext --inplace` all come through here.
+"""
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools before 70.1
+    from wheel.bdist_wheel import bdist_wheel
+
+ROOT = Path(__file__).resolve().parent
+CSRC = ROOT / "flic_kernels" / "csrc"
+CPU_LIBRARY = "flic_kernels.libflic_kernels"
+CUDA_LIBRARY = "flic_kernels.libflic_kernels_cuda"
+
+CXX_FLAGS = (
+    "-O3 -std=c++17 -fPIC -ffp-contract=off -fvisibility=hidden -Wall -Wextra -pthread".split()
+)
+AVX2_FLAGS = "-mavx2 -mfma -mbmi2 -mf16c".split()
+AVX512_FLAGS = AVX2_FLAGS + "-mavx512f -mavx512bw -mavx512dq -mavx512vl".split()
+NVCC_FLAGS = (
+    "-O3 -std=c++17 -Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off "
+    "-fmad=false -ftz=false -prec-div=true -prec-sqrt=true"
+).split()
+
+
+def cxx_compiler():
+    """The C++ compiler as a command list: $CXX, or the first usual name on the path."""
+    if os.environ.get("CXX"):
+        return shlex.split(os.environ["CXX"])
+    for name in ("c++", "g++", "clang++"):
+        if shutil.which(name):
+            return [name]
+    raise CompileError(
+        "no C++ compiler found; install one (Debian: apt-get install g++) or set CXX"
+    )
+
+
+def cxx_command(source):
+    flags = list(CXX_FLAGS)
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        if source.stem.endswith("_avx512"):
+            flags += AVX512_FLAGS
+        elif source.stem.endswith("_avx2"):
+            flags += AVX2_FLAGS
+    return [*cxx_compiler(), *flags, "-MMD"]
+
+
+def nvcc_architectures():
+    """sm_80, sm_90 and the newest this nvcc knows, with PTX of the newest for later devices."""
+    listed = subprocess.run(["nvcc", "--list-gpu-arch"], capture_output=True, text=True).stdout
+    known = sorted({int(number) for number in re.findall(r"compute_(\d+)", listed)})
+    if not known:
+        raise CompileError("nvcc --list-gpu-arch names no architecture")
+    chosen = [arch for arch in (80, 90) if arch in known] + [known[-1]]
+    options = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in dict.fromkeys(chosen)]
+    return [*options, f"-gencode=arch=compute_{known[-1]},code=compute_{known[-1]}"]
+
+
+def dependencies(depfile):
+    """The files named in a make-style dependency file, or None where there is none."""
+    if not depfile.exists():
+        return None
+    text = depfile.read_text().replace("\\\n", " ").split(":", 1)[-1]
+    return [Path(name.replace("\0", " ")) for name in text.replace("\\ ", "\0").split()]
+
+
+def is_current(target, inputs):
+    """Whether target exists and is newer than every input, and every input exists."""
+    if inputs is None or not target.exists():
+        return False
+    made = target.stat().st_mtime
+    return all(path.exists() and path.stat().st_mtime <= made for path in inputs)
+
+
+def run_tool(command, what):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    sys.stderr.write(done.stdout + done.stderr)
+    if done.returncode:
+        raise CompileError(f"{what} failed: {shlex.join(str(part) for part in command)}")
+
+
+class BuildNative(build_ext):
+    """Compiles each source of an extension in parallel and links one plain shared library."""
+
+    def get_ext_filename(self, fullname):
+        return fullname.replace(".", os.sep) + ".so"
+
+    def build_extension(self, ext):
+        output = Path(self.get_ext_fullpath(ext.name))
+        sources = [ROOT / source for source in ext.sources]
+        if ext.name == CPU_LIBRARY:
+            self.build_library(sources, output, cxx_command, [*cxx_compiler(), "-shared"])
+            return
+        try:
+            architectures = nvcc_architectures()
+            self.build_library(
+                sources,
+                output,
+                lambda source: ["nvcc", *NVCC_FLAGS, *architectures, "-MD"],
+                ["nvcc", "-shared", *architectures],
+            )
+        except (CompileError, OSError) as error:
+            if self.inplace:
+                output.unlink(missing_ok=True)
+            self.warn(f"the CUDA library was not built, CPU kernels are unaffected: {error}")
+
+    def build_library(self, sources, output, command, link):
+        folder = Path(self.build_temp) / output.stem
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def compile_one(source):
+            name = "__".join(source.relative_to(CSRC).parts)
+            obj = (folder / name).with_suffix(".o")
+            depfile = obj.with_suffix(".d")
+            listed = dependencies(depfile)
+            inputs = None if listed is None else [*listed, Path(__file__).resolve()]
+            if self.force or not is_current(obj, inputs):
+                print(f"compiling {source.relative_to(ROOT)}", flush=True)
+                run_tool(
+                    [*command(source), "-MF", depfile, "-c", source, "-o", obj],
+                    f"compiling {source.relative_to(ROOT)}",
+                )
+            return obj
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            objects = list(pool.map(compile_one, sources))
+        if self.force or not is_current(output, [*objects, Path(__file__).resolve()]):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            temporary = output.with_suffix(".so.new")
+            pthread = ["-pthread"] if link[0] != "nvcc" else []
+            run_tool([*link, *pthread, *objects, "-o", temporary], f"linking {output.name}")
+            temporary.replace(output)
+
+
+class Wheel(bdist_wheel):
+    """Tags the wheel py3-none-PLATFORM: the library depends on no Python ABI."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.root_is_pure = False
+
+    def get_tag(self):
+        return "py3", "none", super().get_tag()[2]
+
+
+def extensions():
+    def sources(pattern):
+        return sorted(str(path.relative_to(ROOT)) for path in CSRC.rglob(pattern))
+
+    found = [Extension(CPU_LIBRARY, sources("*.cpp"))]
+    if sources("*.cu") and shutil.which("nvcc"):
+        found.append(Extension(CUDA_LIBRARY, sources("*.cu"), optional=True))
+    return found
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel})

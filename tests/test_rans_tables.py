@@ -1,0 +1,146 @@
+"""Tables: golden integers, the Gaussian grid, quantisation, table indexes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from flic_kernels import rans
+from flic_kernels.rans_tables import PRECISION, TOTAL, _normal_cdf
+
+GAUSSIAN_FINGERPRINT = "b9d0624756e582d8f0001a52cdc2eece308cead5554589f0961c9cc81ab27495"
+
+
+def reference_index(mean, scale, tables):
+    """The rule of docs/rans.md with comparisons against a list of thresholds."""
+    thresholds = [2.0**octave * (1 + step / 8) for octave in range(-7, 8) for step in range(8)]
+    thresholds.append(256.0)
+    scale = min(max(np.float32(scale), np.float32(0.01)), np.float32(256))
+    level = sum(scale >= t for t in thresholds) - 1
+    mean = min(max(np.float32(mean), np.float32(-(2**20))), np.float32(2**20))
+    center = np.rint(mean)
+    size = int(tables.row_size[level])
+    cell = math.floor((mean - center + np.float32(0.5)) * np.float32(size))
+    return int(tables.cells[tables.row_first[level] + min(cell, size - 1)]), int(center)
+
+
+def test_gaussian_tables_are_the_same_integers_everywhere():
+    assert rans.gaussian_tables().fingerprint() == GAUSSIAN_FINGERPRINT
+
+
+def test_normal_cdf_is_accurate():
+    t = np.linspace(-6, 6, 2001)
+    exact = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in t])
+    assert np.abs(_normal_cdf(t) - exact).max() < 1e-12
+
+
+def test_gaussian_rows_match_the_model():
+    """Every table's cost under its cell's true distribution is within 0.2 % + 0.0004 bit."""
+    tables = rans.gaussian_tables()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        level = rng.integers(0, 120)
+        cell = rng.integers(0, tables.row_size[level])
+        scale = 2.0 ** (level // 8 - 7) * (1 + (level % 8 + 0.5) / 8)
+        mean = (cell + 0.5) / tables.row_size[level] - 0.5
+        t = tables.cells[tables.row_first[level] + cell]
+        frequencies = tables.frequencies[tables.first[t] : tables.first[t + 1]]
+        k = np.arange(len(frequencies) - 1) + tables.minimum[t]
+        p = np.array(
+            [
+                0.5 * math.erfc(-(n + 0.5 - mean) / scale / math.sqrt(2))
+                - 0.5 * math.erfc(-(n - 0.5 - mean) / scale / math.sqrt(2))
+                for n in k
+            ]
+        ).clip(1e-300)
+        rest = max(1 - p.sum(), 0)
+        entropy = -(p * np.log2(p)).sum()
+        cost = (p * (PRECISION - np.log2(frequencies[:-1]))).sum()
+        cost += rest * (PRECISION - np.log2(frequencies[-1]) + 8)
+        # A binary table's distance is rounded to a sixteenth of a scale as well.
+        assert cost <= entropy * (1.002 if level >= 32 else 1.01) + 4e-4
+
+
+def test_indexes_follow_the_rule():
+    tables = rans.gaussian_tables()
+    rng = np.random.default_rng(1)
+    means = rng.normal(0, 3, 3000).astype(np.float32)
+    scales = np.exp(rng.normal(-1, 3, 3000)).astype(np.float32)
+    edges = [2.0**octave * (1 + step / 8) for octave in range(-8, 9) for step in range(8)]
+    edges = np.array(edges, np.float32)
+    scales[: len(edges)] = edges
+    scales[len(edges) : 2 * len(edges)] = np.nextafter(edges, np.float32(0))
+    special = [0.5, -0.5, 1.5, 2.5, 0.49999997, -0.49999997, 1e-45, 2**20, -(2**20), 3e38, -3e38]
+    means[: len(special)] = special
+    scales[-4:] = [-1, 0, 3e38, 1e-40]
+    indexes, centers = rans.gaussian_indexes(
+        torch.from_numpy(means), torch.from_numpy(scales), tables
+    )
+    expected = [reference_index(m, s, tables) for m, s in zip(means, scales, strict=True)]
+    assert list(zip(indexes.tolist(), centers.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_indexes_refuse_what_is_not_finite(bad):
+    tables = rans.gaussian_tables()
+    good = torch.ones(5)
+    broken = torch.tensor([1, 1, bad, 1, 1])
+    for means, scales in ((broken, good), (good, broken)):
+        with pytest.raises(ValueError, match="NaN"):
+            rans.gaussian_indexes(means, scales, tables)
+    with pytest.raises(ValueError, match="shape"):
+        rans.gaussian_indexes(good, good[:1], tables)
+
+
+def test_integer_frequencies_are_kept():
+    tables = rans.Tables.from_pmfs([np.array([100, 200]), np.array([32767])], [3, -4])
+    assert tables.frequencies.tolist() == [100, 200, TOTAL - 300, 32767, 1]
+    assert tables.minimum.tolist() == [3, -4]
+
+
+def test_float_rows_are_quantised_to_the_total():
+    rng = np.random.default_rng(2)
+    for size in (1, 2, 5, 60, 3000):
+        row = rng.gamma(0.3, size=size)
+        row /= row.sum()
+        tables = rans.Tables.from_pmfs([row, row * 3], [0, 0])
+        for t in range(2):
+            frequencies = tables.frequencies[tables.first[t] : tables.first[t + 1]]
+            assert frequencies.sum() == TOTAL and frequencies.min() >= 1
+        likely = row * TOTAL > 20
+        share = tables.frequencies[: tables.first[1] - 1] / TOTAL
+        assert np.all(np.abs(share - row)[likely] <= row[likely] * (0.1 + 0.001) + 1 / TOTAL)
+
+
+def test_fingerprints_tell_tables_apart():
+    one = rans.Tables.from_pmfs([np.array([0.5, 0.5])], [0])
+    same = rans.Tables.from_pmfs([np.array([0.5, 0.5])], [0])
+    moved = rans.Tables.from_pmfs([np.array([0.5, 0.5])], [1])
+    assert one.fingerprint() == same.fingerprint() != moved.fingerprint()
+
+
+def test_bits_counts_escapes():
+    tables = rans.Tables.from_pmfs([np.array([16384, 8192])], [0])
+    index = torch.zeros(1, dtype=torch.int32)
+    for symbol, bits in ((0, 1), (1, 2), (2, 10), (-1, 10), (65, 10), (66, 18), (2**31 - 1, 42)):
+        assert tables.bits(torch.tensor([symbol]), index) == bits
+
+
+@pytest.mark.parametrize(
+    "rows, offsets",
+    [
+        ([np.array([0])], [0]),
+        ([np.array([TOTAL])], [0]),
+        ([np.array([-1, 5])], [0]),
+        ([np.array([0.5, np.nan])], [0]),
+        ([np.array([0.5, -0.1])], [0]),
+        ([np.array([0.5])], [40000]),
+        ([np.array([0.5])], [0, 1]),
+        ([np.zeros((2, 2))], [0]),
+        ([], []),
+    ],
+)
+def test_bad_tables_raise(rows, offsets):
+    with pytest.raises(ValueError, match="tables|rANS"):
+        rans.Tables.from_pmfs(rows, offsets)
