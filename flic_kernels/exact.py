@@ -38,7 +38,8 @@ class ExactEngine:
         RuntimeError: the machine lacks the instruction set.
 
     Attributes:
-        hyper_latent, latent, slices, slice_channels: channels of z, of y, and y's slices.
+        hyper_latent, latent: channels of z and y.
+        slices, slice_channels, inner: y's slices, a slice's channels in y and inside T-CA.
         fingerprint: 64 bits over the weights in use and what was folded from them.
     """
 
@@ -57,8 +58,9 @@ class ExactEngine:
             if name.startswith(_NETWORKS) and value.dtype.is_floating_point
         }
         config = _config(weights)
-        self.hyper_latent, _, _, self.latent, self.slices, _, _ = config
+        self.hyper_latent, _, _, self.latent, self.slices, ratio, _ = config
         self.slice_channels = self.latent // self.slices
+        self.inner = self.slice_channels * ratio
         self.threads = _available_processors() if threads is None else threads
         self.isa = native.isa() if isa is None else isa
 

@@ -1,4 +1,5 @@
-// The exact engine's kernels in plain C++: the readable reference, and every processor that is not x86-64.
+// The exact engine's kernels in plain C++: the readable reference, and every processor that is not
+// x86-64.
 #define FLIC_LANES_SCALAR
 #include "kernel_table.h"
 
