@@ -69,7 +69,7 @@ class Config:
 CONFIGS = {
     "base": Config(),
     "tiny": Config(
-        widths=(24, 48, 64), heads=(4, 4, 8), latent=64, hyper=32, slices=4, ratio=4, depth=4
+        widths=(24, 48, 56), heads=(4, 4, 8), latent=64, hyper=32, slices=4, ratio=4, depth=4
     ),
 }
 

@@ -93,7 +93,7 @@ def decode(model: FLIC, streams: Sequence[bytes], size: tuple[int, int]) -> tupl
         latents, and y_hat [B, M, h, w] = y + 0.5 tanh(lrp) on the model's device.
 
     Raises:
-        rans.StreamError: a stream that is damaged or was made by other weights, as far as the coder
+        rans.CorruptStream: a stream that is damaged or was made by other weights, as far as the coder
             can tell; a checksum over the latents tells for certain.
     """
     shape = tuple(-(-side // STRIDE) * (STRIDE // 64) for side in size)

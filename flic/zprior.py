@@ -2,8 +2,8 @@
 
 The factorised prior (Ballé et al., 2018, appendix 6.1) is a small network for each channel.
 Training evaluates it with the framework's functions; coding needs integers on which two machines
-agree, so here it runs in float64 with nothing but IEEE additions, multiplications and divisions in a
-fixed order (numpy's element-wise operations round each one), from the float32 parameters.
+agree, so here it runs in float64 with nothing but IEEE additions, multiplications and divisions in
+a fixed order (numpy's element-wise operations round each one), from the float32 parameters.
 """
 
 from __future__ import annotations
