@@ -26,8 +26,9 @@ FLIC_INLINE void token_scores(const TokenAttention& a, const float* query, const
     }
     for (ptrdiff_t p = 0; p < kPositions; ++p) {
         Lanes k[KEYS];
-        FLIC_UNROLL for (int j = 0; j < KEYS; ++j) k[j] =
-            Lanes::load(key + p * 2 * a.inner + kLanes * j);
+        FLIC_UNROLL for (int j = 0; j < KEYS; ++j) {
+            k[j] = Lanes::load(key + p * 2 * a.inner + kLanes * j);
+        }
         FLIC_UNROLL for (int i = 0; i < QUERIES; ++i) {
             const Lanes q = Lanes::load(query + p * a.inner + kLanes * i);
             FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[i][j] = Lanes::fma(q, k[j], sum[i][j]);
@@ -51,12 +52,14 @@ FLIC_INLINE void token_values(const TokenAttention& a, int token, ptrdiff_t p, c
         const float* const values = a.key_value[slice] + p * 2 * a.inner + a.inner;
         for (int c = 0; c < a.inner; c += kLanes, weights += kLanes) {
             Lanes v[POSITIONS];
-            FLIC_UNROLL for (int j = 0; j < POSITIONS; ++j) v[j] =
-                Lanes::load(values + j * 2 * a.inner + c);
+            FLIC_UNROLL for (int j = 0; j < POSITIONS; ++j) {
+                v[j] = Lanes::load(values + j * 2 * a.inner + c);
+            }
             FLIC_UNROLL for (int i = 0; i < QUERIES; ++i) {
                 const Lanes w = Lanes::load(weights + i * stride);
-                FLIC_UNROLL for (int j = 0; j < POSITIONS; ++j) sum[i][j] =
-                    Lanes::fma(w, v[j], sum[i][j]);
+                FLIC_UNROLL for (int j = 0; j < POSITIONS; ++j) {
+                    sum[i][j] = Lanes::fma(w, v[j], sum[i][j]);
+                }
             }
         }
     }

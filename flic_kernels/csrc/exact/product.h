@@ -35,8 +35,9 @@ FLIC_INLINE void product_tile(const flic::exact::PackedProduct& p, const ptrdiff
             weights += kLanes * VECTORS;
             FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
                 const Lanes x = Lanes::set(row[i][c]);
-                FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] =
-                    Lanes::fma(x, w[j], sum[i][j]);
+                FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) {
+                    sum[i][j] = Lanes::fma(x, w[j], sum[i][j]);
+                }
             }
         }
         k += run;
