@@ -10,8 +10,7 @@
 #include <string.h>
 
 #if FLT_EVAL_METHOD != 0
-#error \
-    "the exact engine needs float32 expressions evaluated in float32 (on 32-bit x86: -msse2 -mfpmath=sse)"
+#error "float32 must be evaluated in float32 (on 32-bit x86: -msse2 -mfpmath=sse)"
 #endif
 #ifdef __FAST_MATH__
 #error "the exact engine must not be compiled with -ffast-math"

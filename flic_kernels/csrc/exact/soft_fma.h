@@ -1,10 +1,9 @@
-// Fused multiply-add of finite float32 values where the hardware has none.
+// Fused multiply-add of float32 values where the hardware has none.
 //
 // The product of two floats is exact in a double. Its sum with the third is rounded to odd
 // (truncated, then the last bit set if anything was lost), so that the final rounding to float sees
 // on which side of every tie the exact value lies (Boldo and Melquiond, "Emulation of a FMA and
-// correctly rounded sums", 2008). Needs round-to-nearest; non-finite input gives a non-finite
-// result.
+// correctly rounded sums", 2008). Needs round-to-nearest.
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -20,7 +19,7 @@ inline float soft_fma(float a, float b, float c) {
     uint64_t bits, lost_bits;
     memcpy(&bits, &sum, 8);
     memcpy(&lost_bits, &lost, 8);
-    const uint64_t inexact = lost != 0.0;
+    const uint64_t inexact = (lost < 0.0) | (lost > 0.0);  // not where the sum is infinite or NaN
     const uint64_t away = ((bits ^ lost_bits) >> 63) & inexact;  // |sum| was rounded up
     bits = (bits - away) | inexact;
     double odd;
