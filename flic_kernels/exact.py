@@ -57,7 +57,7 @@ class ExactEngine:
             for name, value in state_dict.items()
             if name.startswith(_NETWORKS) and value.dtype.is_floating_point
         }
-        config = _config(weights)
+        config = sizes(weights)
         self.hyper_latent, _, _, self.latent, self.slices, ratio, _ = config
         self.slice_channels = self.latent // self.slices
         self.inner = self.slice_channels * ratio
@@ -240,7 +240,7 @@ def apply_function(name: str, x: Tensor, isa: str | None = None) -> Tensor:
     return out[: x.numel()].reshape(x.shape)
 
 
-def _config(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
+def sizes(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
     """hyper_latent, width, heads, latent, slices, ratio, depth, from the weights' shapes."""
 
     def shape(name: str, dimensions: int) -> torch.Size:

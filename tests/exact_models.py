@@ -9,7 +9,7 @@ import torch
 from flic.config import Config
 from flic.model import FLIC
 from flic_kernels import native
-from flic_kernels.exact import ExactEngine
+from flic_kernels.exact import ExactEngine, sizes
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -78,3 +78,18 @@ def engines(state_dict, threads=(1, 2, 5)):
     for isa in native.available_isas():
         for count in threads:
             yield ExactEngine(state_dict, isa=isa, threads=count)
+
+
+def dump(state_dict, z, y):
+    """What tests/native/exact_run.cpp reads: a model's weights and one picture's latents."""
+    weights = {
+        name: value
+        for name, value in state_dict.items()
+        if name.startswith(("h_mean_s.", "h_scale_s.", "tca.")) and value.dtype == torch.float32
+    }
+    parts = [np.array([*sizes(state_dict), len(weights)], np.int32)]
+    for name, value in weights.items():
+        parts += [np.int32([len(name)]), np.frombuffer(name.encode(), np.uint8)]
+        parts += [np.int32([value.numel()]), value.numpy()]
+    parts += [np.int32(y.shape[2:]), z.numpy(), y.numpy()]
+    return b"".join(part.tobytes() for part in parts)

@@ -27,14 +27,14 @@ def compiler(*names):
 
 
 def build(output, sources, flags, command=("g++",), link=()):
-    """Compiles each source with its instruction set's flags and `flags`, and links `output`."""
+    """Compiles each source with `flags` and its instruction set's, and links `output`."""
+    native = command[0] in ("g++", "c++", "clang++")
 
     def compile_one(source):
         extra = []
-        if platform.machine() in ("x86_64", "AMD64"):
+        if native and platform.machine() in ("x86_64", "AMD64"):
             extra = _AVX512 if source.stem.endswith("_avx512") else []
             extra = _AVX2 if source.stem.endswith("_avx2") else extra
-        # the last -m flag wins: `flags` may add instruction sets, not take them away
         obj = output.parent / f"{output.stem}_{source.stem}.o"
         _run([*command, *_ALWAYS, *flags, *extra, "-c", source, "-o", obj])
         return obj
@@ -45,10 +45,20 @@ def build(output, sources, flags, command=("g++",), link=()):
     return output
 
 
+def _exact_sources():
+    return [*sorted((CSRC / "exact").glob("*.cpp")), CSRC / "isa.cpp"]
+
+
 def exact_library(folder, flags, command=("g++",)):
     """The exact engine alone as a shared library."""
-    sources = [*sorted((CSRC / "exact").glob("*.cpp")), CSRC / "isa.cpp"]
-    return build(folder / "libexact.so", sources, flags, command, ["-shared"])
+    return build(folder / "libexact.so", _exact_sources(), flags, command, ["-shared"])
+
+
+def exact_run_program(folder, flags, command=("g++",), link=()):
+    """tests/native/exact_run.cpp with the exact engine; for another processor, too."""
+    return build(
+        folder / "exact_run", [*_exact_sources(), NATIVE / "exact_run.cpp"], flags, command, link
+    )
 
 
 def exact_full_program(folder, flags=("-O3", "-ffp-contract=off")):

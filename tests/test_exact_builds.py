@@ -9,10 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exact_models import bits, engines, latents, model, run
-from native_builds import NATIVE, ROOT, build, compiler, exact_full_program, exact_library
+from exact_models import CONFIGS, bits, dump, engines, latents, model, run
+from native_builds import (
+    NATIVE,
+    ROOT,
+    build,
+    compiler,
+    exact_full_program,
+    exact_library,
+    exact_run_program,
+)
 
 from flic_kernels import exact, native
+from flic_kernels.exact import ExactEngine
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 COMPILER = compiler("g++", "c++", "clang++")
@@ -47,6 +56,23 @@ def test_same_bits_from_another_build(tmp_path, monkeypatch, command, flags):
     other = ctypes.CDLL(str(exact_library(tmp_path, flags, command)))
     monkeypatch.setattr(native, "library", lambda: other)
     assert [results("odd"), results("narrow")] == expected
+
+
+@pytest.mark.slow
+def test_same_bits_on_aarch64(tmp_path):
+    cross, emulator = compiler("aarch64-linux-gnu-g++"), compiler("qemu-aarch64")
+    if not cross or not emulator:
+        pytest.skip("needs aarch64-linux-gnu-g++ and qemu-aarch64")
+    flags = ["-O3", "-ffp-contract=fast"]
+    program = exact_run_program(tmp_path, flags, (cross,), ["-static"])
+    for config in CONFIGS:
+        net = model(config)
+        z, y = latents(net.config, 8, 16)
+        expected = run(ExactEngine(net.state_dict(), threads=2), z, y)
+        command = [emulator, program, "2"]
+        done = subprocess.run(command, input=dump(net.state_dict(), z, y), capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == b"".join(bits(expected).values())
 
 
 @pytest.mark.parametrize("function", ["exp", "gelu"])

@@ -1,8 +1,8 @@
 // exp and GELU of the exact engine over all 2^32 inputs: the same bits from every instruction set,
 // right values. Linked with csrc/exact/kernels_*.cpp; tests/native_builds.py builds it.
 //
-// Arguments: how many blocks of 2^16 inputs to leave out after each that is taken (0: none), and the
-// number of threads. Prints one line; exits 1 where a bit differs or an error is too large.
+// Arguments: how many blocks of 2^16 inputs to leave out after each that is taken (0: none), and
+// the number of threads. Prints one line; exits 1 where a bit differs or an error is too large.
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
