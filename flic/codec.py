@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-
-from flic_kernels import rans
 
 from . import checkpoint, container, entropy, images, library
 from .container import Container
@@ -37,9 +36,9 @@ class Codec:
         """A .flic file of a picture."""
         try:
             latents = self.model.analyze(self._input(picture.pixels))
-        except ValueError as error:
+            (stream,) = entropy.encode(self.model, latents)
+        except ValueError as error:  # NaN or infinity on the way
             raise CheckpointError(f"the model cannot code this picture: {error}") from error
-        (stream,) = entropy.encode(self.model, latents)
         return container.pack(
             Container(
                 width=picture.width,
@@ -99,7 +98,7 @@ class Codec:
             )
         try:
             latents, y_hat = entropy.decode(self.model, [file.stream], (file.height, file.width))
-        except rans.CorruptStream as error:
+        except ValueError as error:  # rans.CorruptStream; NaN or infinity in the means
             raise StreamMismatch(f"the stream does not decode on this machine: {error}") from error
         if latents.crc32(0) != file.latents_crc:
             raise StreamMismatch(
@@ -122,14 +121,21 @@ def encode(
     return Codec(_model(model)).encode_picture(picture)
 
 
-def decode(data: bytes, model: FLIC | str | os.PathLike | None = None) -> Image.Image:
+def decode(
+    data: bytes | str | os.PathLike, model: FLIC | str | os.PathLike | None = None
+) -> Image.Image:
     """The picture of a .flic file, as a PIL image (L, LA, RGB or RGBA).
 
-    data: the file's bytes. model: as for `encode`; default: the one with the file's fingerprint,
-    among the built-in models and those in the user's model folder. The image's `info` has the ICC
-    profile and EXIF.
+    data: the file's bytes, or its path. model: as for `encode`; default: the one with the file's
+    fingerprint, among the built-in models and those in the user's model folder. The image's `info`
+    has the ICC profile and EXIF.
     Raises FlicError: FormatError, ModelNotFoundError, ModelMismatchError, StreamMismatch.
     """
+    if isinstance(data, (str, os.PathLike)):
+        try:
+            data = Path(data).read_bytes()
+        except OSError as error:
+            raise FormatError(f"{os.fspath(data)}: {error.strerror or error}") from error
     file = container.unpack(data)
     if model is None:
         model = library.find(file.fingerprint.hex()).path

@@ -249,8 +249,11 @@ def _split_alpha(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 def _key_alpha(planes: np.ndarray, key: Any, mode: str, data: bytes | None) -> np.ndarray | None:
     """Alpha of a PNG that names one gray level or colour as transparent.
 
-    Pillow gives the level as it stands in the file, but pixels of 2 or 4 bits scaled to 0..255.
+    Pillow gives the level as it stands in the file, but pixels of 2 or 4 bits scaled to 0..255; of
+    1 bit, the level's scale depends on Pillow's version.
     """
+    if mode == "1":
+        key = 255 if key else 0
     if mode == "L" and data is not None:
         levels = (1 << data[24]) - 1
         key = key * 255 // levels

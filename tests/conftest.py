@@ -64,3 +64,24 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def known_models(model_folder, monkeypatch):
+    """`small` is the built-in default; the user's own model folder plays no part."""
+    from flic import library
+
+    (model_folder / "retired.json").write_text("{}")
+    monkeypatch.setattr(library, "WEIGHTS", model_folder)
+    monkeypatch.setattr(library, "DEFAULT", "small")
+    monkeypatch.setattr(library, "default_folder", lambda: model_folder / "none")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty current folder with picture.png in it."""
+    from cli_tools import png
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "picture.png").write_bytes(png())
+    return tmp_path

@@ -7,74 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
+from cli_tools import ROOT, fails, pixels, png, program, run
 from PIL import Image
-from typer.testing import CliRunner
 
 import flic
 from flic import container, images, library
-from flic.cli import app
 from flic.cli.show import ASSETS
 
-ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def pixels(seed: int = 0, width: int = 40, height: int = 30) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def png(seed: int = 0, **options) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(pixels(seed, **options)).save(out, "PNG")
-    return out.getvalue()
-
-
-@pytest.fixture(autouse=True)
-def known_models(model_folder, monkeypatch):
-    """`small` is the built-in default; the user's own model folder plays no part."""
-    (model_folder / "retired.json").write_text("{}")
-    monkeypatch.setattr(library, "WEIGHTS", model_folder)
-    monkeypatch.setattr(library, "DEFAULT", "small")
-    monkeypatch.setattr(library, "default_folder", lambda: model_folder / "none")
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    """An empty current folder with picture.png in it."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "picture.png").write_bytes(png())
-    return tmp_path
-
-
-def run(*args, stdin: bytes | None = None, code: int = 0):
-    result = CliRunner().invoke(app, [str(arg) for arg in args], input=stdin)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, (result.stdout, result.stderr)
-    return result
-
-
-def fails(*args, match: str, **options) -> None:
-    """Exit code 1 and exactly one line on stderr, which says `match`."""
-    result = run(*args, code=1, **options)
-    assert result.stdout == ""
-    assert result.stderr.startswith("flic: ") and result.stderr.count("\n") == 1
-    assert match in result.stderr
-
-
-def program(*args, **options) -> subprocess.Popen:
-    """The real program in a process of its own, on `small` by option -m."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "flic", *map(str, args)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **options,
-    )
+pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
 
 
 class TestOneFile:
@@ -209,6 +151,8 @@ class TestErrors:
     def test_outputs(self, here):
         run("encode", "picture.png", "picture.flic")
         fails("encode", "picture.png", "none/a.flic", match="there is no folder none")
+        fails("encode", "picture.png", "picture.png", match="named like a picture")
+        fails("encode", "picture.png", "a.JPG", match="named like a picture")
         fails("decode", "picture.flic", "a.gif", match="cannot write")
         fails("decode", "picture.flic", "a", match="cannot write")
         fails("decode", "picture.flic", ".", "--format", "bmp", match="cannot write")
@@ -231,6 +175,8 @@ class TestErrors:
             ("encode", "picture.png", "a.flic", "--nonsense"),
             ("encode", "picture.png", "a.flic", "--threads", "0"),
             ("encode", "picture.png", "-", "--json"),
+            ("encode", ".", "-"),
+            ("decode", ".", "-"),
             ("compare", "picture.png", "a.jpg"),
             ("info",),
         ],
@@ -244,120 +190,6 @@ class TestErrors:
 
         monkeypatch.setattr("flic.codec.Codec.encode_picture", fail)
         fails("encode", "picture.png", "picture.flic", match="not enough memory")
-
-
-class TestFolders:
-    @pytest.fixture
-    def folder(self, here) -> Path:
-        """in/: two good pictures, one of them deeper; a broken one; a text; a hidden one."""
-        (here / "in" / "deeper").mkdir(parents=True)
-        (here / "in" / "a.png").write_bytes(png(1))
-        (here / "in" / "deeper" / "b.PNG").write_bytes(png(2))
-        (here / "in" / "bad.jpg").write_bytes(b"not a picture")
-        (here / "in" / "notes.txt").write_text("x")
-        (here / "in" / ".hidden.png").write_bytes(png(3))
-        return here
-
-    @staticmethod
-    def files(folder: Path) -> list[str]:
-        return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-
-    def test_bad_files_are_listed_and_the_others_done(self, folder):
-        result = run("encode", "in", "out", code=1)
-        assert "2 done" in result.stdout and "1 failed" in result.stdout
-        assert result.stderr.strip().splitlines()[-1].startswith("flic: in/bad.jpg: not a PNG")
-        assert self.files(folder / "out") == ["a.flic", "deeper/b.flic"]
-        (folder / "out" / "broken.flic").write_bytes(b"FLIC")
-        result = run("decode", "out", "back", code=1)
-        assert result.stderr.count("\n") == 1 and "out/broken.flic: " in result.stderr
-        assert self.files(folder / "back") == ["a.png", "deeper/b.png"]
-        for name, seed in (("a", 1), ("deeper/b", 2)):
-            run("encode", "-", "one.flic", stdin=png(seed))
-            run("decode", "one.flic", "one.png")
-            one, back = (folder / "one.png").read_bytes(), folder / "back" / f"{name}.png"
-            assert back.read_bytes() == one
-
-    def test_resumed(self, folder, monkeypatch):
-        (folder / "in" / "bad.jpg").unlink()
-        calls = []
-        work = flic.Codec.encode_picture
-        monkeypatch.setattr(flic.Codec, "encode_picture", lambda *a: (calls.append(1), work(*a))[1])
-
-        def encoded(*options) -> int:
-            calls.clear()
-            result = json.loads(run("encode", "in", "out", "--json", *options).stdout)
-            assert len(result["done"]) == len(calls) and result["failed"] == []
-            assert len(calls) + result["skipped"] == len(self.files(folder / "in")) - 2
-            return len(calls)
-
-        assert encoded() == 2
-        assert encoded() == 0
-        assert encoded("--force") == 2
-        (folder / "out" / "a.flic").unlink()
-        assert encoded() == 1
-        (folder / "in" / "c.png").write_bytes(png(4))
-        assert encoded() == 1
-        newer = time.time() + 5
-        os.utime(folder / "in" / "a.png", (newer, newer))
-        assert encoded("--no-overwrite") == 0
-        assert encoded() == 1
-        target = folder / "out" / "deeper" / "b.flic"
-        target.write_bytes(target.read_bytes()[:-1])  # a damaged result is no result
-        os.utime(folder / "in" / "a.png", (0, 0))
-        assert encoded() == 1
-        wrong = container.unpack(target.read_bytes())
-        from dataclasses import replace
-
-        target.write_bytes(container.pack(replace(wrong, fingerprint=bytes(8))))
-        assert encoded() == 1  # made by another model
-
-    def test_decoding_resumed(self, folder):
-        (folder / "in" / "bad.jpg").unlink()
-        run("encode", "in", "out")
-        first = json.loads(run("decode", "out", "back", "--json").stdout)
-        second = json.loads(run("decode", "out", "back", "--json").stdout)
-        assert (len(first["done"]), first["skipped"]) == (2, 0)
-        assert (len(second["done"]), second["skipped"]) == (0, 2)
-
-    def test_interrupted_and_resumed(self, folder, monkeypatch):
-        (folder / "in" / "bad.jpg").unlink()
-        work = flic.Codec.encode_picture
-        calls = []
-
-        def interrupted(*args):
-            calls.append(1)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            return work(*args)
-
-        monkeypatch.setattr(flic.Codec, "encode_picture", interrupted)
-        result = run("encode", "in", "out", code=130)
-        assert "interrupted" in result.stderr
-        assert self.files(folder / "out") == ["a.flic"]
-        result = json.loads(run("encode", "in", "out", "--json").stdout)
-        assert (len(result["done"]), result["skipped"]) == (1, 1)
-
-    def test_names_that_would_collide(self, here):
-        (here / "in").mkdir()
-        for name in ("a.png", "a.webp", "A.PNG", "b.png"):
-            Image.fromarray(pixels()).save(here / "in" / name)
-        run("encode", "in", "out")
-        assert sorted(os.listdir(here / "out")) == [
-            "A.PNG.flic", "a.png.flic", "a.webp.flic", "b.flic",
-        ]  # fmt: skip
-
-    def test_in_place(self, folder):
-        (folder / "in" / "bad.jpg").unlink()
-        run("encode", "in", "in")
-        assert "in/a.flic" in self.files(folder)
-
-    def test_refused(self, folder):
-        (folder / "empty").mkdir()
-        fails("encode", "empty", "out", match="empty: no")
-        fails("decode", "in", "out", match="no .flic files")
-        fails("encode", "in", "picture.png", match="is not a folder")
-        fails("encode", "in", "out", "-m", "nothing", match="no model")
-        assert not (folder / "out").exists()
 
 
 class TestOtherCommands:

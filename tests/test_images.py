@@ -1,10 +1,7 @@
 """Reading and writing pictures: every kind that is accepted, every kind that is refused."""
 
 import io
-import os
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,9 +9,8 @@ import torch
 from pictures import png, png_chunk, tiff
 from PIL import Image, ImageCms
 
-from flic import images
-from flic.errors import OutputError, PictureError
-from flic.output import write_atomic
+from flic import images, sixteen
+from flic.errors import PictureError
 
 RNG = np.random.default_rng(2)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -94,6 +90,11 @@ def test_arrays_and_tensors():
 def test_refused_arrays(source):
     with pytest.raises(PictureError):
         images.read(source)
+
+
+def test_16_bits_to_8_for_every_value():
+    values = np.arange(65536, dtype=np.uint16)
+    assert np.array_equal(sixteen.to_8_bit(values), by_257(values))
 
 
 @pytest.mark.parametrize("order", "<>")
@@ -416,92 +417,3 @@ def test_output_formats_that_are_refused():
             images.to_bytes(image, suffix)
     with pytest.raises(PictureError, match="transparency"):
         images.to_bytes(image.convert("RGBA"), ".jpeg")
-
-
-class TestWriteAtomic:
-    def test_new_and_replaced(self, tmp_path):
-        path = tmp_path / "file"
-        write_atomic(path, b"one")
-        path.chmod(0o640)
-        write_atomic(path, b"two")
-        assert path.read_bytes() == b"two"
-        assert path.stat().st_mode & 0o777 == 0o640
-        assert os.listdir(tmp_path) == ["file"]
-
-    def test_permissions_follow_the_umask(self, tmp_path):
-        before = os.umask(0o027)
-        try:
-            write_atomic(tmp_path / "file", b"")
-        finally:
-            os.umask(before)
-        assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
-
-    def test_no_overwrite(self, tmp_path):
-        path = tmp_path / "file"
-        write_atomic(path, b"one", overwrite=False)
-        with pytest.raises(OutputError, match="exists already"):
-            write_atomic(path, b"two", overwrite=False)
-        assert path.read_bytes() == b"one"
-        assert os.listdir(tmp_path) == ["file"]
-
-    def test_no_overwrite_when_the_name_is_taken_meanwhile(self, tmp_path, monkeypatch):
-        path = tmp_path / "file"
-        fsync = os.fsync
-        monkeypatch.setattr(os, "fsync", lambda fd: (path.write_bytes(b"other"), fsync(fd)))
-        with pytest.raises(OutputError, match="exists already"):
-            write_atomic(path, b"mine", overwrite=False)
-        assert path.read_bytes() == b"other"
-        assert os.listdir(tmp_path) == ["file"]
-
-    @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-    @pytest.mark.parametrize("step", ["fsync", "replace"])
-    def test_nothing_is_left_on_error(self, tmp_path, monkeypatch, error, step):
-        path = tmp_path / "file"
-        path.write_bytes(b"old")
-
-        def fail(*_):
-            raise error
-
-        monkeypatch.setattr(os, step, fail)
-        expected = OutputError if isinstance(error, OSError) else KeyboardInterrupt
-        with pytest.raises(expected):
-            write_atomic(path, b"new")
-        assert path.read_bytes() == b"old"
-        assert os.listdir(tmp_path) == ["file"]
-
-    def test_killed_while_writing(self, tmp_path):
-        code = (
-            "import os, signal, sys; from flic.output import write_atomic\n"
-            "os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "write_atomic(sys.argv[1], b'new' * 1000)"
-        )
-        path = tmp_path / "file"
-        assert subprocess.run([sys.executable, "-c", code, path]).returncode < 0
-        assert not path.exists()
-
-    def test_links_are_followed(self, tmp_path):
-        (tmp_path / "there").write_bytes(b"old")
-        (tmp_path / "link").symlink_to("there")
-        write_atomic(tmp_path / "link", b"new")
-        assert (tmp_path / "link").is_symlink()
-        assert (tmp_path / "there").read_bytes() == b"new"
-
-    def test_devices_are_not_replaced(self):
-        write_atomic("/dev/null", b"data")
-        assert not os.path.isfile("/dev/null")
-
-    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-    def test_full_disk(self):
-        with pytest.raises(OutputError, match="No space left"):
-            write_atomic("/dev/full", b"data")
-
-    def test_folders(self, tmp_path):
-        with pytest.raises(OutputError, match="is a folder"):
-            write_atomic(tmp_path, b"")
-        with pytest.raises(OutputError, match="there is no folder"):
-            write_atomic(tmp_path / "none" / "file", b"")
-
-    def test_long_names(self, tmp_path):
-        path = tmp_path / ("n" * 250)
-        write_atomic(path, b"data")
-        assert path.read_bytes() == b"data"

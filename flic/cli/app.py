@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import FlicError
-from . import code, inspect, show
+from . import code, inspect, show, training
 
 
 class _Group(TyperGroup):
@@ -26,7 +26,7 @@ class _Group(TyperGroup):
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         try:
             return super().invoke(ctx)
-        except FlicError as error:
+        except (FlicError, ImportError) as error:  # ImportError: the native library is not built
             raise _failed(error) from None
         except MemoryError:
             raise _failed("not enough memory") from None
@@ -88,6 +88,7 @@ app.command()(show.compare)
 app.command()(inspect.models)
 app.command()(inspect.convert)
 app.command()(show.demo)
+app.command()(training.train)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import container, images, output
-from ..errors import FlicError
+from ..errors import FlicError, OutputError
 from . import batch, common
 
 Format = Annotated[
@@ -38,7 +38,7 @@ def encode(
     A folder's pictures are written to the folder OUT under the same names. What is up to date there
     is skipped, so an interrupted run goes on where it stopped.
     """
-    _refuse_mixed_output(target, json)
+    _check_arguments(source, target, json)
     cache = common.CodecCache(model, models, device)
 
     def work(source: Path, target: Path) -> dict:
@@ -74,6 +74,8 @@ def encode(
         return
     target = _target_for(source, target, ".flic")
     if target != common.STDIO:
+        if target.suffix.lower() in images.SUFFIXES:
+            raise OutputError(f"{target}: a compressed file must not be named like a picture")
         output.check_target(target, overwrite=not no_overwrite)
     _report(work(source, target), json=json, quiet=quiet)
 
@@ -101,7 +103,7 @@ def decode(
     OUT's suffix chooses the format: .png, .jpg (quality 95), .webp (lossless), .tiff. The model is
     found by the file's fingerprint, among the built-in ones and those in the model folder.
     """
-    _refuse_mixed_output(target, json)
+    _check_arguments(source, target, json)
     suffix = "." + format.lower().lstrip(".")
     images.save_options(suffix)
     cache = common.CodecCache(model, models, device)
@@ -142,9 +144,11 @@ def decode(
     _report(work(source, target), json=json, quiet=quiet)
 
 
-def _refuse_mixed_output(target: Path, json: bool) -> None:
-    if json and target == common.STDIO:
+def _check_arguments(source: Path, target: Path, json: bool) -> None:
+    if target == common.STDIO and json:
         raise typer.BadParameter("--json and OUT both claim stdout")
+    if target == common.STDIO and source.is_dir():
+        raise typer.BadParameter("a folder needs a folder for OUT")
 
 
 def _target_for(source: Path, target: Path, suffix: str) -> Path:

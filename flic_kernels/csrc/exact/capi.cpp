@@ -1,0 +1,160 @@
+// The exact engine's C interface. Every function returns a FlicStatus and throws nothing.
+#include <string.h>
+
+#include <algorithm>
+#include <new>
+
+#include "../isa.h"
+#include "../status.h"
+#include "engine.h"
+#include "float_environment.h"
+
+using namespace flic::exact;
+
+extern "C" int flic_isa_best();
+
+namespace {
+
+thread_local char last_error[256] = "";
+
+int fail(int status, const char* what) {
+    strncpy(last_error, what, sizeof last_error - 1);
+    return status;
+}
+
+template <class Body>
+int guarded(const Body& body) {
+    const FloatEnvironment environment;
+    try {
+        last_error[0] = 0;
+        body();
+        return FLIC_OK;
+    } catch (const Error& error) {
+        return fail(error.status, error.what());
+    } catch (const std::bad_alloc&) {
+        return fail(FLIC_OUT_OF_MEMORY, "out of memory");
+    } catch (const std::exception& error) {  // a thread that could not be started
+        return fail(FLIC_OUT_OF_MEMORY, error.what());
+    }
+}
+
+void require(bool condition, const char* what) {
+    if (!condition) throw Error(FLIC_BAD_ARGUMENT, what);
+}
+
+// isa: 0 scalar, 1 AVX2, 2 AVX-512, -1 the one in use.
+const Kernels& kernels_for(int isa) {
+    require(isa >= -1 && isa <= 2, "unknown instruction set");
+    const int level = isa < 0 ? static_cast<int>(flic::isa()) : isa;
+    if (level > flic_isa_best())
+        throw Error(FLIC_NO_SUCH_ISA, "the machine lacks the instruction set");
+#if defined(__x86_64__)
+    if (level == 2) return kAvx512Kernels;
+    if (level == 1) return kAvx2Kernels;
+#endif
+    return kScalarKernels;
+}
+
+constexpr int kMaxThreads = 256;
+constexpr int kMaxSide = 1 << 14;  // of y
+
+}  // namespace
+
+// What went wrong in this thread's last call.
+FLIC_API const char* flic_exact_error() { return last_error; }
+
+// A model's engine. config: Config's fields in order. The weights are copied; count of them, each
+// with a name of the published state dict, its values and their number.
+FLIC_API int flic_exact_create(const int32_t* config, int config_fields, const char* const* names,
+                               const float* const* data, const int64_t* sizes, int count, int isa,
+                               int threads, Engine** out) {
+    return guarded([&] {
+        require(names && data && sizes && out && count >= 0, "null pointer");
+        require(threads >= 1 && threads <= kMaxThreads, "the number of threads must be 1 to 256");
+        const Kernels& kernels = kernels_for(isa);
+        WeightTable table;
+        for (int i = 0; i < count; ++i) table.add(names[i], data[i], sizes[i]);
+        *out = new Engine(make_config(config, config_fields), table, kernels, threads);
+    });
+}
+
+FLIC_API int flic_exact_destroy(Engine* engine) {
+    return guarded([&] { delete engine; });
+}
+
+// Over the weights in use and what was folded from them; the same for every instruction set.
+FLIC_API int flic_exact_fingerprint(const Engine* engine, uint64_t* out) {
+    return guarded([&] {
+        require(engine && out, "null pointer");
+        *out = engine->fingerprint;
+    });
+}
+
+// z_hat [hyper_latent][height][width] -> means and scales [latent][4 height][4 width].
+FLIC_API int flic_exact_hyper(Engine* engine, const float* z_hat, int height, int width,
+                              float* means, float* scales) {
+    return guarded([&] {
+        require(engine && z_hat && means && scales, "null pointer");
+        require(height > 0 && width > 0 && height <= kMaxSide / 4 && width <= kMaxSide / 4,
+                "a side is out of range");
+        const std::lock_guard<std::mutex> lock(engine->mutex);
+        engine->hyper(z_hat, height, width, means, scales);
+    });
+}
+
+// Begins a picture from the hyperprior's means and scales [latent][height][width]; the engine must
+// outlive it.
+FLIC_API int flic_exact_begin(Engine* engine, const float* means, const float* scales, int height,
+                              int width, Picture** out) {
+    return guarded([&] {
+        require(engine && means && scales && out, "null pointer");
+        require(height > 0 && width > 0 && height <= kMaxSide && width <= kMaxSide,
+                "a side is out of range");
+        require(height % kWindow == 0 && width % kWindow == 0,
+                "y's height and width must be multiples of 8");
+        const std::lock_guard<std::mutex> lock(engine->mutex);
+        *out = new Picture(*engine, means, scales, height, width);
+    });
+}
+
+// Slice i's means, scales and corrections [slice_channels][height][width] from slice i - 1 (ignored
+// for the first).
+FLIC_API int flic_exact_slice(Picture* picture, int i, const float* previous, float* means,
+                              float* scales, float* corrections) {
+    return guarded([&] {
+        require(picture && means && scales && corrections, "null pointer");
+        const std::lock_guard<std::mutex> lock(picture->engine().mutex);
+        picture->slice(i, previous, means, scales, corrections);
+    });
+}
+
+FLIC_API int flic_exact_end(Picture* picture) {
+    return guarded([&] { delete picture; });
+}
+
+// u of the slice computed last, [windows][64][inner]; count: of floats that `out` holds.
+FLIC_API int flic_exact_hidden(const Picture* picture, float* out, int64_t count) {
+    return guarded([&] {
+        require(picture && out, "null pointer");
+        require(count == static_cast<int64_t>(picture->hidden().size()), "wrong size");
+        std::copy(picture->hidden().get(), picture->hidden().get() + count, out);
+    });
+}
+
+// Multiply-adds of a picture's products, convolutions and attentions so far.
+FLIC_API int flic_exact_multiply_adds(const Picture* picture, int64_t* out) {
+    return guarded([&] {
+        require(picture && out, "null pointer");
+        *out = picture->multiply_adds();
+    });
+}
+
+// One function over an array: 0 exp of non-positive values, 1 GELU. count must be a multiple of 16.
+FLIC_API int flic_exact_function(int function, const float* x, float* out, int64_t count, int isa) {
+    return guarded([&] {
+        require(x && out && count >= 0 && count % 16 == 0 && (function == 0 || function == 1),
+                "bad argument");
+        const Kernels& kernels = kernels_for(isa);
+        (function ? kernels.gelu : kernels.exp_nonpositive)(x, out, count);
+    });
+}

@@ -1,0 +1,292 @@
+"""The exact entropy engine: h_mean_s, h_scale_s and T-CA with the same bits on every machine.
+
+The networks that feed the coding tables are computed in float32 with one defined order of
+operations (docs/exact.md), so a stream decodes wherever it was made: on any instruction set, with
+any number of threads, alone or in a batch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from . import native
+
+ARITHMETIC_VERSION = 1  # of docs/exact.md; streams carry it
+
+_ISAS = ("scalar", "avx2", "avx512")
+_NETWORKS = ("h_mean_s.", "h_scale_s.", "tca.")
+
+
+class ExactEngine:
+    """One model's weights, packed for one instruction set, with threads of its own.
+
+    Args:
+        state_dict: the model's, by the published names; the three networks' float32 weights are
+            copied. The sizes are read from their shapes.
+        isa: "scalar", "avx2" or "avx512"; None takes the one in use.
+        threads: how many to share the work among; None takes one for each available processor.
+
+    Raises:
+        KeyError: a weight is missing.
+        ValueError: a weight has the wrong shape or dtype, or holds NaN or infinity.
+        RuntimeError: the machine lacks the instruction set.
+
+    Attributes:
+        hyper_latent, latent: channels of z and y.
+        slices, slice_channels, inner: y's slices, a slice's channels in y and inside T-CA.
+        fingerprint: 64 bits over the weights in use and what was folded from them.
+    """
+
+    def __init__(
+        self,
+        state_dict: Mapping[str, Tensor],
+        *,
+        isa: str | None = None,
+        threads: int | None = None,
+    ):
+        if isa is not None and isa not in _ISAS:
+            raise ValueError(f"unknown instruction set {isa!r}: one of {', '.join(_ISAS)}")
+        weights = {
+            name: _float32(name, value)
+            for name, value in state_dict.items()
+            if name.startswith(_NETWORKS) and value.dtype.is_floating_point
+        }
+        config = sizes(weights)
+        self.hyper_latent, _, _, self.latent, self.slices, ratio, _ = config
+        self.slice_channels = self.latent // self.slices
+        self.inner = self.slice_channels * ratio
+        self.threads = _available_processors() if threads is None else threads
+        self.isa = native.isa() if isa is None else isa
+
+        names = list(weights)
+        count = len(names)
+        handle = ctypes.c_void_p()
+        _check(
+            _library().flic_exact_create(
+                (ctypes.c_int32 * len(config))(*config),
+                len(config),
+                (ctypes.c_char_p * count)(*(name.encode() for name in names)),
+                (ctypes.c_void_p * count)(*(weights[name].data_ptr() for name in names)),
+                (ctypes.c_int64 * count)(*(weights[name].numel() for name in names)),
+                count,
+                _ISAS.index(self.isa),
+                self.threads,
+                ctypes.byref(handle),
+            ),
+            "exact engine",
+        )
+        self._handle = handle
+        weakref.finalize(self, _library().flic_exact_destroy, handle)
+        fingerprint = ctypes.c_uint64()
+        _library().flic_exact_fingerprint(handle, ctypes.byref(fingerprint))
+        self.fingerprint = fingerprint.value
+
+    def hyper(self, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """The hyper-synthesis transforms.
+
+        Args:
+            z_hat: [B, N, h, w], on any device, h and w even.
+
+        Returns:
+            means and scales, [B, M, 4h, 4w] float32 on the CPU.
+
+        Raises:
+            ValueError: another shape, or NaN or infinity in z_hat or in what comes of it.
+        """
+        if z_hat.ndim != 4 or z_hat.shape[1] != self.hyper_latent:
+            raise ValueError(
+                f"z_hat must be [B, {self.hyper_latent}, h, w], not {list(z_hat.shape)}"
+            )
+        z_hat = _plain(z_hat)
+        batch, _, height, width = z_hat.shape
+        means, scales = (torch.empty(batch, self.latent, 4 * height, 4 * width) for _ in range(2))
+        for picture in range(batch):
+            status = _library().flic_exact_hyper(
+                self._handle,
+                native.pointer(z_hat[picture]),
+                height,
+                width,
+                native.pointer(means[picture]),
+                native.pointer(scales[picture]),
+            )
+            _check(status, "exact hyper-synthesis")
+        return means, scales
+
+    def begin(self, means: Tensor, scales: Tensor) -> ExactPicture:
+        """Begins one picture's T-CA.
+
+        Args:
+            means, scales: of the hyperprior, [M, H, W] each, H and W multiples of 8.
+        """
+        return ExactPicture(self, means, scales)
+
+    def slices_of(
+        self, means: Tensor, scales: Tensor, y: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """All slices of a picture whose integers are known, one after the other (the encoder).
+
+        Args:
+            means, scales: as for `begin`.
+            y: [M, H, W], the rounded latents.
+
+        Yields:
+            what `ExactPicture.next_slice` returns for each slice.
+        """
+        picture = self.begin(means, scales)
+        previous = None
+        for current in y.split(self.slice_channels):
+            yield picture.next_slice(previous)
+            previous = current
+
+
+class ExactPicture:
+    """One picture in the course of coding; `ExactEngine.begin` makes it."""
+
+    def __init__(self, engine: ExactEngine, means: Tensor, scales: Tensor):
+        if means.ndim != 3 or means.shape[0] != engine.latent or means.shape != scales.shape:
+            raise ValueError(
+                f"means and scales must be [{engine.latent}, H, W] each, "
+                f"not {list(means.shape)} and {list(scales.shape)}"
+            )
+        self.engine = engine
+        self._next = 0
+        self._shape = (engine.slice_channels, *means.shape[1:])
+        means, scales = _plain(means), _plain(scales)
+        handle = ctypes.c_void_p()
+        status = _library().flic_exact_begin(
+            engine._handle,
+            native.pointer(means),
+            native.pointer(scales),
+            *self._shape[1:],
+            ctypes.byref(handle),
+        )
+        _check(status, "exact T-CA")
+        self._handle = handle
+        weakref.finalize(self, _library().flic_exact_end, handle)
+
+    def next_slice(self, previous: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The next slice, from the first on.
+
+        Args:
+            previous: the integers of the slice before, [M / slices, H, W], any dtype and device;
+                None for the first.
+
+        Returns:
+            means, scales and lrp, [M / slices, H, W] float32 on the CPU each.
+
+        Raises:
+            ValueError: no slice is left, `previous` does not fit, or T-CA met NaN or infinity.
+        """
+        if (previous is None) != (self._next == 0):
+            raise ValueError("the first slice takes no previous one, every other slice needs it")
+        if previous is not None:
+            if tuple(previous.shape) != self._shape:
+                raise ValueError(
+                    f"the slice before must be {list(self._shape)}, not {list(previous.shape)}"
+                )
+            previous = _plain(previous)
+        out = [torch.empty(self._shape) for _ in range(3)]
+        status = _library().flic_exact_slice(
+            self._handle,
+            self._next,
+            None if previous is None else native.pointer(previous),
+            *map(native.pointer, out),
+        )
+        _check(status, f"exact T-CA, slice {self._next}")
+        self._next += 1
+        return tuple(out)
+
+    def hidden(self) -> Tensor:
+        """T-CA's activations of the latest slice after its last layer: [windows, 64, inner]."""
+        _, height, width = self._shape
+        windows = height * width // 64
+        inner = self.engine.inner
+        out = torch.empty(windows, 64, inner)
+        status = _library().flic_exact_hidden(self._handle, native.pointer(out), out.numel())
+        _check(status, "exact T-CA")
+        return out
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of all products, convolutions and attentions so far."""
+        count = ctypes.c_int64()
+        status = _library().flic_exact_multiply_adds(self._handle, ctypes.byref(count))
+        _check(status, "exact T-CA")
+        return count.value
+
+
+def apply_function(name: str, x: Tensor, isa: str | None = None) -> Tensor:
+    """The engine's "exp" (of values that are not positive) or "gelu", elementwise.
+
+    Args:
+        x: float32 on the CPU, any shape.
+    """
+    padded = torch.zeros((x.numel() + 15) // 16 * 16)
+    padded[: x.numel()] = x.reshape(-1)
+    out = torch.empty_like(padded)
+    status = _library().flic_exact_function(
+        ("exp", "gelu").index(name),
+        native.pointer(padded),
+        native.pointer(out),
+        padded.numel(),
+        -1 if isa is None else _ISAS.index(isa),
+    )
+    _check(status, f"exact {name}")
+    return out[: x.numel()].reshape(x.shape)
+
+
+def sizes(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """hyper_latent, width, heads, latent, slices, ratio, depth, from the weights' shapes."""
+
+    def shape(name: str, dimensions: int) -> torch.Size:
+        if name not in weights:
+            raise KeyError(f"the state dict has no {name}")
+        if weights[name].ndim != dimensions:
+            raise ValueError(f"{name} has {weights[name].ndim} dimensions, not {dimensions}")
+        return weights[name].shape
+
+    bias_table = "h_mean_s.1.trans_block.attns.0.relative_position_bias_table"
+    latent = shape("h_mean_s.3.0.weight", 4)[0] // 4
+    slice_channels = shape("tca.TCA.start_token_from_hyperprior.weight", 4)[0]
+    layers = {name.split(".")[3] for name in weights if name.startswith("tca.TCA.layers.")}
+    return (
+        shape("h_mean_s.0.subpel_conv.0.weight", 4)[1],
+        shape("h_mean_s.0.conv.weight", 4)[0],
+        4 * shape(bias_table, 2)[1],
+        latent,
+        latent // max(slice_channels, 1),
+        shape("tca.TCA.lift.weight", 4)[0] // max(latent, 1),
+        len(layers),
+    )
+
+
+def _float32(name: str, value: Tensor) -> Tensor:
+    if value.dtype != torch.float32:
+        raise ValueError(f"{name} is {value.dtype}; the exact engine takes float32 weights")
+    return value.detach().cpu().contiguous()
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x.detach().to("cpu", torch.float32).contiguous()
+
+
+def _available_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _library() -> ctypes.CDLL:
+    library = native.library()
+    library.flic_exact_error.restype = ctypes.c_char_p
+    return library
+
+
+def _check(status: int, what: str) -> None:
+    if status:
+        native.check(status, f"{what}: {_library().flic_exact_error().decode()}")
