@@ -1,0 +1,47 @@
+"""FLIC, the frequency-aware transformer image codec.
+
+    data = flic.encode("photo.png")     # bytes of a .flic file
+    image = flic.decode(data)           # a PIL image
+    model = flic.load_model("tiny")     # the network, a torch module
+
+Names load on first use, so that `import flic` costs nothing.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "FLIC": "model",
+    "FrequencyAwareTransFormer": "model",
+    "Config": "config",
+    "Codec": "codec",
+    "encode": "codec",
+    "decode": "codec",
+    "load_model": "library",
+    "FlicError": "errors",
+    "PictureError": "errors",
+    "OutputError": "errors",
+    "FormatError": "errors",
+    "TruncatedError": "errors",
+    "UnsupportedVersionError": "errors",
+    "CheckpointError": "errors",
+    "DeviceError": "errors",
+    "ModelNotFoundError": "errors",
+    "ModelMismatchError": "errors",
+    "StreamMismatch": "errors",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'flic' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

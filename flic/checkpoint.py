@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from .config import TCA_HEADS, Config
+from .errors import CheckpointError
+from .output import write_atomic
 
 if TYPE_CHECKING:
     from .model import FLIC
@@ -30,10 +32,6 @@ _DERIVED = re.compile(
     r"(^gaussian_conditional\.)|(\.relative_position_index$)|(\.pedestal$)|(\.bound$)"
     r"|(^entropy_bottleneck\.(_offset|_quantized_cdf|_cdf_length|target)$)"
 )
-
-
-class CheckpointError(ValueError):
-    """A file or state dict that is not this model's; the message names the first wrong keys."""
 
 
 def normalize(state_dict: Mapping) -> dict[str, Tensor]:
@@ -169,9 +167,12 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
-    if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"{path}: holds {type(loaded).__name__}, not a state dict")
-    return normalize(loaded), {}
+    try:
+        if not isinstance(loaded, Mapping):
+            raise CheckpointError(f"holds {type(loaded).__name__}, not a state dict")
+        return normalize(loaded), {}
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def load(path: str | Path) -> FLIC:
@@ -192,7 +193,7 @@ def load(path: str | Path) -> FLIC:
 
 def save(model: FLIC, path: str | Path, *, compact: bool = False, **metadata: str) -> None:
     """Write a model as safetensors; `compact` leaves out what follows from the rest."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_safetensors
 
     state = {
         name: value.detach().to("cpu").contiguous()
@@ -205,13 +206,7 @@ def save(model: FLIC, path: str | Path, *, compact: bool = False, **metadata: st
         "fingerprint": fingerprint(model),
         **{key: str(value) for key, value in metadata.items()},
     }
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        save_file(state, temporary, metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(path, to_safetensors(state, metadata))
 
 
 def convert(source: str | Path, target: str | Path, *, compact: bool = False) -> FLIC:

@@ -8,6 +8,7 @@ pass.
 
 from __future__ import annotations
 
+import weakref
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .model import FLIC
 
 _LIMIT = 2**30  # latents beyond this are not those of a picture
+_z_tables = weakref.WeakKeyDictionary()  # not on the model: native tables cannot be copied with it
 
 
 @dataclass
@@ -93,8 +95,8 @@ def decode(model: FLIC, streams: Sequence[bytes], size: tuple[int, int]) -> tupl
         latents, and y_hat [B, M, h, w] = y + 0.5 tanh(lrp) on the model's device.
 
     Raises:
-        rans.CorruptStream: a stream that is damaged or was made by other weights, as far as the coder
-            can tell; a checksum over the latents tells for certain.
+        rans.CorruptStream: a stream that is damaged or was made by other weights, as far as the
+            coder can tell; a checksum over the latents tells for certain.
     """
     shape = tuple(-(-side // STRIDE) * (STRIDE // 64) for side in size)
     coded, corrected = [], []
@@ -136,7 +138,7 @@ def z_tables(model: FLIC) -> rans.Tables:
     prior = model.entropy_bottleneck
     parameters = (prior.quantiles, *prior.matrices, *prior.biases, *prior.factors)
     key = tuple((id(p), p._version, p.data_ptr()) for p in parameters)
-    kept = model.__dict__.get("_z_tables")
+    kept = _z_tables.get(model)
     if kept is None or kept[0] != key:
         arrays = [p.detach().cpu().to(torch.float64).numpy() for p in parameters]
         depth = len(prior.matrices)
@@ -146,5 +148,5 @@ def z_tables(model: FLIC) -> rans.Tables:
             arrays[1 + depth : 1 + 2 * depth],
             arrays[1 + 2 * depth :],
         )
-        kept = model.__dict__["_z_tables"] = (key, rans.Tables.from_pmfs(rows, firsts))
+        kept = _z_tables[model] = (key, rans.Tables.from_pmfs(rows, firsts))
     return kept[1]

@@ -25,6 +25,7 @@ _STATUS = {
     5: (ValueError, "output buffer too small"),
     6: (RuntimeError, "this machine lacks the instruction set"),
     7: (ValueError, "frequencies that do not form tables"),
+    8: (RuntimeError, "the CUDA kernel could not be launched"),
     20: ("corrupt", "malformed header"),
     21: ("corrupt", "malformed lane states"),
     22: ("corrupt", "the words run out"),
@@ -56,7 +57,10 @@ def check(status: int, what: str) -> None:
 @functools.cache
 def library() -> ctypes.CDLL:
     """The CPU library, loaded on first use. Raises NativeLibraryMissing where it cannot be."""
-    return _load("libflic_kernels.so", "run `pip install .` or `make build`")
+    loaded = _load("libflic_kernels.so", "run `pip install .` or `make build`")
+    loaded.flic_rans_bytes_data.restype = ctypes.c_void_p
+    loaded.flic_rans_bytes_size.restype = ctypes.c_int64
+    return loaded
 
 
 @functools.cache
@@ -90,6 +94,17 @@ def pointer(array: torch.Tensor | np.ndarray) -> ctypes.c_void_p:
     if not array.flags.c_contiguous:
         raise ValueError("a contiguous array is needed")
     return ctypes.c_void_p(array.ctypes.data)
+
+
+def take_bytes(handle: ctypes.c_void_p) -> bytes:
+    """The content of a byte buffer that the library made, which is freed."""
+    native = library()
+    try:
+        return ctypes.string_at(
+            native.flic_rans_bytes_data(handle), native.flic_rans_bytes_size(handle)
+        )
+    finally:
+        native.flic_rans_bytes_free(handle)
 
 
 def isa() -> str:

@@ -8,7 +8,7 @@ import weakref
 
 import torch
 
-from flic_kernels import native
+from flic_kernels import native, rans_cuda
 from flic_kernels.native import CorruptStream
 from flic_kernels.rans_tables import Tables, gaussian_tables
 
@@ -43,9 +43,10 @@ def gaussian_indexes(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Table indexes and centers of Gaussians; what is coded is y - centers.
 
-    means, scales: float32 CPU tensors of one shape (scales below 0.01 count as 0.01). tables:
+    means, scales: float32 tensors of one shape (scales below 0.01 count as 0.01). tables:
     gaussian_tables(). Returns two int32 tensors of that shape. The same input bits give the same
-    integers on every machine. Raises ValueError for NaN and infinity.
+    integers on every machine. Raises ValueError for NaN and infinity; on CUDA, which is not
+    waited for, they get index -1 instead, which the coder refuses when it finishes.
     """
     if tables.cells is None:
         raise ValueError("gaussian_indexes: these are not Gaussian tables")
@@ -53,6 +54,10 @@ def gaussian_indexes(
         raise ValueError("gaussian_indexes: means and scales differ in shape")
     means = _as_input(means, (torch.float32,), "gaussian_indexes: means")
     scales = _as_input(scales, (torch.float32,), "gaussian_indexes: scales")
+    if means.device != scales.device:
+        raise ValueError("gaussian_indexes: means and scales are on two devices")
+    if means.device.type == "cuda":
+        return rans_cuda.gaussian_indexes(means, scales, tables)
     indexes = torch.empty(means.shape, dtype=torch.int32)
     centers = torch.empty(means.shape, dtype=torch.int32)
     status = native.library().flic_rans_gaussian_indexes(
@@ -61,7 +66,7 @@ def gaussian_indexes(
         ctypes.c_int64(means.numel()),
         native.pointer(tables.row_first),
         native.pointer(tables.row_size),
-        native.pointer(tables.cells),
+        native.pointer(tables.padded_cells),
         native.pointer(indexes),
         native.pointer(centers),
     )
@@ -72,6 +77,7 @@ def gaussian_indexes(
 class Encoder:
     """Collects pushes and codes them as one stream.
 
+    All pushes are on one device: on a CUDA device the GPU coder works, with the same bytes.
     lanes, groups: powers of two up to 32 that force the number of interleaved states and of
     groups of them; by default the payload decides.
     """
@@ -80,7 +86,7 @@ class Encoder:
         for name, value in (("lanes", lanes), ("groups", groups)):
             if value is not None and value not in (1, 2, 4, 8, 16, 32):
                 raise ValueError(f"{name} is a power of two from 1 to 32, not {value}")
-        self._lanes, self._groups = lanes or 0, groups or 0
+        self._lanes, self._groups = lanes, groups
         self._pushes = []
 
     def push(self, symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> None:
@@ -90,12 +96,21 @@ class Encoder:
             raise ValueError("rANS encoder: symbols and indexes differ in shape")
         symbols = _as_input(symbols, _SYMBOL_TYPES, "rANS encoder: symbols")
         indexes = _as_input(indexes, _INDEX_TYPES, "rANS encoder: indexes")
+        devices = {symbols.device, indexes.device, *(push[0].device for push in self._pushes)}
+        if len(devices) > 1:
+            raise ValueError("rANS encoder: all pushes must be on one device")
         self._pushes.append((symbols, indexes, tables))
 
     def finish(self) -> bytes:
         """The stream of all pushes; the encoder is empty again. Raises IndexError where a table
         index is out of range."""
-        pushes = (_Push * len(self._pushes))(
+        pushes, self._pushes = self._pushes, []
+        if pushes and pushes[0][0].device.type == "cuda":
+            encoder = rans_cuda.CudaEncoder(1, lanes=self._lanes, groups=self._groups)
+            for symbols, indexes, tables in pushes:
+                encoder.push(symbols[None], indexes[None], tables)
+            return encoder.finish()[0]
+        array = (_Push * len(pushes))(
             *(
                 _Push(
                     symbols.data_ptr(),
@@ -105,34 +120,35 @@ class Encoder:
                     symbols.element_size(),
                     indexes.element_size(),
                 )
-                for symbols, indexes, tables in self._pushes
+                for symbols, indexes, tables in pushes
             )
         )
-        library = native.library()
         stream = ctypes.c_void_p()
-        status = library.flic_rans_encode(
-            pushes,
+        status = native.library().flic_rans_encode(
+            array,
             ctypes.c_int64(len(pushes)),
-            self._lanes,
-            self._groups,
+            self._lanes or 0,
+            self._groups or 0,
             ctypes.byref(stream),
         )
         native.check(status, "rANS encoder")
-        try:
-            return ctypes.string_at(_bytes_data(library)(stream), _bytes_size(library)(stream))
-        finally:
-            library.flic_rans_bytes_free(stream)
-            self._pushes = []
+        return native.take_bytes(stream)
 
 
 class Decoder:
     """Reads a stream back, pull by pull, in the order of the pushes.
 
     Any bytes are safe: what cannot be an encoder's work raises CorruptStream, at once or in a
-    later pull or in close(), and every later call raises it again.
+    later pull or in close(), and every later call raises it again. device: of the indexes and the
+    symbols; on a CUDA device only close() waits for it and tells of damage.
     """
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes, device: torch.device | str = "cpu"):
+        device = torch.device(device)
+        self._cuda = None
+        if device.type == "cuda":
+            self._cuda = rans_cuda.CudaDecoder([data], device)
+            return
         library = native.library()
         self._handle = ctypes.c_void_p()
         data = bytes(data)
@@ -145,6 +161,10 @@ class Decoder:
     def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
         """The next push's symbols, an int32 tensor of the shape of indexes (int32 or uint16)."""
         indexes = _as_input(indexes, _INDEX_TYPES, "rANS decoder: indexes")
+        if (self._cuda is None) != (indexes.device.type == "cpu"):
+            raise ValueError("rANS decoder: the indexes are on another device than the decoder")
+        if self._cuda is not None:
+            return self._cuda.pull(indexes[None], tables)[0]
         symbols = torch.empty(indexes.shape, dtype=torch.int32)
         status = native.library().flic_rans_decoder_pull(
             self._handle,
@@ -159,6 +179,9 @@ class Decoder:
 
     def close(self) -> None:
         """Checks that everything was pulled and the stream ends as it should."""
+        if self._cuda is not None:
+            self._cuda.close()
+            return
         native.check(native.library().flic_rans_decoder_close(self._handle), "rANS decoder")
 
 
@@ -171,26 +194,16 @@ def encode(symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> byte
 
 def decode(data: bytes, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
     """The symbols that encode() coded; see Decoder.pull."""
-    decoder = Decoder(data)
+    decoder = Decoder(data, indexes.device)
     symbols = decoder.pull(indexes, tables)
     decoder.close()
     return symbols
 
 
 def _as_input(tensor: torch.Tensor, dtypes: tuple[torch.dtype, ...], what: str) -> torch.Tensor:
-    if tensor.device.type != "cpu":
-        raise ValueError(f"{what} must be a CPU tensor, not {tensor.device}")
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{what} must be a CPU or CUDA tensor, not {tensor.device}")
     if tensor.dtype not in dtypes:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{what} must be {names}, not {str(tensor.dtype).removeprefix('torch.')}")
     return tensor.detach().contiguous()
-
-
-def _bytes_data(library):
-    library.flic_rans_bytes_data.restype = ctypes.c_void_p
-    return library.flic_rans_bytes_data
-
-
-def _bytes_size(library):
-    library.flic_rans_bytes_size.restype = ctypes.c_int64
-    return library.flic_rans_bytes_size

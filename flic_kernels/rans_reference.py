@@ -194,26 +194,28 @@ def encode(pushes: Sequence[tuple], lanes: int | None = None, groups: int | None
         read = table_reader(tables)
         resolved.append((list(symbols), [read(index) for index in indexes]))
 
-    def encode_group(number, lanes):
-        group = GroupEncoder(lanes)
+    def encode_groups(lanes, groups):
+        coded = [GroupEncoder(lanes) for _ in range(groups)]
         for p in reversed(range(len(resolved))):
             symbols, tables = resolved[p]
-            part = group_parts(len(symbols), groups)[number]
-            group.push(symbols[part], tables[part], p == len(resolved) - 1)
-        return group
+            for group, part in zip(coded, group_parts(len(symbols), groups), strict=True):
+                group.push(symbols[part], tables[part], p == len(resolved) - 1)
+        return coded
 
+    choose_lanes, choose_groups = lanes is None, groups is None
+    lanes, groups = lanes or MAX_LANES, groups or 1
     total = sum(len(symbols) for symbols, _ in resolved)
-    if groups is None:
-        groups = 1
-        while groups < 32 and total // groups >= 2 * SYMBOLS_PER_GROUP:
-            groups *= 2
-    coded = [encode_group(number, lanes or MAX_LANES) for number in range(groups)]
-    if lanes is None:
-        lanes = MAX_LANES
-        if groups == 1:
-            while lanes > 1 and coded[0].payload() < PAYLOAD_PER_LANE * lanes:
-                lanes //= 2
-            coded = [encode_group(0, lanes)]
+    while choose_groups and groups < 32 and total // groups >= 2 * SYMBOLS_PER_GROUP:
+        groups *= 2
+    coded = encode_groups(lanes, groups)
+    all_lanes = lanes * groups
+    payload = sum(group.payload() for group in coded)
+    while choose_groups and groups > 1 and payload < PAYLOAD_PER_LANE * lanes * groups:
+        groups //= 2
+    while choose_lanes and groups == 1 and lanes > 1 and payload < PAYLOAD_PER_LANE * lanes:
+        lanes //= 2
+    if lanes * groups != all_lanes:
+        coded = encode_groups(lanes, groups)
     parts = [group.finish() for group in coded]
     out = bytes([(lanes.bit_length() - 1) | (groups.bit_length() - 1) << 3])
     out += write_code(len(resolved))

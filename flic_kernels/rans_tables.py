@@ -114,6 +114,11 @@ class Tables:
         return cls(first, np.asarray(offsets), np.concatenate(rows), **grid)
 
     @functools.cached_property
+    def padded_cells(self) -> np.ndarray:
+        """cells with one element more, which vector loops may read."""
+        return np.append(self.cells, np.uint16(0))
+
+    @functools.cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         arrays = [(self.first, "<i8"), (self.minimum, "<i4"), (self.frequencies, "<i4")]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from flic_kernels import rans
+from flic_kernels import native, rans
 from flic_kernels.rans_tables import PRECISION, TOTAL, _normal_cdf
 
 GAUSSIAN_FINGERPRINT = "b9d0624756e582d8f0001a52cdc2eece308cead5554589f0961c9cc81ab27495"
@@ -62,11 +62,14 @@ def test_gaussian_rows_match_the_model():
         assert cost <= entropy * (1.002 if level >= 32 else 1.01) + 4e-4
 
 
-def test_indexes_follow_the_rule():
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
+def test_indexes_follow_the_rule(isa):
+    if isa not in native.available_isas():
+        pytest.skip(f"this machine has no {isa}")
     tables = rans.gaussian_tables()
     rng = np.random.default_rng(1)
-    means = rng.normal(0, 3, 3000).astype(np.float32)
-    scales = np.exp(rng.normal(-1, 3, 3000)).astype(np.float32)
+    means = rng.normal(0, 3, 3003).astype(np.float32)
+    scales = np.exp(rng.normal(-1, 3, 3003)).astype(np.float32)
     edges = [2.0**octave * (1 + step / 8) for octave in range(-8, 9) for step in range(8)]
     edges = np.array(edges, np.float32)
     scales[: len(edges)] = edges
@@ -74,9 +77,10 @@ def test_indexes_follow_the_rule():
     special = [0.5, -0.5, 1.5, 2.5, 0.49999997, -0.49999997, 1e-45, 2**20, -(2**20), 3e38, -3e38]
     means[: len(special)] = special
     scales[-4:] = [-1, 0, 3e38, 1e-40]
-    indexes, centers = rans.gaussian_indexes(
-        torch.from_numpy(means), torch.from_numpy(scales), tables
-    )
+    with native.use_isa(isa):
+        indexes, centers = rans.gaussian_indexes(
+            torch.from_numpy(means), torch.from_numpy(scales), tables
+        )
     expected = [reference_index(m, s, tables) for m, s in zip(means, scales, strict=True)]
     assert list(zip(indexes.tolist(), centers.tolist(), strict=True)) == expected
 
@@ -84,11 +88,14 @@ def test_indexes_follow_the_rule():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_indexes_refuse_what_is_not_finite(bad):
     tables = rans.gaussian_tables()
-    good = torch.ones(5)
-    broken = torch.tensor([1, 1, bad, 1, 1])
-    for means, scales in ((broken, good), (good, broken)):
-        with pytest.raises(ValueError, match="NaN"):
-            rans.gaussian_indexes(means, scales, tables)
+    good = torch.ones(50)
+    for isa in native.available_isas():
+        for position in (0, 20, 49):
+            broken = good.clone()
+            broken[position] = bad
+            for means, scales in ((broken, good), (good, broken)):
+                with native.use_isa(isa), pytest.raises(ValueError, match="NaN"):
+                    rans.gaussian_indexes(means, scales, tables)
     with pytest.raises(ValueError, match="shape"):
         rans.gaussian_indexes(good, good[:1], tables)
 

@@ -12,6 +12,7 @@ enum FlicStatus : int {
     FLIC_BUFFER_TOO_SMALL = 5,
     FLIC_NO_SUCH_ISA = 6,      // the machine lacks the instruction set asked for
     FLIC_BAD_TABLES = 7,       // frequencies that do not form tables
+    FLIC_CUDA_ERROR = 8,       // a kernel could not be launched
     FLIC_CORRUPT_HEADER = 20,  // rANS stream: the header is malformed
     FLIC_CORRUPT_STATES = 21,  // rANS stream: lane states are malformed
     FLIC_CORRUPT_WORDS = 22,   // rANS stream: words run out

@@ -110,5 +110,40 @@ FLIC_HD int read_code(const uint8_t* data, const uint8_t* end, uint64_t* code) {
     return 0;
 }
 
+// Tables as the coders read them, wherever they lie.
+struct TablesView {
+    const EncodeTable* encode;
+    const uint32_t* locators;
+    const uint8_t* busy;  // 1 where no symbol has 3/4 of the probability
+    const uint32_t* intervals;
+    const uint64_t* buckets;
+    uint32_t count;
+};
+
+// What decoding one slot of one table finds.
+struct Found {
+    uint32_t start, frequency;
+    int32_t symbol;
+    bool escape;
+};
+
+FLIC_HD Found find(const TablesView& tables, uint32_t table, uint32_t slot) {
+    const uint64_t bucket = tables.buckets[bucket_index(tables.locators[table], slot)];
+    uint32_t interval = bucket_interval(bucket);
+    int32_t symbol = bucket_symbol(bucket);
+    uint32_t start = interval_start(interval);
+    uint32_t frequency = interval_frequency(interval);
+    if (slot - start < frequency) return {start, frequency, symbol, (interval & kEscapeFlag) != 0};
+    const EncodeTable& encode = tables.encode[table];
+    uint32_t k = static_cast<uint32_t>(symbol - encode.minimum);
+    do {
+        interval = tables.intervals[encode.first + ++k];
+        start = interval_start(interval);
+        frequency = interval_frequency(interval);
+    } while (slot - start >= frequency);
+    return {start, frequency, encode.minimum + static_cast<int32_t>(k),
+            (interval & kEscapeFlag) != 0};
+}
+
 }  // namespace rans
 }  // namespace flic

@@ -5,7 +5,7 @@
 #include <new>
 #include <vector>
 
-#include "stream.h"
+#include "container.h"
 #include "symbol.h"
 
 namespace flic {
@@ -17,7 +17,7 @@ struct DecodeGroup {
 };
 
 struct Decoder {
-    std::vector<uint8_t> data;
+    std::vector<uint8_t> data;  // the stream, then padding
     std::vector<DecodeGroup> groups;
     int64_t pushes;
     int64_t pulled;
@@ -26,81 +26,25 @@ struct Decoder {
 
 namespace {
 
-struct Reader {
-    const uint8_t* at;
-    const uint8_t* end;
-
-    int64_t left() const { return end - at; }
-
-    bool code(int64_t* value) {
-        uint64_t raw;
-        const int bytes = read_code(at, end, &raw);
-        at += bytes;
-        *value = static_cast<int64_t>(raw);
-        return bytes > 0;
-    }
-};
-
-bool read_states(Reader& from, DecodeLanes& lanes) {
-    if (from.left() < (4 * lanes.lanes + 7) / 8) return false;
-    int64_t position = 0;
-    const auto get_bits = [&](int count) {
-        uint32_t value = 0;
-        for (int bit = 0; bit < count; ++bit, ++position) {
-            value |= uint32_t{from.at[position >> 3]} >> (position & 7) << 31 >> (31 - bit);
-        }
-        return value;
-    };
-    int lengths[kMaxLanes];
-    int64_t bits = 0;
-    for (int i = 0; i < lanes.lanes; ++i) bits += lengths[i] = static_cast<int>(get_bits(4)) + 16;
-    const int64_t bytes = state_bytes(lanes.lanes, bits);
-    if (from.left() < bytes) return false;
-    for (int i = 0; i < lanes.lanes; ++i) {
-        lanes.states[i] = get_bits(lengths[i]) | uint32_t{1} << lengths[i];
-    }
-    if (get_bits(static_cast<int>(8 * bytes - position)) != 0) return false;
-    from.at += bytes;
-    return true;
-}
-
-int open_group(Reader from, int lanes, DecodeGroup& group) {
-    int64_t escapes;
-    group.lanes.lanes = lanes;
-    group.tail_symbols = 0;
-    if (lanes > 1 && !from.code(&group.tail_symbols)) return FLIC_CORRUPT_HEADER;
-    if (!from.code(&escapes)) return FLIC_CORRUPT_HEADER;
-    if (!read_states(from, group.lanes)) return FLIC_CORRUPT_STATES;
-    if (escapes > from.left()) return FLIC_CORRUPT_HEADER;
-    if ((from.left() - escapes) % 2 != 0) return FLIC_CORRUPT_WORDS;
-    group.lanes.words = from.at;
-    group.lanes.words_end = group.lanes.escapes = from.end - escapes;
-    group.lanes.escapes_end = from.end;
-    return FLIC_OK;
-}
+constexpr size_t kPadding = 64;  // vector loops read words by the block
 
 int open(Decoder& decoder) {
-    Reader from{decoder.data.data(), decoder.data.data() + decoder.data.size()};
-    if (from.left() < 1) return FLIC_CORRUPT_HEADER;
-    const int first = *from.at++;
-    if (first >> 6 != 0 || (first & 7) > 5 || first >> 3 > 5) return FLIC_CORRUPT_HEADER;
-    const int lanes = 1 << (first & 7);
-    const int groups = 1 << (first >> 3);
-    if (!from.code(&decoder.pushes)) return FLIC_CORRUPT_HEADER;
-    std::vector<int64_t> sizes(groups);
-    int64_t total = 0;
-    for (int g = 0; g + 1 < groups; ++g) {
-        if (!from.code(&sizes[g])) return FLIC_CORRUPT_HEADER;
-        total += sizes[g];
-    }
-    if (total > from.left()) return FLIC_CORRUPT_HEADER;
-    sizes[groups - 1] = from.left() - total;
-    decoder.groups.resize(groups);
-    for (int g = 0; g < groups; ++g) {
-        const int status =
-            open_group(Reader{from.at, from.at + sizes[g]}, lanes, decoder.groups[g]);
-        if (status != FLIC_OK) return status;
-        from.at += sizes[g];
+    const uint8_t* data = decoder.data.data();
+    std::vector<GroupRecord> records;
+    const int status =
+        open_stream(data, static_cast<int64_t>(decoder.data.size() - kPadding), records);
+    if (status != FLIC_OK) return status;
+    decoder.pushes = records[0].pushes;
+    for (const GroupRecord& record : records) {
+        DecodeGroup group{};
+        std::copy_n(record.states, kMaxLanes, group.lanes.states);
+        group.lanes.lanes = record.lanes;
+        group.lanes.words = data + record.words;
+        group.lanes.words_end = data + record.words_end;
+        group.lanes.escapes = data + record.escapes;
+        group.lanes.escapes_end = data + record.escapes_end;
+        group.tail_symbols = record.tail_symbols;
+        decoder.groups.push_back(group);
     }
     return FLIC_OK;
 }
@@ -113,8 +57,8 @@ int64_t tail_begin(const Span& span, int64_t symbols) {
         do {
             if (--j < 0) return -1;
             const Index index = static_cast<const Index*>(span.indexes)[j];
-            if (!index_is_valid(index, *span.tables)) return -1;
-            if (span.tables->busy[index]) break;
+            if (!index_is_valid(index, span.tables)) return -1;
+            if (span.tables.busy[index]) break;
         } while (true);
     }
     return j;
@@ -137,7 +81,7 @@ int decode_tail(DecodeGroup& group, const Span& span) {
     Span one = span;
     one.skip = INT64_MAX;
     for (int64_t j = span.skip; j < span.count; ++j) {
-        if (!span.tables->busy[static_cast<const Index*>(span.indexes)[j]]) continue;
+        if (!span.tables.busy[static_cast<const Index*>(span.indexes)[j]]) continue;
         const int status = decode_at<Index>(tail, one, j);
         if (status != FLIC_OK) return status;
     }
@@ -172,7 +116,7 @@ int pull(Decoder& decoder, const void* indexes, int index_bytes, int64_t count,
         span.indexes = static_cast<const uint8_t*>(indexes) + part.begin * index_bytes;
         span.out = out + part.begin;
         span.count = span.skip = part.end - part.begin;
-        span.tables = &tables;
+        span.tables = tables.view();
         span.index_bytes = index_bytes;
         DecodeGroup& group = decoder.groups[g];
         const int status = index_bytes == 4 ? pull_group<int32_t>(group, span, last)
@@ -208,7 +152,9 @@ FLIC_API int flic_rans_decoder_new(const uint8_t* data, int64_t size, Decoder** 
     if (size < 0 || (size > 0 && !data) || !out) return FLIC_BAD_ARGUMENT;
     try {
         auto decoder = std::make_unique<Decoder>();
+        decoder->data.reserve(static_cast<size_t>(size) + flic::rans::kPadding);
         if (size > 0) decoder->data.assign(data, data + size);
+        decoder->data.resize(static_cast<size_t>(size) + flic::rans::kPadding);
         const int status = flic::rans::open(*decoder);
         if (status != FLIC_OK) return status;
         *out = decoder.release();

@@ -1,11 +1,12 @@
 // The encoder: buffered pushes in, one stream out. It runs backwards, from the last symbol.
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <new>
 #include <vector>
 
-#include "stream.h"
+#include "container.h"
 #include "symbol.h"
 
 namespace flic {
@@ -21,12 +22,8 @@ struct Push {
     int32_t index_bytes;
 };
 
-// Lanes are halved while a group's payload, in bytes, is below 128 a lane.
-constexpr int64_t kPayloadPerLane = 128;
-// Groups are doubled while each keeps this many symbols.
-constexpr int64_t kSymbolsPerGroup = int64_t{1} << 20;
-// The tail takes its symbols from this many last positions.
-constexpr int64_t kTailReach = int64_t{1} << 14;
+// Vector loops write words by the block.
+constexpr int64_t kPadding = 64;
 
 Span span_of(const Push& push, Part part) {
     Span span{};
@@ -36,7 +33,7 @@ Span span_of(const Push& push, Part part) {
     span.indexes = indexes + part.begin * push.index_bytes;
     span.count = part.end - part.begin;
     span.skip = span.count;
-    span.tables = push.tables;
+    span.tables = push.tables->view();
     span.symbol_bytes = push.symbol_bytes;
     span.index_bytes = push.index_bytes;
     return span;
@@ -46,34 +43,43 @@ struct FreeMemory {
     void operator()(uint8_t* memory) const { std::free(memory); }
 };
 
-// Room for the worst case, filled from its end; pages that stay unused cost nothing.
-struct Buffer {
-    std::unique_ptr<uint8_t, FreeMemory> memory;
-    uint8_t* end;
-
-    explicit Buffer(int64_t bytes) : memory(static_cast<uint8_t*>(std::malloc(bytes))) {
-        if (!memory) throw std::bad_alloc();
-        end = memory.get() + bytes;
-    }
-};
-
+// Lanes with room for the worst case: words and escapes are filled from their ends. Pages that stay
+// unused cost nothing.
 struct Group {
     EncodeLanes lanes;
-    Buffer words, escapes;
+    std::unique_ptr<uint8_t, FreeMemory> memory;
+    uint8_t *words_end, *escapes_end;
     int64_t tail_symbols = 0;
 
-    explicit Group(int64_t symbols)
-        : words(2 * symbols + 2 * kMaxLanes), escapes(kMaxEscapeBytes * symbols + 1) {}
+    explicit Group(int64_t symbols) {
+        const int64_t words = kPadding + 2 * symbols + 2 * kMaxLanes;
+        const int64_t bytes = words + kMaxEscapeBytes * symbols;
+        memory.reset(static_cast<uint8_t*>(std::malloc(static_cast<size_t>(bytes))));
+        if (!memory) throw std::bad_alloc();
+        words_end = memory.get() + words;
+        escapes_end = memory.get() + bytes;
+    }
 
-    int64_t word_bytes() const { return words.end - lanes.words; }
-    int64_t escape_bytes() const { return escapes.end - lanes.escapes; }
+    int64_t payload() const { return words_end - lanes.words + escapes_end - lanes.escapes; }
+
+    Bytes bytes() const {
+        GroupRecord record{};
+        std::copy_n(lanes.states, kMaxLanes, record.states);
+        record.words = lanes.words - memory.get();
+        record.words_end = words_end - memory.get();
+        record.escapes = lanes.escapes - memory.get();
+        record.escapes_end = escapes_end - memory.get();
+        record.tail_symbols = tail_symbols;
+        record.lanes = lanes.lanes;
+        return group_bytes(record, memory.get());
+    }
 };
 
 // Codes the last busy symbols of the span with one state of its own; its words seed the lanes.
 template <class Symbol, class Index>
 int encode_tail_typed(Group& group, Span& span) {
     const int room = group.lanes.lanes;
-    uint8_t* const top = group.words.end;
+    uint8_t* const top = group.words_end;
     EncodeLanes tail{};
     tail.lanes = 1;
     tail.states[0] = kStateLow;
@@ -81,7 +87,7 @@ int encode_tail_typed(Group& group, Span& span) {
     tail.escapes = group.lanes.escapes;
     Span one = span;
     one.skip = INT64_MAX;
-    const Tables& tables = *span.tables;
+    const TablesView& tables = span.tables;
     const int64_t last = std::max<int64_t>(0, span.count - kTailReach);
     for (int64_t j = span.count; j-- > last;) {
         const Index index = static_cast<const Index*>(span.indexes)[j];
@@ -112,8 +118,8 @@ int encode_tail_typed(Group& group, Span& span) {
 
 int encode_group(Group& group, const std::vector<Push>& pushes, int number, int groups, int lanes) {
     group.lanes.lanes = lanes;
-    group.lanes.words = group.words.end;
-    group.lanes.escapes = group.escapes.end;
+    group.lanes.words = group.words_end;
+    group.lanes.escapes = group.escapes_end;
     group.tail_symbols = 0;
     for (uint32_t& state : group.lanes.states) state = kStateLow;
     const LaneCoder& coder = lane_coder();
@@ -131,53 +137,11 @@ int encode_group(Group& group, const std::vector<Push>& pushes, int number, int 
     return FLIC_OK;
 }
 
-using Bytes = std::vector<uint8_t>;
-
-void append_code(Bytes& out, uint64_t code) {
-    uint8_t bytes[kMaxEscapeBytes];
-    write_code(code, bytes);
-    out.insert(out.end(), bytes, bytes + code_bytes(code));
-}
-
-void append_states(Bytes& out, const EncodeLanes& lanes) {
-    uint64_t pending = 0;
-    int bits = 0;
-    const auto put_bits = [&](uint64_t value, int count) {
-        pending |= value << bits;
-        for (bits += count; bits >= 8; bits -= 8, pending >>= 8) {
-            out.push_back(static_cast<uint8_t>(pending));
-        }
-    };
-    const auto length = [&](int lane) { return 31 - __builtin_clz(lanes.states[lane]); };
-    for (int i = 0; i < lanes.lanes; ++i) put_bits(static_cast<uint64_t>(length(i) - 16), 4);
-    for (int i = 0; i < lanes.lanes; ++i) {
-        put_bits(lanes.states[i] & ((uint32_t{1} << length(i)) - 1), length(i));
-    }
-    if (bits) out.push_back(static_cast<uint8_t>(pending));
-}
-
-Bytes group_bytes(const Group& group) {
-    Bytes out;
-    out.reserve(static_cast<size_t>(group.word_bytes() + group.escape_bytes()) + 256);
-    if (group.lanes.lanes > 1) append_code(out, static_cast<uint64_t>(group.tail_symbols));
-    append_code(out, static_cast<uint64_t>(group.escape_bytes()));
-    append_states(out, group.lanes);
-    out.insert(out.end(), group.lanes.words, group.words.end);
-    out.insert(out.end(), group.lanes.escapes, group.escapes.end);
-    return out;
-}
-
-int encode_all(const std::vector<Push>& pushes, int lanes, int groups, Bytes& out) {
-    int64_t symbols = 0;
-    for (const Push& push : pushes) symbols += push.count;
-    if (groups == 0) {
-        for (groups = 1; groups < kMaxGroups && symbols / groups >= 2 * kSymbolsPerGroup;) {
-            groups *= 2;
-        }
-    }
-    const bool choose = lanes == 0;
-    if (choose) lanes = kMaxLanes;
-    std::vector<Bytes> parts;
+// Codes every group; *payload is the bytes of their words and escapes.
+int encode_groups(const std::vector<Push>& pushes, int lanes, int groups, std::vector<Bytes>& parts,
+                  int64_t* payload) {
+    parts.clear();
+    *payload = 0;
     for (int number = 0; number < groups; ++number) {
         int64_t count = 0;
         for (const Push& push : pushes) {
@@ -185,20 +149,37 @@ int encode_all(const std::vector<Push>& pushes, int lanes, int groups, Bytes& ou
             count += part.end - part.begin;
         }
         Group group(count);
-        int status = encode_group(group, pushes, number, groups, lanes);
-        const int64_t payload = group.word_bytes() + group.escape_bytes();
-        if (status == FLIC_OK && choose && groups == 1 && payload < kPayloadPerLane * lanes) {
-            while (lanes > 1 && payload < kPayloadPerLane * lanes) lanes /= 2;
-            status = encode_group(group, pushes, number, groups, lanes);
-        }
+        const int status = encode_group(group, pushes, number, groups, lanes);
         if (status != FLIC_OK) return status;
-        parts.push_back(group_bytes(group));
+        *payload += group.payload();
+        parts.push_back(group.bytes());
     }
-    const auto log2 = [](int power) { return static_cast<uint8_t>(__builtin_ctz(power)); };
-    out.push_back(static_cast<uint8_t>(log2(lanes) | log2(groups) << 3));
-    append_code(out, pushes.size());
-    for (int number = 0; number + 1 < groups; ++number) append_code(out, parts[number].size());
-    for (const Bytes& part : parts) out.insert(out.end(), part.begin(), part.end());
+    return FLIC_OK;
+}
+
+int encode_all(const std::vector<Push>& pushes, int lanes, int groups, Bytes& out) {
+    const bool choose_lanes = lanes == 0;
+    const bool choose_groups = groups == 0;
+    if (choose_lanes) lanes = kMaxLanes;
+    if (choose_groups) {
+        int64_t symbols = 0;
+        for (const Push& push : pushes) symbols += push.count;
+        groups = 1;
+        while (groups < kMaxGroups && symbols / groups >= 2 * kSymbolsPerGroup) groups *= 2;
+    }
+    std::vector<Bytes> parts;
+    int64_t payload;
+    int status = encode_groups(pushes, lanes, groups, parts, &payload);
+    const int all_lanes = lanes * groups;
+    while (choose_groups && groups > 1 && payload < kPayloadPerLane * lanes * groups) groups /= 2;
+    while (choose_lanes && groups == 1 && lanes > 1 && payload < kPayloadPerLane * lanes) {
+        lanes /= 2;
+    }
+    if (status == FLIC_OK && lanes * groups != all_lanes) {
+        status = encode_groups(pushes, lanes, groups, parts, &payload);
+    }
+    if (status != FLIC_OK) return status;
+    append_stream(out, parts, lanes, static_cast<int64_t>(pushes.size()));
     return FLIC_OK;
 }
 
@@ -241,11 +222,3 @@ FLIC_API int flic_rans_encode(const Push* pushes, int64_t count, int lanes, int 
         return FLIC_OUT_OF_MEMORY;
     }
 }
-
-FLIC_API int64_t flic_rans_bytes_size(const Bytes* bytes) {
-    return static_cast<int64_t>(bytes->size());
-}
-
-FLIC_API const uint8_t* flic_rans_bytes_data(const Bytes* bytes) { return bytes->data(); }
-
-FLIC_API void flic_rans_bytes_free(Bytes* bytes) { delete bytes; }

@@ -1,10 +1,27 @@
 #include "gaussian.h"
 
+#include "../isa.h"
 #include "../status.h"
 
-using flic::rans::GaussianGrid;
+namespace flic {
+namespace rans {
 
-// indexes[i] and centers[i] for mean[i] and scale[i]. Refuses NaN and infinity.
+int gaussian_indexes_scalar(const GaussianGrid& grid, const GaussianSpan& span, int64_t begin) {
+    bool finite = true;
+    for (int64_t i = begin; i < span.count; ++i) {
+        finite &= is_finite(span.means[i]) && is_finite(span.scales[i]);
+        span.indexes[i] = gaussian_index(grid, span.means[i], span.scales[i], &span.centers[i]);
+    }
+    return finite ? FLIC_OK : FLIC_NOT_FINITE;
+}
+
+}  // namespace rans
+}  // namespace flic
+
+using namespace flic::rans;
+
+// indexes[i] and centers[i] for means[i] and scales[i]. Refuses NaN and infinity. cells has one
+// element more than the grid.
 FLIC_API int flic_rans_gaussian_indexes(const float* means, const float* scales, int64_t count,
                                         const int32_t* row_first, const int32_t* row_size,
                                         const uint16_t* cells, int32_t* indexes,
@@ -12,13 +29,13 @@ FLIC_API int flic_rans_gaussian_indexes(const float* means, const float* scales,
     if (count < 0 || !row_first || !row_size || !cells) return FLIC_BAD_ARGUMENT;
     if (count > 0 && (!means || !scales || !indexes || !centers)) return FLIC_BAD_ARGUMENT;
     const GaussianGrid grid{row_first, row_size, cells};
-    bool finite = true;
-    for (int64_t i = 0; i < count; ++i) {
-        finite &= flic::rans::is_finite(means[i]) && flic::rans::is_finite(scales[i]);
+    const GaussianSpan span{means, scales, count, indexes, centers};
+#if defined(__x86_64__)
+    switch (flic::isa()) {
+        case flic::Isa::avx512: return gaussian_indexes_avx512(grid, span);
+        case flic::Isa::avx2: return gaussian_indexes_avx2(grid, span);
+        case flic::Isa::scalar: break;
     }
-    if (!finite) return FLIC_NOT_FINITE;
-    for (int64_t i = 0; i < count; ++i) {
-        indexes[i] = flic::rans::gaussian_index(grid, means[i], scales[i], &centers[i]);
-    }
-    return FLIC_OK;
+#endif
+    return gaussian_indexes_scalar(grid, span, 0);
 }

@@ -16,10 +16,11 @@ namespace rans {
 struct GaussianGrid {
     const int32_t* row_first;  // [121]
     const int32_t* row_size;   // [121]
-    const uint16_t* cells;     // table of each cell
+    const uint16_t* cells;     // table of each cell; one element more may be read
 };
 
 constexpr int kGaussianLevels = 121;
+constexpr uint32_t kFirstThreshold = 0x3c000000u;  // the bits of 2^-7
 constexpr float kScaleFloor = 0.01f;
 constexpr float kScaleCeiling = 256.0f;
 constexpr float kMeanLimit = 1048576.0f;       // 2^20: beyond it the center is clamped
@@ -39,7 +40,7 @@ FLIC_HD int32_t gaussian_index(const GaussianGrid& grid, float mean, float scale
                                int32_t* center) {
     float s = scale > kScaleFloor ? scale : kScaleFloor;
     s = s < kScaleCeiling ? s : kScaleCeiling;
-    const uint32_t level = (float_bits(s) - 0x3c000000u) >> 20;
+    const uint32_t level = (float_bits(s) - kFirstThreshold) >> 20;
     float m = mean > -kMeanLimit ? mean : -kMeanLimit;
     m = m < kMeanLimit ? m : kMeanLimit;
     const float rounded = (m + kRoundingShift) - kRoundingShift;
@@ -48,6 +49,20 @@ FLIC_HD int32_t gaussian_index(const GaussianGrid& grid, float mean, float scale
     const int32_t cell = static_cast<int32_t>((m - rounded + 0.5f) * static_cast<float>(size));
     return grid.cells[grid.row_first[level] + (cell < size ? cell : size - 1)];
 }
+
+// Host only: the arrays of one call.
+struct GaussianSpan {
+    const float* means;
+    const float* scales;
+    int64_t count;
+    int32_t* indexes;
+    int32_t* centers;
+};
+
+// From position `begin` on; returns a status.
+int gaussian_indexes_scalar(const GaussianGrid& grid, const GaussianSpan& span, int64_t begin);
+int gaussian_indexes_avx2(const GaussianGrid& grid, const GaussianSpan& span);
+int gaussian_indexes_avx512(const GaussianGrid& grid, const GaussianSpan& span);
 
 }  // namespace rans
 }  // namespace flic

@@ -16,7 +16,7 @@ struct Span {
     int32_t* out;         // decoder only
     int64_t count;
     int64_t skip;
-    const Tables* tables;
+    TablesView tables;
     int symbol_bytes;
     int index_bytes;
 };
@@ -45,6 +45,8 @@ struct LaneCoder {
 };
 
 extern const LaneCoder kScalarLanes;
+extern const LaneCoder kAvx2Lanes;    // x86-64 only, as is the next
+extern const LaneCoder kAvx512Lanes;
 
 // The implementation for the instruction set in use.
 const LaneCoder& lane_coder();

@@ -32,7 +32,5 @@ int decode(DecodeLanes& lanes, const Span& span) {
 
 const LaneCoder kScalarLanes{encode, decode};
 
-const LaneCoder& lane_coder() { return kScalarLanes; }
-
 }  // namespace rans
 }  // namespace flic

@@ -1,27 +1,48 @@
-// The parts of a stream that encoder and decoder share. docs/rans.md describes the format.
+// The parts of a stream that its coders share: the split of a push over groups, and what is kept of
+// a group between pushes. docs/rans.md describes the format. Compiles for the host and for CUDA.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
+#include "../status.h"
 #include "core.h"
 
 namespace flic {
 namespace rans {
+
+// The encoder's choices; none is part of the format. Lanes are halved while a group's payload is
+// below this many bytes a lane; groups are doubled while each keeps this many symbols; the tail
+// takes its symbols from this many last positions.
+constexpr int64_t kPayloadPerLane = 128;
+constexpr int64_t kSymbolsPerGroup = int64_t{1} << 20;
+constexpr int64_t kTailReach = int64_t{1} << 14;
 
 // The part of a push of `count` symbols that group `group` of `groups` codes.
 struct Part {
     int64_t begin, end;
 };
 
-inline Part group_part(int64_t count, int group, int groups) {
+FLIC_HD Part group_part(int64_t count, int group, int groups) {
     int64_t size = (count + groups - 1) / groups;
     size = (size + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
-    return {std::min(group * size, count), std::min((group + 1) * size, count)};
+    const int64_t begin = group * size;
+    const int64_t end = begin + size;
+    return {begin < count ? begin : count, end < count ? end : count};
 }
 
-// Bytes of the lane states: four bits of length a lane, then each state without its leading one.
-inline int64_t state_bytes(int lanes, int64_t bits) { return (4 * lanes + bits + 7) / 8; }
+// A group of lanes at rest. Positions are byte offsets into a buffer that holds the words and the
+// escapes: what is still to be read, or what has been written.
+struct GroupRecord {
+    uint32_t states[kMaxLanes];
+    int64_t words, words_end;
+    int64_t escapes, escapes_end;
+    int64_t tail_symbols;
+    int64_t pushes, pulled;  // decoder only
+    int32_t picture, group, groups;
+    int32_t lanes;
+    int32_t status;  // the first failure
+    int32_t unused;
+};
 
 }  // namespace rans
 }  // namespace flic

@@ -24,8 +24,8 @@ inline void store_word(uint8_t* to, uint32_t word) {
 }
 
 template <class Index>
-inline bool index_is_valid(Index index, const Tables& tables) {
-    return static_cast<uint32_t>(index) < tables.count();
+inline bool index_is_valid(Index index, const TablesView& tables) {
+    return static_cast<uint32_t>(index) < tables.count;
 }
 
 inline void push_escape(uint8_t*& escapes, const EncodeTable& table, int32_t symbol) {
@@ -44,7 +44,7 @@ inline bool pull_escape(const uint8_t*& escapes, const uint8_t* end, const Encod
 
 template <class Symbol, class Index>
 inline int encode_at(EncodeLanes& lanes, const Span& span, int64_t j) {
-    const Tables& tables = *span.tables;
+    const TablesView& tables = span.tables;
     const Index index = static_cast<const Index*>(span.indexes)[j];
     if (!index_is_valid(index, tables)) return FLIC_BAD_INDEX;
     if (j >= span.skip && tables.busy[index]) return FLIC_OK;
@@ -65,7 +65,7 @@ inline int encode_at(EncodeLanes& lanes, const Span& span, int64_t j) {
 
 template <class Index>
 inline int decode_at(DecodeLanes& lanes, const Span& span, int64_t j) {
-    const Tables& tables = *span.tables;
+    const TablesView& tables = span.tables;
     const Index index = static_cast<const Index*>(span.indexes)[j];
     if (!index_is_valid(index, tables)) return FLIC_BAD_INDEX;
     if (j >= span.skip && tables.busy[index]) return FLIC_OK;

@@ -9,8 +9,8 @@ namespace flic {
 namespace rans {
 namespace {
 
-// Buckets are halved until at most this share of a table's slots needs a search, kTotal / 1024.
-constexpr uint32_t kSearchedSlots = kTotal >> 10;
+// Buckets are halved until at most this share of a table's slots needs a search, kTotal / 64.
+constexpr uint32_t kSearchedSlots = kTotal >> 6;
 constexpr int kMinBucketShift = 6;
 
 struct Interval {
@@ -125,6 +125,22 @@ FLIC_API int flic_rans_tables_bytes(const Tables* tables, int64_t* encoder, int6
                                     tables->intervals.size() * sizeof(uint32_t));
     *decoder = static_cast<int64_t>(tables->locators.size() * sizeof(uint32_t) +
                                     tables->buckets.size() * sizeof(uint64_t));
+    return FLIC_OK;
+}
+
+// Where the arrays lie and how many bytes each has, for copying them to a device.
+FLIC_API int flic_rans_tables_arrays(const Tables* tables, flic::rans::TablesView* view,
+                                     int64_t* bytes) {
+    if (!tables || !view || !bytes) return FLIC_BAD_ARGUMENT;
+    const auto size = [](const auto& array) {
+        return static_cast<int64_t>(array.size() * sizeof(array[0]));
+    };
+    *view = tables->view();
+    bytes[0] = size(tables->encode);
+    bytes[1] = size(tables->locators);
+    bytes[2] = size(tables->busy);
+    bytes[3] = size(tables->intervals);
+    bytes[4] = size(tables->buckets);
     return FLIC_OK;
 }
 

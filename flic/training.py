@@ -104,7 +104,7 @@ class Trainer:
         else:
             self.skipped += 1
         self.step += 1
-        values = {name: float(value) for name, value in terms.items()}
+        values = {name: float(value.detach()) for name, value in terms.items()}
         values["psnr"] = -10 * math.log10(max(values.pop("mse"), 1e-10))
         return values
 
@@ -197,7 +197,7 @@ def _save_model(trainer: Trainer, folder: Path) -> None:
         trainer.averaged,
         folder / "model.safetensors",
         compact=True,
-        lmbda=recipe.lmbda,
+        **{"lambda": recipe.lmbda},
         metric="mse",
         steps=trainer.step,
         batch=recipe.batch,

@@ -1,0 +1,5 @@
+"""`python -m flic` is `flic`."""
+
+from .cli import main
+
+main()

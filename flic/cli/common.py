@@ -1,0 +1,138 @@
+"""Options, input, output and models that the commands share."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import container, images, library
+from ..errors import FlicError, OutputError, PictureError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..codec import Codec
+
+STDIO = Path("-")
+
+Model = Annotated[
+    str | None,
+    typer.Option("-m", "--model", metavar="NAME|FILE", help="A model's name, or a checkpoint."),
+]
+Models = Annotated[
+    Path | None,
+    typer.Option("--models", metavar="DIR", help="Folder of further models (.safetensors)."),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1.")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads to use.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON on stdout.")]
+NoOverwrite = Annotated[
+    bool, typer.Option("--no-overwrite", help="Never replace a file that exists.")
+]
+
+
+def set_threads(count: int | None) -> None:
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def stdout() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document a line; infinities become null."""
+    typer.echo(json.dumps(_finite(value)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def size_text(size: int) -> str:
+    """12,345 bytes as people say it."""
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.2f} MB"
+
+
+def read_input(path: Path) -> bytes:
+    """A file's bytes, or stdin's for `-`. Raises FlicError."""
+    if path == STDIO:
+        return sys.stdin.buffer.read()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FlicError(f"{path}: {error.strerror or error}") from error
+
+
+def read_picture(path: Path, *, strip: bool = False) -> images.Picture:
+    """A picture from a file, or from stdin for `-`."""
+    if path != STDIO:
+        return images.read(path, strip=strip)
+    try:
+        return images.read(sys.stdin.buffer.read(images.MAX_FILE + 1), strip=strip)
+    except PictureError as error:
+        raise PictureError(f"stdin: {error}") from error
+
+
+def unpack(path: Path, data: bytes) -> container.Container:
+    """`container.unpack`, with the file's name in its errors."""
+    try:
+        return container.unpack(data)
+    except FlicError as error:
+        raise named(path, error) from error
+
+
+def named(path: Path, error: FlicError) -> FlicError:
+    """The same error with the file's name before its message."""
+    return type(error)(f"{'stdin' if path == STDIO else path}: {error}")
+
+
+def write_stdout(data: bytes) -> None:
+    if sys.stdout.isatty():
+        raise OutputError("will not write a file's bytes to a terminal: redirect stdout")
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+class CodecCache:
+    """Codecs by model file, loaded when first asked for and kept."""
+
+    def __init__(self, model: str | None, folder: Path | None, device: str) -> None:
+        self._model = model
+        self._folder = folder
+        self._device = device
+        self._codecs: dict[Path, Codec] = {}
+
+    def for_encoding(self) -> "Codec":
+        """Of the model named, or of the default."""
+        return self._codec(library.locate(self._model, self._folder))
+
+    def for_file(self, file: container.Container) -> "Codec":
+        """Of the model named, or of the one with the file's fingerprint."""
+        if self._model is not None:
+            return self.for_encoding()
+        return self._codec(library.find(file.fingerprint.hex(), self._folder).path)
+
+    def _codec(self, path: Path) -> "Codec":
+        if path not in self._codecs:
+            from ..codec import Codec
+
+            self._codecs[path] = Codec(library.load_model(path, self._device))
+        return self._codecs[path]

@@ -1,0 +1,168 @@
+"""`flic info`, `verify`, `models` and `convert`. All but verify and convert do without torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import library, output
+from ..errors import FlicError, ModelNotFoundError, OutputError
+from . import common
+
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help=".flic files, or - for stdin.")
+]
+
+
+def info(files: Files, models: common.Models = None, json: common.Json = False) -> None:
+    """Say what is in .flic files, without decoding them. With --json: one line a file."""
+    _each(files, lambda path: _info(path, models, json))
+
+
+def _info(path: Path, models: Path | None, json: bool) -> None:
+    data = common.read_input(path)
+    file = common.unpack(path, data)
+    try:
+        name = library.find(file.fingerprint.hex(), models).name
+    except ModelNotFoundError:
+        name = None
+    facts = {
+        "file": str(path),
+        "format_version": file.version,
+        "width": file.width,
+        "height": file.height,
+        "mode": ("L" if file.gray else "RGB") + ("" if file.alpha is None else "A"),
+        "model": file.fingerprint.hex(),
+        "model_name": name,
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (file.width * file.height),
+        "stream_bytes": len(file.stream),
+        "alpha_bytes": len(file.alpha or b""),
+        "icc_bytes": len(file.icc or b""),
+        "exif_bytes": len(file.exif or b""),
+        "latents_crc32": f"{file.latents_crc:08x}",
+    }
+    if json:
+        common.print_json(facts)
+        return
+    parts = [f"stream {common.size_text(len(file.stream))}"]
+    for label, section in (("alpha", file.alpha), ("ICC", file.icc), ("EXIF", file.exif)):
+        if section is not None:
+            parts.append(f"{label} {common.size_text(len(section))}")
+    typer.echo(
+        f"{path}: {file.width}x{file.height} {facts['mode']}, "
+        f"{common.size_text(len(data))}, {facts['bpp']:.3f} bpp\n"
+        f"  holds   {', '.join(parts)}\n"
+        f"  model   {facts['model']} ({name or 'not known here'})\n"
+        f"  format  version {file.version}, checksum right"
+    )
+
+
+def verify(
+    files: Files,
+    model: common.Model = None,
+    models: common.Models = None,
+    device: common.Device = "cpu",
+    threads: common.Threads = None,
+    json: common.Json = False,
+) -> None:
+    """Check .flic files: both checksums, and that this machine decodes the right latents."""
+    cache = common.CodecCache(model, models, device)
+    common.set_threads(threads)
+
+    def check(path: Path) -> None:
+        file = common.unpack(path, common.read_input(path))
+        try:
+            cache.for_file(file).verify(file)
+        except FlicError as error:
+            raise common.named(path, error) from error
+        if json:
+            common.print_json({"file": str(path), "ok": True})
+        else:
+            typer.echo(f"{path}: ok")
+
+    def report(path: Path, error: FlicError) -> None:
+        if json:
+            common.print_json({"file": str(path), "ok": False, "error": str(error)})
+
+    _each(files, check, report)
+
+
+def _each(files: list[Path], act, report=lambda path, error: None) -> None:
+    """Every file, whatever is wrong with another; the first error alone where there is one file."""
+    failed = False
+    for path in files:
+        try:
+            act(path)
+        except FlicError as error:
+            report(path, error)
+            typer.echo(f"flic: {error}", err=True)
+            failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def models(folder: common.Models = None, json: common.Json = False) -> None:
+    """List the models: the built-in ones, and those in the model folder."""
+    found = library.entries(folder)
+    if json:
+        for entry in found:
+            common.print_json(
+                {
+                    "name": entry.name,
+                    "default": entry.builtin and entry.name == library.DEFAULT,
+                    "builtin": entry.builtin,
+                    "fingerprint": entry.fingerprint,
+                    "parameters": entry.parameters,
+                    "bytes": entry.path.stat().st_size,
+                    "path": str(entry.path),
+                    "config": entry.config,
+                    "metadata": {
+                        key: value
+                        for key, value in entry.metadata.items()
+                        if key not in ("config", "fingerprint", "format")
+                    },
+                }
+            )
+        return
+    from rich.table import Table
+
+    table = Table("name", "fingerprint", "parameters", "lambda", "where", box=None)
+    for entry in found:
+        default = entry.builtin and entry.name == library.DEFAULT
+        table.add_row(
+            entry.name + (" (default)" if default else ""),
+            entry.fingerprint,
+            f"{entry.parameters / 1e6:.2f} M",
+            entry.metadata.get("lambda", ""),
+            "built in" if entry.builtin else str(entry.path),
+        )
+    common.stdout().print(table)
+    typer.echo(f"model folder: {library.default_folder() if folder is None else folder}")
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Checkpoint: .pth, .pth.tar, .pt, .safetensors.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help=".safetensors file to write.")],
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Leave out what follows from the rest.")
+    ] = False,
+    no_overwrite: common.NoOverwrite = False,
+    json: common.Json = False,
+) -> None:
+    """Turn a checkpoint into safetensors, with its fingerprint in the header."""
+    if target.suffix != ".safetensors":
+        raise OutputError(f"{target}: convert writes .safetensors files")
+    output.check_target(target, overwrite=not no_overwrite)
+    if not source.is_file():
+        raise ModelNotFoundError(f"{source}: no such file")
+    from .. import checkpoint
+
+    checkpoint.convert(source, target, compact=compact)
+    metadata = library.read_header(target)["__metadata__"]
+    if json:
+        common.print_json({"output": str(target), "fingerprint": metadata["fingerprint"]})
+    else:
+        typer.echo(f"{target}: model {metadata['fingerprint']}")

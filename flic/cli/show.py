@@ -1,0 +1,157 @@
+"""`flic compare` and `flic demo`: what the codec does, in numbers and side by side."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import images, output
+from ..errors import FlicError
+from . import common
+
+ASSETS = Path(__file__).parent.parent / "assets"
+
+
+def compare(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Picture, or - for stdin.")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="PNG to write [default: IN's name + .compare.png]."),
+    ] = None,
+    model: common.Model = None,
+    models: common.Models = None,
+    device: common.Device = "cpu",
+    threads: common.Threads = None,
+    no_overwrite: common.NoOverwrite = False,
+    json: common.Json = False,
+) -> None:
+    """Code a picture and show it beside the original and a JPEG of the same size, with numbers."""
+    if target is None:
+        target = Path(("stdin" if source == common.STDIO else source.stem) + ".compare.png")
+    if target.suffix.lower() != ".png":
+        raise typer.BadParameter("OUT must be a .png file")
+    output.check_target(target, overwrite=not no_overwrite)
+    picture = common.read_picture(source, strip=True)
+    common.set_threads(threads)
+    codec = common.CodecCache(model, models, device).for_encoding()
+    _, decoded, row = _code(codec, picture)
+    row = {"input": str(source), "output": str(target), **row}
+    output.write_atomic(target, _figure(picture, decoded, row), overwrite=not no_overwrite)
+    if json:
+        common.print_json(row)
+    else:
+        _print_table([row])
+        typer.echo(f"side by side: {target}")
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into.")] = Path(
+        "demo"
+    ),
+    model: common.Model = None,
+    device: common.Device = "cpu",
+    threads: common.Threads = None,
+    json: common.Json = False,
+) -> None:
+    """Compress the photographs that come with flic, decode them, and show what happened."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlicError(f"{folder}: {error.strerror}") from error
+    common.set_threads(threads)
+    codec = common.CodecCache(model, None, device).for_encoding()
+    rows = []
+    for source in sorted(ASSETS.glob("*.png")):
+        picture = images.read(source, strip=True)
+        data, decoded, row = _code(codec, picture)
+        side_by_side = folder / f"{source.stem}.compare.png"
+        output.write_atomic(folder / f"{source.stem}.flic", data)
+        decoded_png = images.to_bytes(decoded.to_pil(), ".png")
+        output.write_atomic(folder / f"{source.stem}.png", decoded_png)
+        row = {"input": source.name, "output": str(side_by_side), **row}
+        output.write_atomic(side_by_side, _figure(picture, decoded, row))
+        rows.append(row)
+    if json:
+        common.print_json(rows)
+    else:
+        _print_table(rows)
+        typer.echo(f"written to {folder}: .flic files, decoded .png, side by side .compare.png")
+
+
+def _code(codec, picture: images.Picture) -> tuple[bytes, images.Picture, dict]:
+    """Encode and decode; the file, the decoded picture and the numbers."""
+    from .. import metrics
+
+    start = time.perf_counter()
+    data = codec.encode_picture(picture)
+    between = time.perf_counter()
+    decoded = codec.decode_picture(data)
+    end = time.perf_counter()
+    return (
+        data,
+        decoded,
+        {
+            "width": picture.width,
+            "height": picture.height,
+            "bytes": len(data),
+            "bpp": metrics.bits_per_pixel(len(data), picture.width, picture.height),
+            "psnr": metrics.psnr(picture.pixels, decoded.pixels),
+            "ms_ssim": metrics.ms_ssim(picture.pixels, decoded.pixels),
+            "encode_seconds": between - start,
+            "decode_seconds": end - between,
+            "model": codec.fingerprint.hex(),
+        },
+    )
+
+
+def _figure(picture: images.Picture, decoded: images.Picture, row: dict) -> bytes:
+    from .. import figure, metrics
+
+    jpeg_bytes, quality, jpeg = figure.jpeg_of_size(picture.pixels, row["bytes"])
+    jpeg_row = {
+        "bytes": jpeg_bytes,
+        "bpp": metrics.bits_per_pixel(jpeg_bytes, picture.width, picture.height),
+        "psnr": metrics.psnr(picture.pixels, jpeg),
+        "ms_ssim": metrics.ms_ssim(picture.pixels, jpeg),
+    }
+    title = f"JPEG, quality {quality}"
+    if jpeg_bytes > row["bytes"]:
+        title = "JPEG, the smallest that it gives"
+    times = f"encode {row['encode_seconds']:.2f} s, decode {row['decode_seconds']:.2f} s"
+    panels = [
+        figure.Panel("original", f"{picture.width}x{picture.height}", "", picture.pixels),
+        figure.Panel("FLIC", _caption(row), times, decoded.pixels),
+        figure.Panel(title, _caption(jpeg_row), "", jpeg),
+    ]
+    return images.to_bytes(figure.side_by_side(panels), ".png")
+
+
+def _caption(row: dict) -> str:
+    similarity = "" if row["ms_ssim"] is None else f", MS-SSIM {row['ms_ssim']:.4f}"
+    return (
+        f"{common.size_text(row['bytes'])}, {row['bpp']:.3f} bpp, "
+        f"PSNR {row['psnr']:.2f} dB{similarity}"
+    )
+
+
+def _print_table(rows: list[dict]) -> None:
+    from rich.table import Table
+
+    names = ("picture", "size", "file", "bpp", "PSNR", "MS-SSIM", "encode", "decode")
+    table = Table(box=None)
+    for name in names:
+        table.add_column(name, justify="left" if name == "picture" else "right", no_wrap=True)
+    for row in rows:
+        similarity = row["ms_ssim"]
+        table.add_row(
+            row["input"],
+            f"{row['width']}x{row['height']}",
+            common.size_text(row["bytes"]),
+            f"{row['bpp']:.3f}",
+            f"{row['psnr']:.2f} dB",
+            "too small" if similarity is None else f"{similarity:.4f}",
+            f"{row['encode_seconds']:.2f} s",
+            f"{row['decode_seconds']:.2f} s",
+        )
+    common.stdout().print(table)

@@ -1,0 +1,210 @@
+"""The .flic file: header, optional sections, entropy-coded stream, checksums. See docs/format.md.
+
+Needs no torch. Nothing read from a file is trusted: every length is checked against what is there
+before it is used, and sizes are checked against limits before anything is allocated.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from .errors import FormatError, TruncatedError, UnsupportedVersionError
+
+MAGIC = b"FLIC"
+VERSION = 0
+FINGERPRINT_BYTES = 8
+
+MAX_SIDE = 65535
+"""Largest width or height, in pixels."""
+MAX_PIXELS = 1 << 26
+"""Most pixels in a picture: 67,108,864."""
+MAX_METADATA = 1 << 24
+"""Most bytes in an ICC profile or in EXIF data, before compression: 16 MiB."""
+
+_GRAY, _ALPHA, _ICC, _EXIF = 1, 2, 4, 8
+_KNOWN_FLAGS = _GRAY | _ALPHA | _ICC | _EXIF
+_PREFIX = len(MAGIC) + 2 + FINGERPRINT_BYTES
+_MAX_VARINT = 5
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a .flic file says.
+
+    width, height: of the picture, pixels.
+    fingerprint: 8 bytes, of the weights that made the stream.
+    stream: the entropy-coded latents (docs/rans.md).
+    latents_crc: CRC-32 of the latents' integers.
+    gray: the picture has one channel; the decoder averages the three.
+    alpha: an 8-bit gray PNG file of the same size, or None.
+    icc, exif: bytes, or None. EXIF starts with its TIFF header, without the "Exif" mark of JPEG.
+    """
+
+    width: int
+    height: int
+    fingerprint: bytes
+    stream: bytes
+    latents_crc: int
+    gray: bool = False
+    alpha: bytes | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+    version: int = VERSION
+
+
+def check_size(width: int, height: int, error: type[Exception] = FormatError) -> None:
+    """Raise `error` unless a picture of this size, in pixels, is one that flic handles."""
+    if width < 1 or height < 1:
+        raise error(f"the picture has no pixels ({width}x{height})")
+    if width > MAX_SIDE or height > MAX_SIDE:
+        raise error(f"{width}x{height} is too large: at most {MAX_SIDE} pixels a side")
+    if width * height > MAX_PIXELS:
+        raise error(f"{width}x{height} is too large: at most {MAX_PIXELS / 1e6:.0f} megapixels")
+
+
+def pack(container: Container) -> bytes:
+    """The file's bytes. Raises FormatError on fields that no file can carry."""
+    c = container
+    check_size(c.width, c.height)
+    if c.version != VERSION:
+        raise FormatError(f"cannot write version {c.version}, only version {VERSION}")
+    if len(c.fingerprint) != FINGERPRINT_BYTES:
+        raise FormatError(f"a fingerprint has {FINGERPRINT_BYTES} bytes, not {len(c.fingerprint)}")
+    if not 0 <= c.latents_crc <= 0xFFFFFFFF:
+        raise FormatError("the latents' checksum is not a 32-bit number")
+    flags = _GRAY if c.gray else 0
+    sections = b""
+    if c.alpha is not None:
+        flags |= _ALPHA
+        sections += _varint(len(c.alpha)) + c.alpha
+    for flag, name, data in ((_ICC, "ICC profile", c.icc), (_EXIF, "EXIF", c.exif)):
+        if data is None:
+            continue
+        if len(data) > MAX_METADATA:
+            raise FormatError(f"{name} of {len(data)} bytes is too large: at most {MAX_METADATA}")
+        flags |= flag
+        packed = zlib.compress(data, 9)
+        sections += _varint(len(packed)) + packed
+    body = b"".join(
+        (
+            MAGIC,
+            bytes((c.version, flags)),
+            c.fingerprint,
+            _varint(c.width),
+            _varint(c.height),
+            sections,
+            struct.pack("<I", c.latents_crc),
+            _varint(len(c.stream)),
+            c.stream,
+        )
+    )
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def unpack(data: bytes | bytearray | memoryview) -> Container:
+    """The fields of a .flic file.
+
+    Raises FormatError (not a .flic file, impossible fields, failed checksum), TruncatedError or
+    UnsupportedVersionError.
+    """
+    data = bytes(data)
+    if not data:
+        raise TruncatedError("the file is empty")
+    if data[: len(MAGIC)] != MAGIC[: len(data)]:
+        raise FormatError("not a .flic file")
+    if len(data) <= len(MAGIC):
+        raise TruncatedError(f"the file ends early, after {len(data)} bytes")
+    version = data[len(MAGIC)]
+    if version > VERSION:
+        raise UnsupportedVersionError(
+            f"the file has format version {version}; this flic reads up to version {VERSION}: "
+            "install a newer flic"
+        )
+    reader = _Reader(data)
+    header = reader.take(_PREFIX)
+    flags = header[len(MAGIC) + 1]
+    if flags & ~_KNOWN_FLAGS:
+        raise FormatError(f"the file is damaged: unknown flags 0x{flags & ~_KNOWN_FLAGS:02x}")
+    width, height = reader.varint(), reader.varint()
+    check_size(width, height)
+    sections = {
+        flag: reader.take(reader.varint()) if flags & flag else None
+        for flag in (_ALPHA, _ICC, _EXIF)
+    }
+    (latents_crc,) = struct.unpack("<I", reader.take(4))
+    stream = reader.take(reader.varint())
+    end = reader.position
+    (file_crc,) = struct.unpack("<I", reader.take(4))
+    if reader.position != len(data):
+        raise FormatError(f"the file is damaged: {len(data) - reader.position} bytes after its end")
+    if zlib.crc32(memoryview(data)[:end]) != file_crc:
+        raise FormatError("the file is damaged: its checksum does not match")
+    return Container(
+        width=width,
+        height=height,
+        fingerprint=header[-FINGERPRINT_BYTES:],
+        stream=stream,
+        latents_crc=latents_crc,
+        gray=bool(flags & _GRAY),
+        alpha=sections[_ALPHA],
+        icc=_inflate(sections[_ICC], "ICC profile"),
+        exif=_inflate(sections[_EXIF], "EXIF"),
+        version=version,
+    )
+
+
+class _Reader:
+    """Reads fields in order; never past the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+
+    def take(self, count: int) -> bytes:
+        end = self.position + count
+        if end > len(self.data):
+            raise TruncatedError(
+                f"the file ends early or is damaged: {len(self.data)} bytes where at least {end} "
+                "are needed"
+            )
+        piece = self.data[self.position : end]
+        self.position = end
+        return piece
+
+    def varint(self) -> int:
+        value = 0
+        for shift in range(0, 7 * _MAX_VARINT, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if byte == 0 and shift:
+                    raise FormatError("the file is damaged: a number is not in its shortest form")
+                return value
+        raise FormatError("the file is damaged: a number is too long")
+
+
+def _varint(value: int) -> bytes:
+    """LEB128: 7 bits a byte, lowest first, the top bit set on all but the last."""
+    if value >= 1 << (7 * _MAX_VARINT):
+        raise FormatError(f"{value} bytes are too many for one section")
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _inflate(packed: bytes | None, name: str) -> bytes | None:
+    if packed is None:
+        return None
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(packed, MAX_METADATA + 1)
+    except zlib.error as error:
+        raise FormatError(f"the file is damaged: {name} does not decompress ({error})") from error
+    if len(data) > MAX_METADATA:
+        raise FormatError(f"the {name} is too large: at most {MAX_METADATA} bytes")
+    if not inflater.eof or inflater.unused_data or inflater.unconsumed_tail:
+        raise FormatError(f"the file is damaged: {name} does not decompress to its end")
+    return data

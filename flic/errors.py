@@ -1,0 +1,45 @@
+"""What can go wrong, one class a cause. Every message is one line that a user can act on."""
+
+
+class FlicError(Exception):
+    """Base of every error that flic raises on purpose."""
+
+
+class PictureError(FlicError):
+    """A picture that cannot be read or is refused: empty, broken, animated, too large."""
+
+
+class OutputError(FlicError):
+    """A result that cannot be written where it was asked for."""
+
+
+class FormatError(FlicError):
+    """Data that is not a right .flic file: wrong magic, impossible fields, failed checksum."""
+
+
+class TruncatedError(FormatError):
+    """A .flic file that ends before its own lengths say it should."""
+
+
+class UnsupportedVersionError(FormatError):
+    """A .flic file of a newer version than this program reads."""
+
+
+class CheckpointError(FlicError, ValueError):
+    """A file or state dict that is not this model's; the message names the first wrong keys."""
+
+
+class DeviceError(FlicError):
+    """A device that is not there, or has too little memory."""
+
+
+class ModelNotFoundError(FlicError):
+    """No weights of that name or fingerprint are known here."""
+
+
+class ModelMismatchError(FlicError):
+    """The weights given are not those that the file was made with."""
+
+
+class StreamMismatch(FlicError):
+    """Decoded latents differ from the encoder's: the stream decodes wrongly on this machine."""

@@ -1,0 +1,339 @@
+"""Reading pictures into 8-bit RGB with what belongs to them, and giving them back.
+
+Pillow reads PNG, JPEG, WebP and TIFF. What it would get wrong is handled here: 16-bit colour
+(`flic.sixteen`), transparent gray levels of few bits, damaged PNG data, pages and animations.
+"""
+
+import io
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from . import exif as exif_data
+from . import sixteen
+from .container import MAX_METADATA, check_size
+from .errors import PictureError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff"))
+MAX_FILE = 1 << 30
+"""Largest picture file that is read, in bytes: 1 GiB."""
+
+_GRAY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
+_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
+
+
+@dataclass
+class Picture:
+    """A picture as flic codes it.
+
+    pixels: uint8 [H, W, 3]. gray: the picture had one channel, repeated three times here.
+    alpha: uint8 [H, W], or None where every pixel is opaque.
+    icc: the colour profile; exif: from its TIFF header on, orientation reset. Bytes or None.
+    """
+
+    pixels: np.ndarray
+    gray: bool = False
+    alpha: np.ndarray | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+    def to_pil(self) -> Image.Image:
+        """As a PIL image: mode L, LA, RGB or RGBA; profile and EXIF in its `info`."""
+        planes = self.pixels[..., :1] if self.gray else self.pixels
+        if self.alpha is not None:
+            planes = np.concatenate((planes, self.alpha[..., None]), 2)
+        mode = ("L" if self.gray else "RGB") + ("" if self.alpha is None else "A")
+        shape = planes.shape[:2] if mode == "L" else planes.shape
+        image = Image.fromarray(np.ascontiguousarray(planes).reshape(shape))
+        assert image.mode == mode
+        if self.icc is not None:
+            image.info["icc_profile"] = self.icc
+        if self.exif is not None:
+            image.info["exif"] = exif_data.MARK + self.exif
+        return image
+
+
+def read(source: Any, *, strip: bool = False) -> Picture:
+    """Read a picture.
+
+    source: a path, a file's bytes, a binary file object, a PIL image, a uint8 array [H, W, 3] or a
+    float torch tensor [3, H, W] in [0, 1] (rounded to 8 bits).
+    strip: drop the ICC profile and EXIF.
+
+    16-bit samples are divided by 257 and rounded; gray becomes RGB and is marked; palettes are
+    looked up; CMYK is converted to sRGB, through its profile where it has one; the EXIF
+    orientation is applied and reset; an alpha channel is kept unless it is opaque everywhere.
+    Raises PictureError with one clear line.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            return _from_bytes(_read_path(Path(source)), strip)
+        except PictureError as error:
+            raise PictureError(f"{os.fspath(source)}: {error}") from error
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _from_bytes(bytes(source), strip)
+    if isinstance(source, Image.Image):
+        return _from_pil(source, strip)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(source, torch.Tensor):
+        return _from_tensor(source)
+    if hasattr(source, "read"):
+        return _from_bytes(source.read(MAX_FILE + 1), strip)
+    raise PictureError(f"cannot read a picture from {type(source).__name__}")
+
+
+def _read_path(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise PictureError("is a folder, not a picture")
+        with path.open("rb") as file:
+            return file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise PictureError(error.strerror or str(error)) from error
+
+
+def _from_array(array: np.ndarray) -> Picture:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise PictureError(
+            f"an array must be uint8 [H, W, 3], not {array.dtype} {list(array.shape)}"
+        )
+    check_size(array.shape[1], array.shape[0], PictureError)
+    return Picture(np.array(array, order="C"))
+
+
+def _from_tensor(tensor: Any) -> Picture:
+    if tensor.dim() != 3 or tensor.shape[0] != 3 or not tensor.is_floating_point():
+        raise PictureError(
+            f"a tensor must be floating point [3, H, W], not {tensor.dtype} {list(tensor.shape)}"
+        )
+    check_size(tensor.shape[2], tensor.shape[1], PictureError)
+    values = tensor.detach().float().cpu().permute(1, 2, 0).numpy()
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise PictureError("a tensor's values must lie in [0, 1]")
+    return Picture(np.rint(values * np.float32(255)).astype(np.uint8))
+
+
+def _from_bytes(data: bytes, strip: bool) -> Picture:
+    if not data:
+        raise PictureError("the file is empty")
+    if len(data) > MAX_FILE:
+        raise PictureError(f"the file is too large: at most {MAX_FILE >> 20} MiB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return _convert(_open(data), data, strip)
+        except UnidentifiedImageError as error:
+            raise PictureError("not a PNG, JPEG, WebP or TIFF picture, or broken") from error
+        except Image.DecompressionBombError as error:
+            raise PictureError("the picture is too large") from error
+        except (MemoryError, PictureError):
+            raise
+        except Exception as error:  # Pillow raises many types on damaged files
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise PictureError(f"the picture is broken: {reason}") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    """Open, and refuse what must not be decoded; pixels are not read yet."""
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    check_size(*image.size, PictureError)
+    frames = getattr(image, "n_frames", 1)
+    # An MPO is a JPEG with further pictures behind the first (depth maps, stereo pairs, previews).
+    if frames > 1 and image.format == "TIFF":
+        raise PictureError(f"the file has {frames} pages; only single pictures are coded")
+    if frames > 1 and image.format != "MPO":
+        raise PictureError(f"the picture is animated ({frames} frames)")
+    return _open_png(data) if image.format == "PNG" else image
+
+
+def _open_png(data: bytes) -> Image.Image:
+    """Open a PNG whose checksums are right: Pillow skips those of the pixels when it decodes."""
+    Image.open(io.BytesIO(data), formats=("PNG",)).verify()
+    return Image.open(io.BytesIO(data), formats=("PNG",))
+
+
+def _from_pil(image: Image.Image, strip: bool) -> Picture:
+    check_size(*image.size, PictureError)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise PictureError(f"the picture is animated or has pages ({frames} frames)")
+    try:
+        image.load()
+        return _convert(image, None, strip)
+    except (MemoryError, PictureError):
+        raise
+    except Exception as error:  # the caller's image may be a damaged file, not read before
+        raise PictureError(f"the picture is broken: {error}") from error
+
+
+def _convert(image: Image.Image, data: bytes | None, strip: bool) -> Picture:
+    sixteen_bit_png = image.mode == "I" and image.format == "PNG"  # up to Pillow 10
+    if image.mode not in _GRAY_MODES + _COLOUR_MODES and not sixteen_bit_png:
+        raise PictureError(f"pictures of mode {image.mode} (32 bit, float, Lab) are not supported")
+    samples = sixteen.read(image, data) if data is not None else None
+    image.load()  # EXIF may follow a PNG's pixels
+    icc = image.info.get("icc_profile") or None
+    if samples is None and image.mode.startswith("I"):
+        samples = sixteen.gray(image)
+    if samples is not None:
+        planes = sixteen.to_8_bit(samples)
+        if image.mode == "CMYK":
+            planes = _cmyk_to_rgb(Image.frombytes("CMYK", image.size, planes.tobytes()), icc)
+    elif image.mode == "CMYK":
+        planes = _cmyk_to_rgb(image, icc)
+    else:
+        planes = _eight_bit(image)
+    if image.mode == "CMYK":
+        icc = None
+    gray = planes.shape[2] < 3
+    planes, alpha = _split_alpha(planes)
+    key = image.info.get("transparency")
+    if key is not None and image.format == "PNG" and image.mode not in ("P", "PA"):
+        alpha = _key_alpha(planes if samples is None else samples, key, image.mode, data)
+
+    turn = exif_data.orientation(image)
+    planes = exif_data.orient(planes, turn)
+    alpha = None if alpha is None else exif_data.orient(alpha, turn)
+    if alpha is not None and bool((alpha == 255).all()):
+        alpha = None
+
+    exif = None if strip else exif_data.extract(image)
+    icc, gray = (None, gray) if strip else _fitting_profile(icc, gray)
+    for name, value in (("ICC profile", icc), ("EXIF", exif)):
+        if value is not None and len(value) > MAX_METADATA:
+            raise PictureError(f"its {name} has {len(value)} bytes, more than {MAX_METADATA}")
+    pixels = np.repeat(planes, 3, 2) if planes.shape[2] == 1 else planes
+    return Picture(np.array(pixels, order="C"), gray, alpha, icc, exif)
+
+
+def _eight_bit(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W, C] with C = 1, 2, 3 or 4: gray, gray + alpha, RGB, RGBA."""
+    if image.mode == "1":
+        image = image.convert("L")
+    elif image.mode == "P":
+        see_through = "transparency" in image.info or image.palette.mode == "RGBA"
+        image = image.convert("RGBA" if see_through else "RGB")
+    elif image.mode in ("PA", "RGBa"):
+        image = image.convert("RGBA")
+    elif image.mode == "La":
+        image = image.convert("LA")
+    elif image.mode in ("RGBX", "YCbCr"):
+        image = image.convert("RGB")
+    planes = np.asarray(image)
+    return planes[..., None] if planes.ndim == 2 else planes
+
+
+def _split_alpha(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    if planes.shape[2] in (2, 4):
+        return planes[..., :-1], np.array(planes[..., -1])
+    return planes, None
+
+
+def _key_alpha(planes: np.ndarray, key: Any, mode: str, data: bytes | None) -> np.ndarray | None:
+    """Alpha of a PNG that names one gray level or colour as transparent.
+
+    Pillow gives the level as it stands in the file, but pixels of 2 or 4 bits scaled to 0..255; of
+    1 bit, the level's scale depends on Pillow's version.
+    """
+    if mode == "1":
+        key = 255 if key else 0
+    if mode == "L" and data is not None:
+        levels = (1 << data[24]) - 1
+        key = key * 255 // levels
+    transparent = (planes == np.asarray(key, dtype=np.int64)).all(2)
+    return np.where(transparent, 0, 255).astype(np.uint8)
+
+
+def _cmyk_to_rgb(image: Image.Image, icc: bytes | None) -> np.ndarray:
+    if icc:
+        from PIL import ImageCms
+
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            rgb = ImageCms.profileToProfile(
+                image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+            return np.asarray(rgb)
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a broken profile: the plain formula is what a viewer would use
+    return np.asarray(image.convert("RGB"))
+
+
+def _fitting_profile(icc: bytes | None, gray: bool) -> tuple[bytes | None, bool]:
+    """The profile if it describes these pixels, and whether they stay gray."""
+    space = icc[16:20] if icc else b""
+    if space == b"GRAY" and gray:
+        return icc, True
+    if space == b"RGB ":
+        return icc, False
+    return None, gray
+
+
+def alpha_to_png(alpha: np.ndarray) -> bytes:
+    """uint8 [H, W] as a gray PNG file."""
+    out = io.BytesIO()
+    Image.fromarray(alpha).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def alpha_from_png(data: bytes, width: int, height: int) -> np.ndarray:
+    """uint8 [H, W] from a gray 8-bit PNG file of exactly this size; raises PictureError."""
+    try:
+        image = _open_png(data)
+        if image.size != (width, height) or image.mode != "L":
+            raise PictureError("the alpha plane does not fit the picture")
+        image.load()
+    except PictureError:
+        raise
+    except Exception as error:  # Pillow raises many types on damaged files
+        raise PictureError(f"the alpha plane is broken: {error}") from error
+    return np.array(image)
+
+
+def save_options(suffix: str) -> tuple[str, dict]:
+    """Pillow's format and options for an output file's suffix; raises PictureError."""
+    suffix = suffix.lower()
+    if suffix == ".png":
+        return "PNG", {}
+    if suffix in (".jpg", ".jpeg"):
+        return "JPEG", {"quality": 95, "subsampling": 0}
+    if suffix == ".webp":
+        return "WEBP", {"lossless": True, "exact": True}
+    if suffix in (".tif", ".tiff"):
+        return "TIFF", {"compression": "tiff_adobe_deflate"}
+    raise PictureError(
+        f"cannot write a picture as '{suffix or 'no suffix'}': use .png, .jpg, .webp or .tiff"
+    )
+
+
+def to_bytes(image: Image.Image, suffix: str) -> bytes:
+    """The picture file that `suffix` names, with profile and EXIF. Raises PictureError."""
+    name, options = save_options(suffix)
+    if name == "JPEG" and image.mode in ("LA", "RGBA"):
+        raise PictureError("JPEG cannot hold transparency: use .png, .webp or .tiff")
+    for key in ("icc_profile", "exif"):
+        if key in image.info:
+            options[key] = image.info[key]
+    out = io.BytesIO()
+    try:
+        image.save(out, name, **options)
+    except (OSError, ValueError) as error:
+        raise PictureError(f"cannot write the picture as {name}: {error}") from error
+    return out.getvalue()

@@ -1,0 +1,296 @@
+"""The rANS coder on CUDA tensors, over batches of pictures: the same bytes as the CPU coder.
+
+Every launch goes to the current stream and none waits for the device: sizes and errors stay there
+until finish() or close().
+"""
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from flic_kernels import native
+from flic_kernels.rans_tables import Tables
+
+_MAX_LANES = _MAX_GROUPS = 32
+_PAYLOAD_PER_LANE = 128  # csrc/rans/stream.h, as is the next
+_SYMBOLS_PER_GROUP = 1 << 20
+_PADDING = 64
+
+# csrc/rans/stream.h: GroupRecord
+_RECORD = np.dtype(
+    [("states", "<u4", (32,))]
+    + [(name, "<i8") for name in ("words", "words_end", "escapes", "escapes_end")]
+    + [(name, "<i8") for name in ("tail_symbols", "pushes", "pulled")]
+    + [(name, "<i4") for name in ("picture", "group", "groups", "lanes", "status", "unused")]
+)
+
+
+class _View(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_void_p) for name in ("encode", "locators", "busy", "intervals", "buckets")
+    ] + [("count", ctypes.c_uint32)]
+
+
+class _Push(ctypes.Structure):
+    _fields_ = [
+        ("symbols", ctypes.c_void_p),
+        ("indexes", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("tables", _View),
+        ("symbol_bytes", ctypes.c_int32),
+        ("index_bytes", ctypes.c_int32),
+    ]
+
+
+class _Grid(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("row_first", "row_size", "cells")]
+
+
+_uploads: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.array(array)).to(device)
+
+
+def _device_tables(tables: Tables, device: torch.device) -> tuple[_View, _Grid | None]:
+    """The tables' arrays on a device, copied once."""
+    copies = _uploads.setdefault(tables, {})
+    if device not in copies:
+        host, sizes = _View(), (ctypes.c_int64 * 5)()
+        status = native.library().flic_rans_tables_arrays(tables.handle, ctypes.byref(host), sizes)
+        native.check(status, "rANS tables")
+        view, kept = _View(count=host.count), []
+        for (name, _), size in zip(_View._fields_[:5], sizes, strict=True):
+            data = ctypes.string_at(getattr(host, name), size)
+            kept.append(_upload(np.frombuffer(data, np.uint8), device))
+            setattr(view, name, kept[-1].data_ptr())
+        grid = None
+        if tables.cells is not None:
+            # uint16 tensors are rarely supported: the kernel reads the bytes.
+            arrays = (tables.row_first, tables.row_size, tables.cells.view(np.int16))
+            kept += [_upload(array, device) for array in arrays]
+            grid = _Grid(*(tensor.data_ptr() for tensor in kept[-3:]))
+        copies[device] = view, grid, kept
+    return copies[device][:2]
+
+
+def _stream(device: torch.device) -> ctypes.c_void_p:
+    return ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
+
+
+def gaussian_indexes(
+    means: torch.Tensor, scales: torch.Tensor, tables: Tables
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """rans.gaussian_indexes for contiguous float32 tensors on a device, without waiting for it: NaN
+    and infinity give index -1, which the coder refuses when it finishes."""
+    _, grid = _device_tables(tables, means.device)
+    indexes = torch.empty(means.shape, dtype=torch.int32, device=means.device)
+    centers = torch.empty_like(indexes)
+    status = native.cuda_library().flic_rans_cuda_gaussian_indexes(
+        native.pointer(means),
+        native.pointer(scales),
+        ctypes.c_int64(means.numel()),
+        ctypes.byref(grid),
+        native.pointer(indexes),
+        native.pointer(centers),
+        _stream(means.device),
+    )
+    native.check(status, "gaussian_indexes on CUDA")
+    return indexes, centers
+
+
+def _check_indexes(indexes: torch.Tensor) -> None:
+    if indexes.dtype not in (torch.int32, torch.uint16):
+        raise TypeError(f"rANS coder: indexes of {indexes.dtype}, not int32 or uint16")
+
+
+class CudaEncoder:
+    """Collects pushes of a batch of pictures and codes each picture as a stream.
+
+    lanes, groups: as for rans.Encoder. Memory at finish(): seven bytes a symbol.
+    """
+
+    def __init__(self, pictures: int, *, lanes: int | None = None, groups: int | None = None):
+        self._pictures, self._lanes, self._groups = pictures, lanes, groups
+        self._pushes: list[_Push] = []
+        self._kept: list[torch.Tensor] = []
+        self._device: torch.device | None = None
+
+    def push(self, symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> None:
+        """symbols (int8, int16, int32), indexes (int32, uint16): contiguous, [pictures, ...]."""
+        if symbols.dtype not in (torch.int8, torch.int16, torch.int32):
+            raise TypeError(f"rANS encoder: symbols of {symbols.dtype}")
+        _check_indexes(indexes)
+        if self._device is None:
+            self._device = symbols.device
+        if symbols.device != self._device or indexes.device != self._device:
+            raise ValueError("rANS encoder: all pushes must be on one device")
+        view, _ = _device_tables(tables, self._device)
+        self._kept += [symbols, indexes]
+        self._pushes.append(
+            _Push(
+                native.pointer(symbols),
+                native.pointer(indexes),
+                symbols.numel() // self._pictures,
+                view,
+                symbols.element_size(),
+                indexes.element_size(),
+            )
+        )
+
+    def finish(self) -> list[bytes]:
+        """The pictures' streams. The first point that waits for the device."""
+        total = sum(push.count for push in self._pushes)
+        groups = self._groups or 1
+        while self._groups is None and groups < _MAX_GROUPS:
+            if total // groups < 2 * _SYMBOLS_PER_GROUP:
+                break
+            groups *= 2
+        streams: list[bytes | None] = [None] * self._pictures
+        todo = list(range(self._pictures))
+        while todo:
+            records, buffer = self._encode(todo, groups)
+            again = []
+            for i, picture in enumerate(todo):
+                mine = records[i * groups : (i + 1) * groups]
+                for status in mine["status"]:
+                    native.check(int(status), "rANS encoder on CUDA")
+                payload = (mine["words_end"] - mine["words"]).sum()
+                payload += (mine["escapes_end"] - mine["escapes"]).sum()
+                lanes = self._lanes or _MAX_LANES
+                if self._groups is None and groups > 1:
+                    if payload < _PAYLOAD_PER_LANE * lanes * groups:
+                        again.append((picture, int(payload)))
+                        continue
+                streams[picture] = self._assemble(mine, buffer)
+            todo = [picture for picture, _ in again]
+            # Pictures that deserve fewer groups are coded once more, with what the poorest gets.
+            least = min((payload for _, payload in again), default=0)
+            while groups > 1 and least < _PAYLOAD_PER_LANE * (self._lanes or _MAX_LANES) * groups:
+                groups //= 2
+        self._pushes, self._kept = [], []
+        return streams
+
+    def _encode(self, pictures: list[int], groups: int) -> tuple[np.ndarray, torch.Tensor]:
+        """Codes pictures; their records, on the host, and the buffer, on the device."""
+        device = self._device or torch.device("cuda")
+        records = np.zeros(len(pictures) * groups, _RECORD)
+        records["picture"] = np.repeat(pictures, groups)
+        records["group"] = np.tile(np.arange(groups), len(pictures))
+        records["groups"] = groups
+        records["lanes"] = self._lanes or _MAX_LANES
+        symbols = np.zeros(groups, np.int64)
+        for push in self._pushes:
+            size = (push.count + groups - 1) // groups
+            size = (size + _MAX_LANES - 1) // _MAX_LANES * _MAX_LANES
+            ends = np.minimum(np.arange(groups + 1) * size, push.count)
+            symbols += np.diff(ends)
+        words = np.tile(2 * symbols + 2 * _MAX_LANES, len(pictures))
+        escapes = np.tile(5 * symbols, len(pictures))
+        ends = np.cumsum(words + escapes)
+        records["words_end"] = ends - escapes
+        records["escapes_end"] = ends
+        buffer = torch.empty(int(ends[-1]) + _PADDING, dtype=torch.uint8, device=device)
+        on_device = _upload(records.view(np.uint8), device)
+        array = (_Push * max(1, len(self._pushes)))(*self._pushes)
+        pushes = _upload(np.frombuffer(bytes(array), np.uint8), device)
+        status = native.cuda_library().flic_rans_cuda_encode(
+            native.pointer(on_device),
+            ctypes.c_int64(len(records)),
+            native.pointer(pushes),
+            len(self._pushes),
+            native.pointer(buffer),
+            int(self._lanes is None and groups == 1),
+            _stream(device),
+        )
+        native.check(status, "rANS encoder on CUDA")
+        return on_device.cpu().numpy().view(_RECORD), buffer
+
+    def _assemble(self, records: np.ndarray, buffer: torch.Tensor) -> bytes:
+        records = records.copy()
+        pieces, at = [], 0
+        for record in records:
+            for name in ("words", "escapes"):
+                begin, end = int(record[name]), int(record[name + "_end"])
+                pieces.append(buffer[begin:end])
+                record[name], record[name + "_end"] = at, at + end - begin
+                at += end - begin
+        data = torch.cat([*pieces, buffer[:1]]).cpu()
+        stream = ctypes.c_void_p()
+        status = native.library().flic_rans_records_close(
+            native.pointer(records),
+            len(records),
+            ctypes.c_int64(len(self._pushes)),
+            native.pointer(data),
+            ctypes.byref(stream),
+        )
+        native.check(status, "rANS encoder on CUDA")
+        return native.take_bytes(stream)
+
+
+class CudaDecoder:
+    """Reads a batch of streams back, pull by pull, on a device."""
+
+    def __init__(self, streams: Sequence[bytes], device: torch.device):
+        self._device, self._pictures = device, len(streams)
+        library = native.library()
+        opened, base = [], 0
+        for picture, data in enumerate(streams):
+            records = np.zeros(_MAX_GROUPS, _RECORD)
+            groups = ctypes.c_int()
+            status = library.flic_rans_records_open(
+                bytes(data),
+                ctypes.c_int64(len(data)),
+                picture,
+                ctypes.c_int64(base),
+                native.pointer(records),
+                ctypes.byref(groups),
+            )
+            native.check(status, f"rANS decoder, picture {picture}")
+            opened.append(records[: groups.value])
+            base += len(data)
+        records = np.concatenate(opened)
+        self._count = len(records)
+        self._records = _upload(records.view(np.uint8), device)
+        data = b"".join(streams) + bytes(_PADDING)
+        self._data = _upload(np.frombuffer(data, np.uint8), device)
+
+    def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
+        """The next push's symbols, int32, of the shape of indexes: contiguous, [pictures, ...].
+        After a failure, which only close() reports, they are zeros or wrong."""
+        _check_indexes(indexes)
+        if indexes.device != self._data.device or indexes.shape[:1] != (self._pictures,):
+            raise ValueError("rANS decoder: indexes must be [pictures, ...] on its device")
+        view, _ = _device_tables(tables, self._device)
+        symbols = torch.zeros(indexes.shape, dtype=torch.int32, device=self._device)
+        push = _Push(
+            None,
+            native.pointer(indexes),
+            indexes.numel() // self._pictures,
+            view,
+            0,
+            indexes.element_size(),
+        )
+        status = native.cuda_library().flic_rans_cuda_decode(
+            native.pointer(self._records),
+            ctypes.c_int64(self._count),
+            ctypes.byref(push),
+            native.pointer(self._data),
+            native.pointer(symbols),
+            _stream(self._device),
+        )
+        native.check(status, "rANS decoder on CUDA")
+        return symbols
+
+    def close(self) -> None:
+        """Waits for the device and raises what went wrong, in the first picture where it did."""
+        status = native.cuda_library().flic_rans_cuda_close(
+            native.pointer(self._records), ctypes.c_int64(self._count), _stream(self._device)
+        )
+        native.check(status, "rANS decoder on CUDA")
+        for record in self._records.cpu().numpy().view(_RECORD):
+            native.check(int(record["status"]), f"rANS decoder, picture {record['picture']}")

@@ -1,0 +1,76 @@
+"""The published network on deterministic weights, and the values it must give (tests/golden)."""
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flic import FLIC
+
+GOLDEN = Path(__file__).parent / "golden"
+TOLERANCE = 2e-5  # of the largest golden value, tests/golden/README.md
+SMALL = {
+    "widths": (8, 12, 16),
+    "heads": (4, 4, 4),
+    "latent": 12,
+    "hyper": 6,
+    "slices": 3,
+    "ratio": 4,
+    "depth": 2,
+}
+
+
+@functools.cache
+def golden() -> dict[str, np.ndarray]:
+    """Every golden array by its name."""
+    with np.load(GOLDEN / "flic_golden.npz") as file:
+        return dict(file)
+
+
+@functools.cache
+def golden_keys() -> dict[str, list]:
+    """The published state dict's keys: {name: [dtype, shape]}."""
+    return json.loads((GOLDEN / "state_dict_keys.json").read_text())
+
+
+def fill(model: FLIC, seed: int = 0) -> FLIC:
+    """Give a model the deterministic weights of golden/fill_weights.py, in eval mode."""
+    spec = importlib.util.spec_from_file_location("fill_weights", GOLDEN / "fill_weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    state = module.fill_state_dict(model.state_dict(), seed)
+    for name in state:  # fill_weights leaves z's prior alone, whose biases start at random
+        if name.startswith("entropy_bottleneck.biases."):
+            rng = np.random.RandomState(seed + int(name[-1]))
+            state[name] = torch.from_numpy(rng.uniform(-0.5, 0.5, state[name].shape)).float()
+    model.load_state_dict(state)
+    return model.eval()
+
+
+@functools.cache
+def base_model() -> FLIC:
+    """The base configuration on the golden weights; do not change it."""
+    model = fill(FLIC())
+    state = model.state_dict()
+    for name, value in golden().items():
+        if name.startswith("entropy_bottleneck/"):
+            state[name.replace("/", ".")] = torch.from_numpy(value)
+    model.load_state_dict(state)
+    return model
+
+
+@functools.cache
+def small_model() -> FLIC:
+    """A very small model on deterministic weights; do not change it."""
+    return fill(FLIC(SMALL))
+
+
+def assert_golden(result: torch.Tensor, expected: np.ndarray) -> None:
+    """Agreement as tests/golden/README.md asks for it."""
+    result = result.detach().numpy()
+    assert result.shape == expected.shape
+    error = np.abs(result - expected).max()
+    assert error <= TOLERANCE * np.abs(expected).max(), f"largest difference {error}"

@@ -1,0 +1,335 @@
+"""The command line: what it prints, writes and refuses, and its exit codes."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from cli_tools import ROOT, fails, pixels, png, program, run
+from PIL import Image
+
+import flic
+from flic import container, images, library
+from flic.cli.show import ASSETS
+
+pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
+
+
+class TestOneFile:
+    def test_encode_and_decode(self, here, small_model):
+        result = run("encode", "picture.png", "picture.flic")
+        assert result.stdout.startswith("picture.flic: 40x30, ") and "bpp" in result.stdout
+        data = (here / "picture.flic").read_bytes()
+        assert data == flic.encode(pixels(), small_model)
+        run("decode", "picture.flic", "back.png")
+        expected = flic.decode(data, small_model)
+        assert Image.open(here / "back.png").tobytes() == expected.tobytes()
+
+    def test_json(self, here):
+        result = json.loads(run("encode", "picture.png", "picture.flic", "--json").stdout)
+        size = (here / "picture.flic").stat().st_size
+        assert (result["width"], result["height"], result["bytes"]) == (40, 30, size)
+        assert result["bpp"] == 8 * size / 1200 and result["seconds"] > 0
+        decoded = json.loads(run("decode", "picture.flic", "back.png", "--json").stdout)
+        assert decoded["model"] == result["model"]
+
+    def test_stdin_and_stdout(self, here, small_model):
+        data = run("encode", "-", "-", stdin=png()).stdout_bytes
+        assert data == flic.encode(pixels(), small_model)
+        picture = Image.open(io.BytesIO(run("decode", "-", "-", stdin=data).stdout_bytes))
+        assert (picture.format, picture.size) == ("PNG", (40, 30))
+        webp = run("decode", "-", "-", "--format", "webp", stdin=data).stdout_bytes
+        assert Image.open(io.BytesIO(webp)).tobytes() == picture.tobytes()
+        run("verify", "-", stdin=data)
+        assert "40x30" in run("info", "-", stdin=data).stdout
+
+    def test_an_existing_folder_as_out(self, here):
+        (here / "out").mkdir()
+        run("encode", "picture.png", "out")
+        run("decode", "out/picture.flic", "out", "--format", "tiff")
+        assert sorted(os.listdir(here / "out")) == ["picture.flic", "picture.tiff"]
+
+    def test_strip(self, here):
+        exif = Image.Exif()
+        exif[0x010F] = "Maker"
+        Image.fromarray(pixels()).save(here / "with.png", exif=exif)
+        run("encode", "with.png", "a.flic", "--quiet")
+        run("encode", "with.png", "b.flic", "--strip", "--quiet")
+        assert container.unpack((here / "a.flic").read_bytes()).exif
+        assert not container.unpack((here / "b.flic").read_bytes()).exif
+        run("decode", "a.flic", "a.jpg", "--quiet")
+        assert Image.open(here / "a.jpg").getexif()[0x010F] == "Maker"
+
+    def test_no_overwrite(self, here):
+        run("encode", "picture.png", "picture.flic", "--no-overwrite")
+        before = (here / "picture.flic").read_bytes()
+        (here / "picture.png").write_bytes(png(1))
+        fails("encode", "picture.png", "picture.flic", "--no-overwrite", match="exists already")
+        assert (here / "picture.flic").read_bytes() == before
+        run("encode", "picture.png", "picture.flic")
+        assert (here / "picture.flic").read_bytes() != before
+        fails("decode", "picture.flic", "picture.png", "--no-overwrite", match="exists already")
+
+    def test_models_by_name_path_and_folder(self, here, model_folder, monkeypatch):
+        run("encode", "picture.png", "a.flic", "-m", "small")
+        run("encode", "picture.png", "b.flic", "-m", model_folder / "small.safetensors")
+        monkeypatch.setattr(library, "WEIGHTS", here)  # no longer built in
+        (here / "retired.json").write_text("{}")
+        run("encode", "picture.png", "c.flic", "-m", "small", "--models", model_folder)
+        files = {(here / name).read_bytes() for name in ("a.flic", "b.flic", "c.flic")}
+        assert len(files) == 1
+        fails("decode", "a.flic", "a.png", match="flic convert")
+        assert not (here / "a.png").exists()
+        run("decode", "a.flic", "a.png", "--models", model_folder)
+        run("decode", "a.flic", "b.png", "-m", model_folder / "small.safetensors")
+
+    def test_threads(self, here):
+        import torch
+
+        before = torch.get_num_threads()
+        try:
+            run("encode", "picture.png", "picture.flic", "--threads", 2)
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(before)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("name", "data", "match"),
+        [
+            ("none.png", None, "No such file"),
+            ("empty.png", b"", "empty"),
+            ("text.png", b"hello", "not a PNG, JPEG, WebP or TIFF"),
+            ("cut.png", png()[:-30], "broken"),
+        ],
+    )
+    def test_pictures(self, here, name, data, match):
+        if data is not None:
+            (here / name).write_bytes(data)
+        fails("encode", name, "out.flic", match=f"{name}: ")
+        fails("encode", name, "out.flic", match=match)
+        fails("compare", name, match=match)
+        if data is not None:
+            fails("encode", "-", "out.flic", stdin=data, match=match)
+        assert not (here / "out.flic").exists()
+
+    @pytest.mark.parametrize("command", [("decode", "bad.flic", "out.png"), ("info", "bad.flic")])
+    def test_files(self, here, small_model, command):
+        good = flic.encode(pixels(), small_model)
+        for data, match in (
+            (b"", "empty"),
+            (png(), "not a .flic file"),
+            (good[:-1], "ends early"),
+            (good[:50] + b"?" + good[51:], "damaged"),
+            (good + b"!", "damaged"),
+            (good[:4] + b"\7" + good[5:], "version 7"),
+        ):
+            (here / "bad.flic").write_bytes(data)
+            fails(*command, match=match)
+            fails(*command, match="bad.flic: ")
+        fails(command[0], "none.flic", *command[2:], match="none.flic: No such file")
+        assert not (here / "out.png").exists()
+
+    def test_models(self, here, model_folder):
+        run("encode", "picture.png", "picture.flic")
+        other = flic.FLIC(flic.Config(**library.entries()[0].config))
+        from flic import checkpoint
+
+        checkpoint.save(other, here / "other.safetensors")
+        fails("decode", "picture.flic", "o.png", "-m", "other.safetensors", match="was made with")
+        fails("verify", "picture.flic", "-m", "other.safetensors", match="was made with")
+        fails("encode", "picture.png", "o.flic", "-m", "nothing", match="no model 'nothing'")
+        fails("encode", "picture.png", "o.flic", "-m", "picture.png", match="picture.png: ")
+        fails("encode", "picture.png", "o.flic", "--device", "abacus", match="abacus")
+        assert sorted(os.listdir(here)) == ["other.safetensors", "picture.flic", "picture.png"]
+
+    def test_outputs(self, here):
+        run("encode", "picture.png", "picture.flic")
+        fails("encode", "picture.png", "none/a.flic", match="there is no folder none")
+        fails("encode", "picture.png", "picture.png", match="named like a picture")
+        fails("encode", "picture.png", "a.JPG", match="named like a picture")
+        fails("decode", "picture.flic", "a.gif", match="cannot write")
+        fails("decode", "picture.flic", "a", match="cannot write")
+        fails("decode", "picture.flic", ".", "--format", "bmp", match="cannot write")
+        Image.new("RGBA", (9, 9), (1, 2, 3, 4)).save(here / "clear.png")
+        run("encode", "clear.png", "clear.flic")
+        fails("decode", "clear.flic", "clear.jpg", match="transparency")
+        assert not (here / "clear.jpg").exists()
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    def test_full_disk(self, here):
+        fails("encode", "picture.png", "/dev/full", match="No space left")
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            (),
+            ("frobnicate",),
+            ("encode",),
+            ("encode", "picture.png"),
+            ("encode", "picture.png", "a.flic", "--nonsense"),
+            ("encode", "picture.png", "a.flic", "--threads", "0"),
+            ("encode", "picture.png", "-", "--json"),
+            ("encode", ".", "-"),
+            ("decode", ".", "-"),
+            ("compare", "picture.png", "a.jpg"),
+            ("info",),
+        ],
+    )
+    def test_usage(self, here, args):
+        assert "Usage" in run(*args, code=2).output
+
+    def test_out_of_memory(self, here, monkeypatch):
+        def fail(*_):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+        monkeypatch.setattr("flic.codec.Codec.encode_picture", fail)
+        fails("encode", "picture.png", "picture.flic", match="not enough memory")
+
+
+class TestOtherCommands:
+    def test_info(self, here, model_folder, monkeypatch):
+        Image.new("LA", (20, 10), (9, 8)).save(here / "la.png")
+        run("encode", "la.png", "la.flic")
+        run("encode", "picture.png", "picture.flic")
+        text = run("info", "la.flic", "picture.flic").stdout
+        assert "20x10 LA" in text and "40x30 RGB" in text and "(small)" in text
+        facts = [json.loads(line) for line in run("info", "la.flic", "--json").stdout.splitlines()]
+        assert [f["mode"] for f in facts] == ["LA"]
+        assert facts[0]["bytes"] == (here / "la.flic").stat().st_size
+        assert facts[0]["alpha_bytes"] > 0 and facts[0]["model_name"] == "small"
+        monkeypatch.setattr(library, "WEIGHTS", here)
+        (here / "retired.json").write_text("{}")
+        assert "not known here" in run("info", "la.flic").stdout
+        result = run("info", "picture.png", "la.flic", code=1)
+        assert "20x10" in result.stdout and "not a .flic file" in result.stderr
+
+    def test_verify(self, here):
+        run("encode", "picture.png", "good.flic")
+        data = container.unpack((here / "good.flic").read_bytes())
+        from dataclasses import replace
+
+        (here / "bad.flic").write_bytes(container.pack(replace(data, latents_crc=1)))
+        assert run("verify", "good.flic").stdout == "good.flic: ok\n"
+        result = run("verify", "bad.flic", "good.flic", "--json", code=1)
+        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [line["ok"] for line in lines] == [False, True]
+        assert "bad.flic: the stream decodes to other latents" in result.stderr
+
+    def test_compare(self, here):
+        Image.open(ASSETS / "parrot.png").crop((0, 0, 200, 170)).save(here / "parrot.png")
+        text = run("compare", "parrot.png").stdout
+        assert "parrot.compare.png" in text and "dB" in text and "bpp" in text
+        figure = Image.open(here / "parrot.compare.png")
+        assert figure.format == "PNG" and figure.width > 600
+        row = json.loads(run("compare", "parrot.png", "x.png", "--json").stdout)
+        assert row["psnr"] > 0 and 0 <= row["ms_ssim"] <= 1
+        assert row["encode_seconds"] > 0 and row["decode_seconds"] > 0
+        assert (here / "x.png").read_bytes()[:4] == b"\x89PNG"
+
+    @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 500), (2000, 11)])
+    def test_compare_odd_sizes(self, here, width, height):
+        run("encode", "-", "a.flic", stdin=png(width=width, height=height))
+        row = json.loads(
+            run("compare", "-", "--json", stdin=png(width=width, height=height)).stdout
+        )
+        assert row["ms_ssim"] is None and (here / "stdin.compare.png").exists()
+
+    def test_models(self, here, model_folder):
+        text = run("models").stdout
+        assert "small (default)" in text and "built in" in text and "0.01" in text
+        (entry,) = map(json.loads, run("models", "--json").stdout.splitlines())
+        assert entry["builtin"] and entry["default"] and entry["metadata"]["lambda"] == "0.01"
+        text = run("models", "--models", model_folder).stdout
+        assert str(model_folder) in text.replace("\n", "")
+
+    def test_convert(self, here, small_model, model_folder):
+        import torch
+
+        torch.save({"state_dict": small_model.state_dict()}, here / "small.pth.tar")
+        entry = library.entries()[0]
+        text = run("convert", "small.pth.tar", "new.safetensors").stdout
+        assert entry.fingerprint in text
+        assert library.entries(here)[1].fingerprint == entry.fingerprint
+        fails("convert", "small.pth.tar", "new.pth", match=".safetensors")
+        fails("convert", "none.pth", "x.safetensors", match="no such file")
+        fails("convert", "picture.png", "x.safetensors", match="picture.png")
+        options = ("convert", "small.pth.tar", "new.safetensors", "--no-overwrite")
+        fails(*options, match="exists already")
+        assert not (here / "x.safetensors").exists()
+
+    def test_demo(self, here):
+        text = run("demo", "shown").stdout
+        for name in ("parrot", "dandelion"):
+            assert name in text
+            data = (here / "shown" / f"{name}.flic").read_bytes()
+            original = images.read(ASSETS / f"{name}.png")
+            assert container.unpack(data).width == original.width
+            decoded = Image.open(here / "shown" / f"{name}.png")
+            assert decoded.size == (original.width, original.height)
+            assert (here / "shown" / f"{name}.compare.png").stat().st_size > 100_000
+        rows = json.loads(run("demo", "shown", "--json").stdout)
+        assert {row["input"] for row in rows} == {"parrot.png", "dandelion.png"}
+
+    def test_version_and_help(self):
+        assert run("--version").stdout == f"flic {flic.__version__}\n"
+        for command in ("encode", "decode", "info", "verify", "compare", "models", "convert"):
+            assert command in run("--help").stdout
+            assert "Usage" in run(command, "--help").stdout
+
+
+class TestProgram:
+    def test_light_commands_do_not_import_torch(self, here):
+        run("encode", "picture.png", "picture.flic")
+        code = (
+            "import sys, runpy; sys.argv = ['flic', *sys.argv[1:]]\n"
+            "try: runpy.run_module('flic', run_name='__main__')\n"
+            "except SystemExit as end: print('code', end.code, 'torch' in sys.modules)"
+        )
+        for args in (["--help"], ["--version"], ["info", "picture.flic"], ["models"]):
+            result = subprocess.run(
+                [sys.executable, "-c", code, *args],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+            )
+            assert result.stdout.splitlines()[-1] == "code 0 False", (args, result)
+
+    def test_closed_pipe(self, here):
+        run("encode", "picture.png", "picture.flic")
+        read, write = os.pipe()
+        os.close(read)
+        with os.fdopen(write, "wb") as closed:
+            process = subprocess.run(
+                [sys.executable, "-m", "flic", "info", *["picture.flic"] * 50],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=closed,
+                stderr=subprocess.PIPE,
+            )
+        assert process.returncode == 1 and process.stderr == b""
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+    @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_signals(self, here, signum, code):
+        """Interrupted while it waits for its input: no traceback, nothing written."""
+        process = program("encode", "-", "out.flic", stdin=subprocess.PIPE, cwd=here)
+        time.sleep(1.5)
+        process.send_signal(signum)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == code and b"Traceback" not in err
+        assert os.listdir(here) == ["picture.png"]
+
+    def test_pipeline(self, here, model_folder):
+        model = model_folder / "small.safetensors"
+        encoded, _ = program("encode", "-", "-", "-m", model, stdin=subprocess.PIPE).communicate(
+            png()
+        )
+        process = program("decode", "-", "-", "-m", model, stdin=subprocess.PIPE)
+        picture, errors = process.communicate(encoded)
+        assert errors == b""
+        assert Image.open(io.BytesIO(picture)).size == (40, 30)

@@ -1,0 +1,143 @@
+"""The file format: what goes in comes out; anything else is one clear error."""
+
+import dataclasses
+import struct
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flic import container
+from flic.container import Container, pack, unpack
+from flic.errors import FlicError, FormatError, TruncatedError, UnsupportedVersionError
+
+PLAIN = Container(768, 512, bytes(range(8)), b"stream of latents", 0xDEADBEEF)
+FULL = dataclasses.replace(PLAIN, gray=True, alpha=b"alpha", icc=b"icc" * 99, exif=b"MM\0*" * 9)
+
+
+def with_crc(body: bytes) -> bytes:
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+@pytest.mark.parametrize("c", [PLAIN, FULL, dataclasses.replace(FULL, icc=b"", stream=b"")])
+def test_round_trip(c):
+    assert unpack(pack(c)) == c
+    assert unpack(bytearray(pack(c))) == c
+
+
+def test_bytes_are_those_of_the_specification():
+    body = b"FLIC" + b"\0\0" + bytes(range(8)) + b"\x80\x06" + b"\x80\x04"
+    body += b"\xef\xbe\xad\xde" + b"\x11" + b"stream of latents"
+    assert pack(PLAIN) == with_crc(body)
+
+
+def test_a_plain_file_carries_at_most_28_bytes_beside_its_stream():
+    c = dataclasses.replace(PLAIN, stream=bytes(16_000))
+    assert len(pack(c)) - len(c.stream) <= 28
+
+
+@pytest.mark.parametrize("c", [PLAIN, FULL])
+def test_truncated_at_every_length(c):
+    data = pack(c)
+    for length in range(len(data)):
+        with pytest.raises(TruncatedError):
+            unpack(data[:length])
+
+
+@pytest.mark.parametrize("c", [PLAIN, FULL])
+def test_every_flipped_bit(c):
+    data = pack(c)
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << (bit % 8)
+        with pytest.raises(FormatError):
+            unpack(damaged)
+
+
+def test_bytes_after_the_end():
+    with pytest.raises(FormatError, match="1 bytes after"):
+        unpack(pack(PLAIN) + b"\0")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"FLI_", b"flic\0", b"\xff" * 100])
+def test_other_files(data):
+    with pytest.raises(FormatError):
+        unpack(data)
+
+
+@pytest.mark.parametrize("version", [1, 2, 255])
+def test_a_newer_version_is_named_whatever_follows(version):
+    with pytest.raises(UnsupportedVersionError, match=f"version {version}.*newer flic"):
+        unpack(b"FLIC" + bytes([version]) + b"what version 9 writes")
+
+
+def rebuilt(width=b"\x01", height=b"\x01", flags=0, sections=b"", length=b"\x00", stream=b""):
+    body = b"FLIC\0" + bytes([flags]) + bytes(8) + width + height + sections
+    return with_crc(body + bytes(4) + length + stream)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(width=b"\x00"), "no pixels"),
+        (dict(height=b"\x00"), "no pixels"),
+        (dict(width=b"\x80\x80\x04"), "too large"),
+        (dict(width=b"\xff\xff\x03", height=b"\xff\xff\x03"), "megapixels"),
+        (dict(width=b"\xff\xff\xff\xff\x7f"), "too large"),
+        (dict(width=b"\xff\xff\xff\xff\xff\x01"), "too long"),
+        (dict(width=b"\x81\x00"), "shortest"),
+        (dict(flags=16), "unknown flags 0x10"),
+        (dict(flags=128), "unknown flags 0x80"),
+        (dict(length=b"\xff\xff\xff\xff\x7f"), "ends early"),
+        (dict(flags=2, sections=b"\xff\xff\xff\xff\x7f"), "ends early"),
+        (dict(flags=4, sections=b"\x04abcd"), "does not decompress"),
+        (dict(flags=4, sections=b"\x02" + zlib.compress(b"abc")[:2]), "to its end"),
+        (dict(flags=8, sections=b"\x0c" + zlib.compress(b"abc") + b"!"), "to its end"),
+    ],
+)
+def test_impossible_fields_with_right_checksums(fields, message):
+    with pytest.raises(FormatError, match=message):
+        unpack(rebuilt(**fields))
+
+
+def test_a_decompression_bomb_is_refused_without_memory():
+    bomb = zlib.compress(bytes(1 << 28), 9)
+    data = rebuilt(flags=4, sections=container._varint(len(bomb)) + bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="too large"):
+            unpack(data)
+        assert tracemalloc.get_traced_memory()[1] < 4 * container.MAX_METADATA
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(width=0),
+        dict(height=70_000),
+        dict(width=60_000, height=60_000),
+        dict(fingerprint=b"short"),
+        dict(latents_crc=1 << 32),
+        dict(latents_crc=-1),
+        dict(version=1),
+        dict(icc=bytes(container.MAX_METADATA + 1)),
+    ],
+)
+def test_pack_refuses_what_no_file_can_carry(change):
+    with pytest.raises(FormatError):
+        pack(dataclasses.replace(PLAIN, **change))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=80), st.booleans())
+def test_noise_never_crashes(noise, checksummed):
+    data = b"FLIC\0" + noise
+    try:
+        c = unpack(with_crc(data) if checksummed else data)
+    except FlicError:
+        return
+    assert unpack(pack(c)) == c
