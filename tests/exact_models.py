@@ -50,7 +50,8 @@ def run(engine, z, y):
         values = picture.next_slice(previous)
         for name, value in zip(("means", "scales", "lrp"), values, strict=True):
             out[f"{name}.{i}"] = value
-        out[f"hidden.{i}"] = picture.hidden()
+        if engine.isa != "cuda":
+            out[f"hidden.{i}"] = picture.hidden()
         previous = current
     return out
 

@@ -46,9 +46,7 @@ void write(const std::vector<float>& values) {
     fwrite(values.data(), sizeof(float), values.size(), stdout);
 }
 
-}  // namespace
-
-int main() {
+void run_picture() {
     const std::vector<int32_t> fields = read<int32_t>(Config::kFields);
     const int count = read_int();
     std::vector<std::vector<float>> weights;
@@ -78,6 +76,17 @@ int main() {
         const float* const previous = i ? y.data() + (i - 1) * size : nullptr;
         picture.slice(i, previous, out[0].data(), out[1].data(), out[2].data());
         for (const auto& values : out) write(values);
+    }
+}
+
+}  // namespace
+
+int main() {
+    try {
+        run_picture();
+    } catch (const Error& error) {
+        fprintf(stderr, "%s\n", error.what());
+        return 1;
     }
     return 0;
 }
