@@ -13,7 +13,7 @@ import torch
 from exact_models import CONFIGS, bits, engines, latents, model, run
 from golden_model import TOLERANCE, base_model, golden
 
-from flic_kernels import native
+from flic_kernels import native, rans
 from flic_kernels.exact import ExactEngine
 
 ACCURACY = 1e-5  # against float64, relative to the largest
@@ -193,6 +193,20 @@ def test_callers_with_another_float_environment():
     assert third > 1 / 3
     assert product == 0 or not flushes
     assert all(result == clean for result in results)
+
+
+@pytest.mark.parametrize("isa", native.available_isas())
+def test_table_indexes_in_another_float_environment(isa):
+    rng = np.random.default_rng(2)
+    means = torch.from_numpy(rng.normal(0, 20, 5000).astype(np.float32))
+    means[::7] *= 1e-40  # subnormal
+    scales = torch.from_numpy(np.exp(rng.normal(0, 2, 5000)).astype(np.float32))
+    tables = rans.gaussian_tables()
+    with native.use_isa(isa):
+        expected = rans.gaussian_indexes(means, scales, tables)
+        with polluted():
+            result = rans.gaussian_indexes(means, scales, tables)
+    assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
 
 
 def test_t_ca_costs_one_pass():
