@@ -3,6 +3,7 @@
 #   make test     all tests            make test-photos PHOTOS=DIR   also those on photographs
 #   make bench    benchmarks           make lint                     style
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs (minutes)
+#   make fuzz     hostile input for SECONDS=60 (clang)
 # Others: PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment, ARGS="..." goes to the tool.
 
 VENV ?= .venv
@@ -15,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := flic_kernels/libflic_kernels.so
 SOURCES := $(shell find flic_kernels/csrc -type f)
 
-.PHONY: all demo test test-photos exact-full bench lint build clean
+.PHONY: all demo test test-photos exact-full bench fuzz lint build clean
 .DELETE_ON_ERROR:
 
 all: demo
@@ -47,12 +48,19 @@ test-photos: $(LIBRARY)
 exact-full: $(INSTALLED)
 	$(BIN)/python tests/native_builds.py exact-full
 
-bench: $(LIBRARY)
+$(VENV)/.bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+bench: $(LIBRARY) $(VENV)/.bench
 	$(BIN)/python -m benches $(ARGS)
+
+fuzz: $(LIBRARY)
+	fuzz/run.sh $(or $(SECONDS),60) $(BIN)/python
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf build *.egg-info $(INSTALLED) $(LIBRARY)
+	rm -rf build *.egg-info $(INSTALLED) $(VENV)/.bench $(LIBRARY)

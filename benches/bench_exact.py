@@ -1,6 +1,6 @@
 """The exact entropy engine against eager PyTorch float32 and the processor's peak, in one run.
 
-    python benches/bench_exact.py [--threads 2] [--size 768 512] [--json out.json]
+    python -m benches.bench_exact [--threads 2] [--size 768 512] [--json out.json]
 
 Weights and latents are random but fixed: the time does not depend on them. Refuses to report where
 the engine and eager PyTorch disagree.
@@ -11,18 +11,16 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import platform
 import sys
 import time
 from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from flic.model import FLIC  # noqa: E402
-from flic_kernels import native  # noqa: E402
-from flic_kernels.exact import ExactEngine  # noqa: E402
+from benches.environment import environment
+from flic.model import FLIC
+from flic_kernels import native
+from flic_kernels.exact import ExactEngine
 
 TOLERANCE = 2e-5  # of the largest value
 GOALS = {"avx512": 0.7, "avx2": 0.9}  # T-CA's time as a share of eager's
@@ -130,7 +128,7 @@ def main():
     parser.add_argument("--size", type=int, nargs=2, default=(768, 512), metavar=("W", "H"))
     parser.add_argument("--config", default="base")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="append the results to this file, one a line")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -145,16 +143,10 @@ def main():
     ]
     print(table(rows))
     if arguments.json:
-        report = {
-            "benchmark": "exact",
-            "machine": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "threads": arguments.threads,
-            "size": list(arguments.size),
-            "config": arguments.config,
-            "results": rows,
-        }
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        common = {"config": arguments.config, "size": list(arguments.size), **environment()}
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        with arguments.json.open("a") as file:
+            file.writelines(json.dumps({**common, **row}) + "\n" for row in rows)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ constexpr int kThreads = 32;
 constexpr size_t kStack = 128 * 1024;
 
 class Fibers {
-  public:
+public:
     void run(const std::function<void()>& body) {
         body_ = &body;
         for (int i = 0; i < kThreads; ++i) {
@@ -60,7 +60,7 @@ class Fibers {
         return result;
     }
 
-  private:
+private:
     static void enter();
     void meet() { swapcontext(&threads_[current_], &scheduler_); }
 

@@ -29,8 +29,8 @@ FLIC_API int flic_rans_gaussian_indexes(const float* means, const float* scales,
                                         int32_t* centers) {
     if (count < 0 || !row_first || !row_size || !cells) return FLIC_BAD_ARGUMENT;
     if (count > 0 && (!means || !scales || !indexes || !centers)) return FLIC_BAD_ARGUMENT;
-    const flic::exact::FloatEnvironment environment;  // the caller may round otherwise
     const GaussianGrid grid{row_first, row_size, cells};
+    const flic::exact::FloatEnvironment environment;
     const GaussianSpan span{means, scales, count, indexes, centers};
 #if defined(__x86_64__)
     switch (flic::isa()) {
