@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from flic_kernels import rans
+from flic_kernels import native, rans
 from flic_kernels.exact import ExactEngine
 
 from . import zprior
@@ -39,13 +39,17 @@ class Engine:
 
 
 def engine_of(model: FLIC) -> Engine:
-    """The model's engine, rebuilt when its weights or torch's number of threads have changed.
+    """The model's engine, rebuilt when its weights, the instruction set or the threads change.
 
     Raises:
         CheckpointError: the weights are not finite float32 numbers.
     """
     parameters = [p for name in _PARTS for p in getattr(model, name).parameters()]
-    key = (torch.get_num_threads(), *((p.data_ptr(), p._version, p.dtype) for p in parameters))
+    key = (
+        native.isa(),
+        torch.get_num_threads(),
+        *((p.data_ptr(), p._version, p.dtype) for p in parameters),
+    )
     kept = _kept.get(model)
     if kept is None or kept[0] != key:
         kept = _kept[model] = (key, _build(model))
