@@ -38,12 +38,13 @@ build: $(LIBRARY)
 demo: $(LIBRARY)
 	$(BIN)/flic demo demo $(ARGS)
 
+# One process a core, one thread each: most tests are too small to share.
 test: $(LIBRARY)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-photos: $(LIBRARY)
 	@test -n "$(PHOTOS)" || { echo "make: say where: make test-photos PHOTOS=DIR" >&2; exit 2; }
-	$(BIN)/python -m pytest --photos "$(PHOTOS)" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --photos "$(PHOTOS)" $(ARGS)
 
 exact-full: $(INSTALLED)
 	$(BIN)/python tests/native_builds.py exact-full
