@@ -1,17 +1,13 @@
 """The entropy coder against others: symbols a second and bytes, on simulated latents.
 
-Run: python benches/bench_rans.py [--symbols N] [--rate BITS] [--repeats R] [--json FILE]. One
+Run: python -m benches.bench_rans [--symbols N] [--rate BITS] [--repeats R] [--json FILE]. One
 thread. CompressAI is a dependency; constriction, torchac and range-coder are compared where they
 are installed. Every result is checked by decoding before its time counts.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-from rans_data import simulate  # noqa: E402
-
-from flic_kernels import native, rans, rans_batch  # noqa: E402
+from benches.environment import environment
+from benches.rans_data import simulate
+from flic_kernels import native, rans, rans_batch
 
 
 class Case:
@@ -188,28 +183,6 @@ def timed(function, repeats, device):
         if i:
             times.append(time.perf_counter() - start)
     return np.quantile(times, (0.2, 0.5, 0.8)).tolist()
-
-
-def environment():
-    def version(name):
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
-    names = ("torch", "numpy", "compressai", "constriction", "torchac", "range-coder")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    )
-    return {
-        "versions": {"python": platform.python_version()} | {n: version(n) for n in names},
-        "commit": commit.stdout.strip() or None,
-        "machine": platform.processor() or platform.machine(),
-        "isa": native.isa(),
-    }
 
 
 def measure(case, rate, ideal, repeats, shared):

@@ -1,17 +1,12 @@
 """What the entropy coder spends beyond the ideal code length, part by part, on simulated latents.
 
-Run: python benches/rans_overhead.py. Prints a table in Markdown (docs/rans.md holds one).
+Run: python -m benches.rans_overhead. Prints a table in Markdown (docs/rans.md holds one).
 """
-
-import sys
-from pathlib import Path
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-from rans_data import simulate  # noqa: E402
-
-from flic_kernels import rans  # noqa: E402
+from benches.rans_data import simulate
+from flic_kernels import rans
 
 # (symbols, bits a symbol)
 CASES = [
