@@ -10,6 +10,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,37 +31,42 @@ _kept = weakref.WeakKeyDictionary()  # not on the model: native handles cannot b
 class Engine:
     """networks: the exact h_mean_s, h_scale_s and T-CA. z_tables: one table a channel of z.
 
-    medians: float32 [N, 1, 1] on the CPU, about which z is rounded.
+    medians: float32 [N, 1, 1], about which z is rounded.
     """
 
     networks: ExactEngine
     z_tables: rans.Tables
-    medians: Tensor
+    medians: np.ndarray
 
 
 def engine_of(model: FLIC) -> Engine:
-    """The model's engine, rebuilt when its weights, the instruction set or the threads change.
+    """The model's engine, on the instruction set in use and torch's number of threads.
+
+    It is kept, and rebuilt when one of these or the weights have changed.
 
     Raises:
         CheckpointError: the weights are not finite float32 numbers.
     """
     parameters = [p for name in _PARTS for p in getattr(model, name).parameters()]
-    key = (
-        native.isa(),
-        torch.get_num_threads(),
-        *((p.data_ptr(), p._version, p.dtype) for p in parameters),
-    )
+    isa, threads = native.isa(), torch.get_num_threads()
+    key = (isa, threads, *((p.data_ptr(), p._version, p.dtype) for p in parameters))
     kept = _kept.get(model)
     if kept is None or kept[0] != key:
-        kept = _kept[model] = (key, _build(model))
+        kept = _kept[model] = (key, build(model, isa=isa, threads=threads))
     return kept[1]
 
 
-def _build(model: FLIC) -> Engine:
+@native.default_float_environment()
+def build(model: FLIC, *, isa: str | None = None, threads: int | None = None) -> Engine:
+    """A new engine for the model's present weights; isa, threads: as for `ExactEngine`.
+
+    Raises:
+        CheckpointError: the weights are not finite float32 numbers.
+    """
     prior = model.entropy_bottleneck
     medians = prior.quantiles[:, 0, 1].detach().cpu()
     try:
-        networks = ExactEngine(model.state_dict(), threads=torch.get_num_threads())
+        networks = ExactEngine(model.state_dict(), isa=isa, threads=threads)
         rows, firsts = zprior.probabilities(
             _double(medians),
             *(
@@ -71,7 +77,7 @@ def _build(model: FLIC) -> Engine:
         tables = rans.Tables.from_pmfs(rows, firsts)
     except ValueError as error:
         raise CheckpointError(f"these weights cannot code: {error}") from error
-    return Engine(networks, tables, medians[:, None, None])
+    return Engine(networks, tables, medians.numpy().copy()[:, None, None])
 
 
 def _double(parameter: Tensor):
