@@ -45,8 +45,9 @@ def gaussian_indexes(
 
     means, scales: float32 tensors of one shape (scales below 0.01 count as 0.01). tables:
     gaussian_tables(). Returns two int32 tensors of that shape. The same input bits give the same
-    integers on every machine. Raises ValueError for NaN and infinity; on CUDA, which is not
-    waited for, they get index -1 instead, which the coder refuses when it finishes.
+    integers on every machine. Raises TypeError for another dtype, ValueError for tables, shapes or
+    devices that do not fit, and for NaN and infinity; on CUDA, which is not waited for, these get
+    index -1 instead, which the coder refuses when it finishes.
     """
     if tables.cells is None:
         raise ValueError("gaussian_indexes: these are not Gaussian tables")
@@ -79,7 +80,7 @@ class Encoder:
 
     All pushes are on one device: on a CUDA device the GPU coder works, with the same bytes.
     lanes, groups: powers of two up to 32 that force the number of interleaved states and of
-    groups of them; by default the payload decides.
+    groups of them; by default the payload decides. Raises ValueError for other numbers.
     """
 
     def __init__(self, *, lanes: int | None = None, groups: int | None = None):
@@ -91,7 +92,8 @@ class Encoder:
 
     def push(self, symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> None:
         """Appends symbols (int8, int16 or int32, any shape) coded with tables[indexes] (int32 or
-        uint16, the same shape). The tensors must not change before finish()."""
+        uint16, the same shape). The tensors must not change before finish(). Raises TypeError for
+        another dtype, ValueError for shapes or devices that do not fit each other."""
         if symbols.shape != indexes.shape:
             raise ValueError("rANS encoder: symbols and indexes differ in shape")
         symbols = _as_input(symbols, _SYMBOL_TYPES, "rANS encoder: symbols")
@@ -102,8 +104,8 @@ class Encoder:
         self._pushes.append((symbols, indexes, tables))
 
     def finish(self) -> bytes:
-        """The stream of all pushes; the encoder is empty again. Raises IndexError where a table
-        index is out of range."""
+        """The stream of all pushes; the encoder is empty again, after an error too. Raises
+        IndexError where a table index is out of range."""
         pushes, self._pushes = self._pushes, []
         if pushes and pushes[0][0].device.type == "cuda":
             encoder = rans_cuda.CudaEncoder(1, lanes=self._lanes, groups=self._groups)
@@ -159,7 +161,10 @@ class Decoder:
         weakref.finalize(self, library.flic_rans_decoder_free, self._handle)
 
     def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
-        """The next push's symbols, an int32 tensor of the shape of indexes (int32 or uint16)."""
+        """The next push's symbols, an int32 tensor of the shape of indexes (int32 or uint16).
+
+        Raises TypeError for another dtype, ValueError for another device and, but for CUDA,
+        IndexError where a table index is out of range and CorruptStream."""
         indexes = _as_input(indexes, _INDEX_TYPES, "rANS decoder: indexes")
         if (self._cuda is None) != (indexes.device.type == "cpu"):
             raise ValueError("rANS decoder: the indexes are on another device than the decoder")
@@ -178,7 +183,8 @@ class Decoder:
         return symbols
 
     def close(self) -> None:
-        """Checks that everything was pulled and the stream ends as it should."""
+        """Checks that everything was pulled and the stream ends as it should; raises CorruptStream
+        where it does not, and on CUDA what pull() raises elsewhere."""
         if self._cuda is not None:
             self._cuda.close()
             return
@@ -186,14 +192,15 @@ class Decoder:
 
 
 def encode(symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> bytes:
-    """One push as a stream of its own; see Encoder.push."""
+    """One push as a stream of its own; raises what Encoder.push and Encoder.finish raise."""
     encoder = Encoder()
     encoder.push(symbols, indexes, tables)
     return encoder.finish()
 
 
 def decode(data: bytes, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """The symbols that encode() coded; see Decoder.pull."""
+    """The symbols that encode() coded; raises CorruptStream for data that it cannot have made, and
+    what Decoder.pull raises."""
     decoder = Decoder(data, indexes.device)
     symbols = decoder.pull(indexes, tables)
     decoder.close()

@@ -1,5 +1,6 @@
 """The rANS coder over a batch of pictures: one stream each, coded by threads or by the GPU."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ class BatchEncoder:
 
     threads: on a CPU, at most so many (default: the machine's); the streams do not depend on it.
     lanes, groups: as for Encoder.
+    Raises ValueError where they are no powers of two up to 32.
     """
 
     def __init__(
@@ -35,13 +37,14 @@ class BatchEncoder:
         groups: int | None = None,
         threads: int | None = None,
     ):
-        self._encoders = [Encoder(lanes=lanes, groups=groups) for _ in range(pictures)]
+        self._new = functools.partial(Encoder, lanes=lanes, groups=groups)
+        self._encoders = [self._new() for _ in range(pictures)]
         self._cuda = rans_cuda.CudaEncoder(pictures, lanes=lanes, groups=groups)
         self._on_cuda: bool | None = None
         self._threads = threads
 
     def push(self, symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> None:
-        """Encoder.push for tensors [pictures, ...]."""
+        """Encoder.push for tensors [pictures, ...]; raises what that raises."""
         if symbols.shape != indexes.shape or symbols.shape[:1] != (len(self._encoders),):
             raise ValueError("rANS encoder: symbols and indexes must both be [pictures, ...]")
         on_cuda = symbols.device.type == "cuda"
@@ -55,14 +58,20 @@ class BatchEncoder:
             encoder.push(mine, index, tables)
 
     def finish(self) -> list[bytes]:
-        """Each picture's stream."""
-        if self._on_cuda:
+        """Each picture's stream; the encoder is empty again, after an error too. Raises IndexError
+        where a table index is out of range."""
+        on_cuda, self._on_cuda = self._on_cuda, None
+        if on_cuda:
             return self._cuda.finish()
-        return _for_each(lambda encoder: encoder.finish(), self._encoders, self._threads)
+        encoders, self._encoders = self._encoders, [self._new() for _ in self._encoders]
+        return _for_each(lambda encoder: encoder.finish(), encoders, self._threads)
 
 
 class BatchDecoder:
-    """A Decoder for each of a number of streams. threads: as for BatchEncoder."""
+    """A Decoder for each of a number of streams; raises CorruptStream where that does.
+
+    threads: as for BatchEncoder.
+    """
 
     def __init__(
         self,
@@ -77,7 +86,7 @@ class BatchDecoder:
         self._decoders = [] if self._cuda else [Decoder(data) for data in streams]
 
     def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
-        """Decoder.pull for indexes [pictures, ...]."""
+        """Decoder.pull for indexes [pictures, ...]; raises what that raises."""
         if self._cuda is not None:
             return self._cuda.pull(indexes.contiguous(), tables)
         if indexes.shape[:1] != (len(self._decoders),):
@@ -90,7 +99,7 @@ class BatchDecoder:
         return torch.stack(pulled) if pulled else torch.empty(indexes.shape, dtype=torch.int32)
 
     def close(self) -> None:
-        """Decoder.close for every picture."""
+        """Decoder.close for every picture; raises CorruptStream for the first that is damaged."""
         if self._cuda is not None:
             self._cuda.close()
         for decoder in self._decoders:

@@ -4,6 +4,7 @@ Every launch goes to the current stream and none waits for the device: sizes and
 until finish() or close().
 """
 
+import contextlib
 import ctypes
 import weakref
 from collections.abc import Sequence
@@ -82,6 +83,18 @@ def _stream(device: torch.device) -> ctypes.c_void_p:
     return ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
 
 
+def _current(device: torch.device) -> contextlib.AbstractContextManager:
+    """Makes a CUDA device the current one: a kernel is launched on that, whatever its stream."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def _launch(name: str, what: str, device: torch.device, *arguments) -> None:
+    """Calls flic_rans_cuda_`name` with arguments on the device's current stream."""
+    with _current(device):
+        function = getattr(native.cuda_library(), f"flic_rans_cuda_{name}")
+        native.check(function(*arguments, _stream(device)), f"{what} on CUDA")
+
+
 def gaussian_indexes(
     means: torch.Tensor, scales: torch.Tensor, tables: Tables
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,16 +103,17 @@ def gaussian_indexes(
     _, grid = _device_tables(tables, means.device)
     indexes = torch.empty(means.shape, dtype=torch.int32, device=means.device)
     centers = torch.empty_like(indexes)
-    status = native.cuda_library().flic_rans_cuda_gaussian_indexes(
+    _launch(
+        "gaussian_indexes",
+        "gaussian_indexes",
+        means.device,
         native.pointer(means),
         native.pointer(scales),
         ctypes.c_int64(means.numel()),
         ctypes.byref(grid),
         native.pointer(indexes),
         native.pointer(centers),
-        _stream(means.device),
     )
-    native.check(status, "gaussian_indexes on CUDA")
     return indexes, centers
 
 
@@ -121,7 +135,8 @@ class CudaEncoder:
         self._device: torch.device | None = None
 
     def push(self, symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> None:
-        """symbols (int8, int16, int32), indexes (int32, uint16): contiguous, [pictures, ...]."""
+        """symbols (int8, int16, int32), indexes (int32, uint16): contiguous, [pictures, ...].
+        Raises TypeError for another dtype and ValueError for another device."""
         if symbols.dtype not in (torch.int8, torch.int16, torch.int32):
             raise TypeError(f"rANS encoder: symbols of {symbols.dtype}")
         _check_indexes(indexes)
@@ -143,83 +158,118 @@ class CudaEncoder:
         )
 
     def finish(self) -> list[bytes]:
-        """The pictures' streams. The first point that waits for the device."""
-        total = sum(push.count for push in self._pushes)
-        groups = self._groups or 1
+        """The pictures' streams; the encoder is empty again, after an error too. The first point
+        that waits for the device. Raises IndexError where a table index is out of range."""
+        pushes, kept, device = self._pushes, self._kept, self._device
+        self._pushes, self._kept, self._device = [], [], None
+        job = _EncoderJob(pushes, kept, device or torch.device("cuda"))
+        lanes, groups = self._lanes or _MAX_LANES, self._groups or 1
+        total = sum(push.count for push in pushes)
         while self._groups is None and groups < _MAX_GROUPS:
             if total // groups < 2 * _SYMBOLS_PER_GROUP:
                 break
             groups *= 2
-        streams: list[bytes | None] = [None] * self._pictures
-        todo = list(range(self._pictures))
-        while todo:
-            records, buffer = self._encode(todo, groups)
-            again = []
-            for i, picture in enumerate(todo):
-                mine = records[i * groups : (i + 1) * groups]
-                for status in mine["status"]:
-                    native.check(int(status), "rANS encoder on CUDA")
-                payload = (mine["words_end"] - mine["words"]).sum()
-                payload += (mine["escapes_end"] - mine["escapes"]).sum()
-                lanes = self._lanes or _MAX_LANES
-                if self._groups is None and groups > 1:
-                    if payload < _PAYLOAD_PER_LANE * lanes * groups:
-                        again.append((picture, int(payload)))
-                        continue
-                streams[picture] = self._assemble(mine, buffer)
-            todo = [picture for picture, _ in again]
-            # Pictures that deserve fewer groups are coded once more, with what the poorest gets.
-            least = min((payload for _, payload in again), default=0)
-            while groups > 1 and least < _PAYLOAD_PER_LANE * (self._lanes or _MAX_LANES) * groups:
-                groups //= 2
-        self._pushes, self._kept = [], []
-        return streams
+        # A single group's lanes are chosen on the device; where there were more groups at first,
+        # both follow from the payload that these gave, and a picture is coded a second time.
+        records, buffer = job.encode(
+            range(self._pictures), lanes, groups, choose=self._lanes is None and groups == 1
+        )
+        streams: dict[int, bytes] = {}
+        again: dict[tuple[int, int], list[int]] = {}
+        done = []
+        for picture, mine in enumerate(records):
+            chosen = (lanes, groups) if groups == 1 else self._choose(mine, lanes, groups)
+            if chosen == (lanes, groups):
+                done.append(picture)
+            else:
+                again.setdefault(chosen, []).append(picture)
+        streams |= zip(done, job.streams(records[done], buffer), strict=True)
+        del buffer
+        for (lanes, groups), pictures in again.items():
+            coded = job.streams(*job.encode(pictures, lanes, groups, choose=False))
+            streams |= zip(pictures, coded, strict=True)
+        return [streams[picture] for picture in range(self._pictures)]
 
-    def _encode(self, pictures: list[int], groups: int) -> tuple[np.ndarray, torch.Tensor]:
-        """Codes pictures; their records, on the host, and the buffer, on the device."""
-        device = self._device or torch.device("cuda")
-        records = np.zeros(len(pictures) * groups, _RECORD)
-        records["picture"] = np.repeat(pictures, groups)
-        records["group"] = np.tile(np.arange(groups), len(pictures))
+    def _choose(self, records: np.ndarray, lanes: int, groups: int) -> tuple[int, int]:
+        """Lanes and groups for a picture that was coded with these: csrc/rans/encoder.cpp's."""
+        payload = (records["words_end"] - records["words"]).sum()
+        payload += (records["escapes_end"] - records["escapes"]).sum()
+        while self._groups is None and groups > 1 and payload < _PAYLOAD_PER_LANE * lanes * groups:
+            groups //= 2
+        while (
+            self._lanes is None
+            and groups == 1
+            and lanes > 1
+            and payload < _PAYLOAD_PER_LANE * lanes
+        ):
+            lanes //= 2
+        return lanes, groups
+
+
+class _EncoderJob:
+    """The pushes of a batch on their way to streams."""
+
+    def __init__(self, pushes: list[_Push], kept: list[torch.Tensor], device: torch.device):
+        self._device, self._pushes = device, pushes
+        self._kept = kept  # the tensors that the pushes point to
+        array = (_Push * max(1, len(pushes)))(*pushes)
+        self._on_device = _upload(np.frombuffer(bytes(array), np.uint8), device)
+
+    def encode(
+        self, pictures: Sequence[int], lanes: int, groups: int, *, choose: bool
+    ) -> tuple[np.ndarray, torch.Tensor]:
+        """Codes pictures; their records [pictures, groups], on the host, and the buffer, on the
+        device. choose: let the payload lower the lanes."""
+        records = np.zeros((len(pictures), groups), _RECORD)
+        records["picture"] = np.array(pictures, np.int32)[:, None]
+        records["group"] = np.arange(groups)
         records["groups"] = groups
-        records["lanes"] = self._lanes or _MAX_LANES
+        records["lanes"] = lanes
         symbols = np.zeros(groups, np.int64)
         for push in self._pushes:
             size = (push.count + groups - 1) // groups
             size = (size + _MAX_LANES - 1) // _MAX_LANES * _MAX_LANES
-            ends = np.minimum(np.arange(groups + 1) * size, push.count)
-            symbols += np.diff(ends)
-        words = np.tile(2 * symbols + 2 * _MAX_LANES, len(pictures))
-        escapes = np.tile(5 * symbols, len(pictures))
-        ends = np.cumsum(words + escapes)
+            symbols += np.diff(np.minimum(np.arange(groups + 1) * size, push.count))
+        words = np.tile(2 * symbols + 2 * _MAX_LANES, (len(pictures), 1))
+        escapes = np.tile(5 * symbols, (len(pictures), 1))
+        ends = np.cumsum(words + escapes).reshape(records.shape)
         records["words_end"] = ends - escapes
         records["escapes_end"] = ends
-        buffer = torch.empty(int(ends[-1]) + _PADDING, dtype=torch.uint8, device=device)
-        on_device = _upload(records.view(np.uint8), device)
-        array = (_Push * max(1, len(self._pushes)))(*self._pushes)
-        pushes = _upload(np.frombuffer(bytes(array), np.uint8), device)
-        status = native.cuda_library().flic_rans_cuda_encode(
+        size = int(ends.max(initial=0)) + _PADDING
+        buffer = torch.empty(size, dtype=torch.uint8, device=self._device)
+        if records.size == 0:
+            return records, buffer
+        on_device = _upload(records.reshape(-1).view(np.uint8), self._device)
+        _launch(
+            "encode",
+            "rANS encoder",
+            self._device,
             native.pointer(on_device),
-            ctypes.c_int64(len(records)),
-            native.pointer(pushes),
+            ctypes.c_int64(records.size),
+            native.pointer(self._on_device),
             len(self._pushes),
             native.pointer(buffer),
-            int(self._lanes is None and groups == 1),
-            _stream(device),
+            int(choose),
         )
-        native.check(status, "rANS encoder on CUDA")
-        return on_device.cpu().numpy().view(_RECORD), buffer
+        records = on_device.cpu().numpy().view(_RECORD).reshape(records.shape)
+        for status in records["status"].flat:
+            native.check(int(status), "rANS encoder on CUDA")
+        return records, buffer
 
-    def _assemble(self, records: np.ndarray, buffer: torch.Tensor) -> bytes:
+    def streams(self, records: np.ndarray, buffer: torch.Tensor) -> list[bytes]:
+        """The streams of records [pictures, groups], whose data the device sends in one piece."""
         records = records.copy()
         pieces, at = [], 0
-        for record in records:
+        for record in records.reshape(-1):
             for name in ("words", "escapes"):
                 begin, end = int(record[name]), int(record[name + "_end"])
                 pieces.append(buffer[begin:end])
                 record[name], record[name + "_end"] = at, at + end - begin
                 at += end - begin
         data = torch.cat([*pieces, buffer[:1]]).cpu()
+        return [self._close(mine, data) for mine in records]
+
+    def _close(self, records: np.ndarray, data: torch.Tensor) -> bytes:
         stream = ctypes.c_void_p()
         status = native.library().flic_rans_records_close(
             native.pointer(records),
@@ -236,7 +286,7 @@ class CudaDecoder:
     """Reads a batch of streams back, pull by pull, on a device."""
 
     def __init__(self, streams: Sequence[bytes], device: torch.device):
-        self._device, self._pictures = device, len(streams)
+        self._pictures = len(streams)
         library = native.library()
         opened, base = [], 0
         for picture, data in enumerate(streams):
@@ -258,12 +308,13 @@ class CudaDecoder:
         self._records = _upload(records.view(np.uint8), device)
         data = b"".join(streams) + bytes(_PADDING)
         self._data = _upload(np.frombuffer(data, np.uint8), device)
+        self._device = self._data.device  # with its number, which `device` may lack
 
     def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
         """The next push's symbols, int32, of the shape of indexes: contiguous, [pictures, ...].
         After a failure, which only close() reports, they are zeros or wrong."""
         _check_indexes(indexes)
-        if indexes.device != self._data.device or indexes.shape[:1] != (self._pictures,):
+        if indexes.device != self._device or indexes.shape[:1] != (self._pictures,):
             raise ValueError("rANS decoder: indexes must be [pictures, ...] on its device")
         view, _ = _device_tables(tables, self._device)
         symbols = torch.zeros(indexes.shape, dtype=torch.int32, device=self._device)
@@ -275,22 +326,21 @@ class CudaDecoder:
             0,
             indexes.element_size(),
         )
-        status = native.cuda_library().flic_rans_cuda_decode(
+        _launch(
+            "decode",
+            "rANS decoder",
+            self._device,
             native.pointer(self._records),
             ctypes.c_int64(self._count),
             ctypes.byref(push),
             native.pointer(self._data),
             native.pointer(symbols),
-            _stream(self._device),
         )
-        native.check(status, "rANS decoder on CUDA")
         return symbols
 
     def close(self) -> None:
         """Waits for the device and raises what went wrong, in the first picture where it did."""
-        status = native.cuda_library().flic_rans_cuda_close(
-            native.pointer(self._records), ctypes.c_int64(self._count), _stream(self._device)
-        )
-        native.check(status, "rANS decoder on CUDA")
+        records = native.pointer(self._records)
+        _launch("close", "rANS decoder", self._device, records, ctypes.c_int64(self._count))
         for record in self._records.cpu().numpy().view(_RECORD):
             native.check(int(record["status"]), f"rANS decoder, picture {record['picture']}")

@@ -179,6 +179,19 @@ def test_misuse_raises():
 
 
 @pytest.mark.parametrize("threads", [1, 3])
+def test_after_an_error_a_batch_encoder_is_empty(threads):
+    tables = small_tables()
+    symbols, indexes = (tensor.reshape(4, 25) for tensor in draw(tables, 100, 1))
+    encoder = rans_batch.BatchEncoder(4, threads=threads)
+    encoder.push(symbols, indexes - 100, tables)
+    with pytest.raises(IndexError):
+        encoder.finish()
+    encoder.push(symbols, indexes, tables)
+    expected = [rans.encode(*pair, tables) for pair in zip(symbols, indexes, strict=True)]
+    assert encoder.finish() == expected
+
+
+@pytest.mark.parametrize("threads", [1, 3])
 def test_batches_equal_single_pictures(threads):
     tables = rans.gaussian_tables()
     y, means, scales = (t.reshape(4, 6, 500) for t in latents(12_000, 2))

@@ -2,17 +2,19 @@
 checks its results and its control flow, not CUDA's memory model; on a CUDA device where there is
 one."""
 
+import contextlib
 import ctypes
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rans_cases import draw, latents, small_tables
 from test_rans_golden import NAMES, case
 
-from flic_kernels import native, rans, rans_cuda
+from flic_kernels import native, rans, rans_cuda, rans_reference
 
 ROOT = Path(__file__).resolve().parent
 
@@ -72,6 +74,88 @@ def test_batches_equal_the_cpu_coder(device, lanes, groups, count):
     for symbols, indexes in batches:
         assert torch.equal(decoder.pull(indexes, tables), symbols)
     decoder.close()
+
+
+@pytest.mark.parametrize("lanes", [None, 4])
+def test_every_picture_of_a_batch_gets_its_own_groups(device, monkeypatch, lanes):
+    monkeypatch.setattr(rans_cuda, "_SYMBOLS_PER_GROUP", 768)
+    monkeypatch.setattr(rans_reference, "SYMBOLS_PER_GROUP", 768)
+    # Zeros of the first table cost next to nothing; all else is escaped, about 6 bytes each. The
+    # second table's symbols give every group a tail, so fewer groups have another payload.
+    tables = rans.Tables.from_pmfs([np.array([32700]), np.full(16, 1 / 17)], [0, -8])
+    count = 3072
+    escapes = [*range(0, 750, 50), 2100, count]
+    indexes = (torch.arange(count) % 16 == 5).int()
+    symbols = torch.zeros(len(escapes), count, dtype=torch.int32)
+    for picture, number in zip(symbols, escapes, strict=True):
+        picture[:number] = 1 << 29
+    encoder = rans_cuda.CudaEncoder(len(escapes), lanes=lanes)
+    encoder.push(symbols.to(device), indexes.expand(symbols.shape).contiguous().to(device), tables)
+    streams = encoder.finish()
+    for stream, mine in zip(streams, symbols.tolist(), strict=True):
+        assert stream == rans_reference.encode([(mine, indexes.tolist(), tables)], lanes)
+    kinds = {(1 << (stream[0] & 7), 1 << (stream[0] >> 3)) for stream in streams}
+    assert kinds >= ({(4, 1), (4, 2), (4, 4)} if lanes else {(1, 1), (16, 1), (32, 2), (32, 4)})
+
+
+def test_after_an_error_the_encoder_is_empty(device):
+    tables = small_tables()
+    symbols, indexes = (tensor.to(device)[None] for tensor in draw(tables, 50, 1))
+    encoder = rans_cuda.CudaEncoder(1)
+    encoder.push(symbols, indexes + 100, tables)
+    with pytest.raises(IndexError):
+        encoder.finish()
+    encoder.push(symbols, indexes, tables)
+    assert encoder.finish() == [rans.encode(symbols[0].cpu(), indexes[0].cpu(), tables)]
+
+
+def test_every_launch_is_on_the_tensors_device(emulator, monkeypatch):
+    """Pretends that CPU tensors are on a second device; a launch outside its guard fails."""
+    current, launches = [], []
+
+    @contextlib.contextmanager
+    def guard(device):
+        current.append(device)
+        yield
+        current.pop()
+
+    class Library:
+        def __getattr__(self, name):
+            assert current
+            launches.append(name.removeprefix("flic_rans_cuda_"))
+            return getattr(emulator, name)
+
+    monkeypatch.setattr(native, "cuda_library", Library)
+    monkeypatch.setattr(rans_cuda, "_stream", lambda device: None)
+    monkeypatch.setattr(rans_cuda, "_current", guard)
+    tables = rans.gaussian_tables()
+    y, means, scales = latents(64, 1)
+    indexes, centers = rans_cuda.gaussian_indexes(means, scales, tables)
+    encoder = rans_cuda.CudaEncoder(1)
+    encoder.push((y - centers)[None], indexes[None], tables)
+    decoder = rans_cuda.CudaDecoder(encoder.finish(), torch.device("cpu"))
+    decoder.pull(indexes[None], tables)
+    decoder.close()
+    assert launches == ["gaussian_indexes", "encode", "decode", "close"]
+
+
+def test_the_guard_makes_the_device_current(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", lambda device: ("current", device))
+    second = torch.device("cuda:1")
+    assert rans_cuda._current(second) == ("current", second)
+    with rans_cuda._current(torch.device("cpu")):
+        pass
+
+
+def test_a_batch_comes_back_in_one_copy(device, monkeypatch):
+    tables = small_tables()
+    symbols, indexes = (tensor.to(device).reshape(8, -1) for tensor in draw(tables, 800, 1))
+    copies, gather = [], torch.cat
+    monkeypatch.setattr(torch, "cat", lambda parts: copies.append(len(parts)) or gather(parts))
+    encoder = rans_cuda.CudaEncoder(8)
+    encoder.push(symbols, indexes, tables)
+    assert len(encoder.finish()) == 8
+    assert copies == [8 * 2 + 1]
 
 
 @pytest.mark.parametrize("symbol_type", [torch.int8, torch.int16])
