@@ -43,7 +43,8 @@ class Tables:
     first: int64 [tables + 1]; minimum: int32 [tables]; frequencies: int32 [first[-1]].
     row_first, row_size: int32 [levels], cells: uint16, the grid by which gaussian_indexes finds
     tables (None where the tables are no Gaussian ones).
-    Raises ValueError where the arrays do not form tables, or a symbol does not fit int16.
+    Raises ValueError where the arrays do not form tables or a grid, or a symbol does not fit int16.
+    Copies are the object itself; pickling takes the integers along.
     """
 
     first: np.ndarray
@@ -56,17 +57,21 @@ class Tables:
 
     def __post_init__(self):
         arrays = {"first": np.int64, "minimum": np.int32, "frequencies": np.int32}
-        if self.cells is not None:
-            arrays |= {"row_first": np.int32, "row_size": np.int32, "cells": np.uint16}
+        grid = {"row_first": np.int32, "row_size": np.int32, "cells": np.uint16}
+        missing = [name for name in grid if getattr(self, name) is None]
+        if missing and len(missing) < len(grid):
+            raise ValueError(f"tables: a grid needs {', '.join(grid)}, all three")
+        if not missing:
+            arrays |= grid
         for name, dtype in arrays.items():
-            array = np.array(getattr(self, name), dtype=dtype)
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, _integers(name, getattr(self, name), dtype))
         first = self.first
         if len(first) != len(self.minimum) + 1 or first[0] != 0:
             raise ValueError("tables: first needs one entry more than minimum, and starts at 0")
         if np.any(first[1:] <= first[:-1]) or first[-1] != len(self.frequencies):
             raise ValueError("tables: first must ascend to the number of frequencies")
+        if not missing:
+            self._check_grid()
         library = native.library()
         handle = ctypes.c_void_p()
         native.check(
@@ -81,6 +86,29 @@ class Tables:
         )
         object.__setattr__(self, "handle", handle)
         weakref.finalize(self, library.flic_rans_tables_free, handle)
+
+    def _check_grid(self):
+        """The native code trusts what this accepts."""
+        levels = _STEPS * (_END_OCTAVE - _FIRST_OCTAVE) + 1
+        if len(self.row_first) != levels or len(self.row_size) != levels:
+            raise ValueError(f"tables: row_first and row_size need {levels} levels each")
+        if self.row_first.min() < 0 or self.row_size.min() < 1:
+            raise ValueError("tables: row_first must not be negative, row_size at least 1")
+        if (self.row_first.astype(np.int64) + self.row_size).max() > len(self.cells):
+            raise ValueError("tables: row_first + row_size must lie inside cells")
+        if self.cells.max() >= len(self):
+            raise ValueError("tables: a cell names none of the tables")
+
+    # Tables never change, and the native ones have one owner.
+    def __copy__(self) -> "Tables":
+        return self
+
+    def __deepcopy__(self, memo: dict) -> "Tables":
+        return self
+
+    def __reduce__(self):
+        names = ("first", "minimum", "frequencies", "row_first", "row_size", "cells")
+        return Tables, tuple(getattr(self, name) for name in names)
 
     def __len__(self) -> int:
         """The number of tables."""
@@ -159,6 +187,21 @@ class Tables:
         return sizes[0].value, sizes[1].value
 
 
+def _integers(name: str, values, dtype: type) -> np.ndarray:
+    """A read-only copy [n] of integers that dtype can hold; raises ValueError for any others."""
+    values = np.asarray(values)
+    if values.ndim != 1:
+        raise ValueError(f"tables: {name} must have one dimension, not {values.ndim}")
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"tables: {name} must hold integers, not {values.dtype}")
+    limits = np.iinfo(dtype)
+    if len(values) and not limits.min <= int(values.min()) <= int(values.max()) <= limits.max:
+        raise ValueError(f"tables: {name} does not fit {np.dtype(dtype)}")
+    array = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array
+
+
 def _quantise(row: np.ndarray) -> np.ndarray:
     """Frequencies of a row of probabilities with the escape's appended: every one gets a slot,
     and the rest is shared out in proportion to what each lacks, rounding the running total."""
@@ -169,9 +212,10 @@ def _quantise(row: np.ndarray) -> np.ndarray:
         row = row / mass
         mass = np.float64(1)
     row = np.append(row, 1 - mass)
-    lacking = np.maximum(row * TOTAL - 1, 0)
-    running = np.cumsum(lacking)
     spare = TOTAL - len(row)
+    if spare == 0:  # and perhaps none lacks anything
+        return np.ones(TOTAL, np.int64)
+    running = np.cumsum(np.maximum(row * TOTAL - 1, 0))
     ends = np.floor(running / running[-1] * spare + 0.5).astype(np.int64)
     return 1 + np.diff(ends, prepend=0)
 

@@ -1,10 +1,13 @@
 """Tables: golden integers, the Gaussian grid, quantisation, table indexes."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
+from rans_cases import small_tables
 
 from flic_kernels import native, rans
 from flic_kernels.rans_tables import PRECISION, TOTAL, _normal_cdf
@@ -155,3 +158,55 @@ def test_bits_counts_escapes():
 def test_bad_tables_raise(rows, offsets):
     with pytest.raises(ValueError, match="tables|rANS"):
         rans.Tables.from_pmfs(rows, offsets)
+
+
+ARRAYS = ("first", "minimum", "frequencies", "row_first", "row_size", "cells")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("row_first", lambda a: a[:3], "levels"),
+        ("row_size", lambda a: a[:-1], "levels"),
+        ("row_size", lambda a: np.append(a[:-1], 0), "at least 1"),
+        ("row_first", lambda a: np.append(-1, a[1:]), "negative"),
+        ("row_first", lambda a: np.append(a[:-1], a[-1] + 1), "inside cells"),
+        ("row_size", lambda a: np.append(2**31 - 1, a[1:]), "inside cells"),
+        ("cells", lambda a: a[:-1], "inside cells"),
+        ("cells", lambda a: np.append(a[:-1], 1162), "none of the tables"),
+        ("cells", lambda a: a[None], "one dimension"),
+        ("cells", lambda a: a.astype(np.int64) + 2**16, "fit uint16"),
+        ("row_first", lambda a: None, "all three"),
+        ("cells", lambda a: None, "all three"),
+        ("minimum", lambda a: a.astype(np.int64) + 2**32, "fit int32"),
+        ("frequencies", lambda a: a.astype(float), "integers"),
+    ],
+)
+def test_a_bad_grid_raises(name, change, message):
+    tables = rans.gaussian_tables()
+    assert len(tables) == 1162
+    arrays = {name: getattr(tables, name) for name in ARRAYS}
+    arrays[name] = change(arrays[name])
+    with pytest.raises(ValueError, match=message):
+        rans.Tables(**arrays)
+
+
+@pytest.mark.parametrize("tables", [rans.gaussian_tables, small_tables])
+def test_copies_and_pickles(tables):
+    tables = tables()
+    assert copy.copy(tables) is tables and copy.deepcopy([tables])[0] is tables
+    unpickled = pickle.loads(pickle.dumps(tables))
+    assert unpickled.handle.value != tables.handle.value
+    assert unpickled.fingerprint() == tables.fingerprint()
+    index = torch.zeros(3, dtype=torch.int32)
+    assert rans.encode(index, index, unpickled) == rans.encode(index, index, tables)
+
+
+@pytest.mark.filterwarnings("error")
+def test_as_many_symbols_as_slots():
+    for row in (np.full(TOTAL - 1, 1 / TOTAL), np.full(TOTAL - 1, 1 / (TOTAL - 1))):
+        tables = rans.Tables.from_pmfs([row], [-TOTAL // 2])
+        assert tables.frequencies.tolist() == [1] * TOTAL
+    symbols = torch.tensor([-TOTAL // 2, 0, TOTAL // 2 - 2, 40_000], dtype=torch.int32)
+    index = torch.zeros_like(symbols)
+    assert torch.equal(rans.decode(rans.encode(symbols, index, tables), index, tables), symbols)
