@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flic_kernels import native, rans
-from flic_kernels.exact import ExactEngine
+from flic_kernels.exact import MAX_THREADS, ExactEngine
 
 from . import zprior
 from .errors import CheckpointError
@@ -48,7 +48,7 @@ def engine_of(model: FLIC) -> Engine:
         CheckpointError: the weights are not finite float32 numbers.
     """
     parameters = [p for name in _PARTS for p in getattr(model, name).parameters()]
-    isa, threads = native.isa(), torch.get_num_threads()
+    isa, threads = native.isa(), min(torch.get_num_threads(), MAX_THREADS)
     key = (isa, threads, *((p.data_ptr(), p._version, p.dtype) for p in parameters))
     kept = _kept.get(model)
     if kept is None or kept[0] != key:

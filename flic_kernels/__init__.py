@@ -1,11 +1,36 @@
-"""Custom kernels for the FLIC image codec: fused operations and a rANS entropy coder."""
+"""Custom kernels for the FLIC image codec: fused operations and a rANS entropy coder.
+
+    from flic_kernels import rans, rans_batch    # the entropy coder
+    from flic_kernels import exact               # the exact entropy engine
+    from flic_kernels import native              # the native library: its instruction set
+
+These modules load on first use, and the native library when something needs it.
+"""
+
+import importlib
 
 from .ops import NotAvailable, backends, frequency_modulation, slice_attention, window_attention
+
+_MODULES = ("exact", "native", "rans", "rans_batch")
 
 __all__ = [
     "NotAvailable",
     "backends",
+    "exact",
     "frequency_modulation",
+    "native",
+    "rans",
+    "rans_batch",
     "slice_attention",
     "window_attention",
 ]
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

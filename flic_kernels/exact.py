@@ -21,6 +21,7 @@ ARITHMETIC_VERSION = 1  # of docs/exact.md; streams carry it
 
 _ISAS = ("scalar", "avx2", "avx512")
 _CUDA = "cuda"
+MAX_THREADS = 256
 _NETWORKS = ("h_mean_s.", "h_scale_s.", "tca.")
 
 
@@ -32,11 +33,13 @@ class ExactEngine:
             copied. The sizes are read from their shapes.
         isa: "scalar", "avx2", "avx512" or "cuda" (the current device); None takes the processor's
             instruction set in use.
-        threads: of the processor, to share the work among; None takes one for each available one.
+        threads: of the processor, to share the work among, 1 to 256; None takes one for each
+            available one. Where the system gives fewer, the work is shared among those.
 
     Raises:
         KeyError: a weight is missing.
-        ValueError: a weight has the wrong shape or dtype, or holds NaN or infinity.
+        ValueError: a weight has the wrong shape or dtype, or holds NaN or infinity, or there are
+            less than 1 or more than 256 threads.
         RuntimeError: the machine lacks the instruction set, or CUDA failed.
         ImportError: the native library is not built; for "cuda", the CUDA library.
 
@@ -65,7 +68,7 @@ class ExactEngine:
         self.hyper_latent, _, _, self.latent, self.slices, ratio, _ = config
         self.slice_channels = self.latent // self.slices
         self.inner = self.slice_channels * ratio
-        self.threads = _available_processors() if threads is None else threads
+        self.threads = min(_available_processors(), MAX_THREADS) if threads is None else threads
         self.isa = native.isa() if isa is None else isa
 
         self._native = _Functions(self.isa == _CUDA)

@@ -15,6 +15,7 @@ import torch
 
 _FOLDER = Path(__file__).resolve().parent
 _ISA_NAMES = ("scalar", "avx2", "avx512")
+_ABI = 1  # csrc/abi.h
 
 # csrc/status.h, in the same order.
 _STATUS = {
@@ -22,7 +23,6 @@ _STATUS = {
     2: (MemoryError, "out of memory"),
     3: (ValueError, "NaN or infinity where a finite number is needed"),
     4: (IndexError, "table index outside the tables"),
-    5: (ValueError, "output buffer too small"),
     6: (RuntimeError, "this machine lacks the instruction set"),
     7: (ValueError, "frequencies that do not form tables"),
     8: (RuntimeError, "the CUDA kernel could not be launched"),
@@ -40,7 +40,7 @@ class CorruptStream(ValueError):
 
 
 class NativeLibraryMissing(ImportError):
-    """The native library has not been built, or cannot be loaded."""
+    """A native library has not been built, cannot be loaded or is from another version."""
 
 
 def check(status: int, what: str) -> None:
@@ -70,7 +70,7 @@ def cuda_library() -> ctypes.CDLL:
     """The CUDA library. Raises NativeLibraryMissing where it was not built (no nvcc then)."""
     return _load(
         "libflic_kernels_cuda.so",
-        "it is built by `pip install .` or `make build` where nvcc is found",
+        "run `pip install .` or `make build` where nvcc is found",
     )
 
 
@@ -79,9 +79,12 @@ def _load(name: str, advice: str) -> ctypes.CDLL:
     if not path.exists():
         raise NativeLibraryMissing(f"the native library {name} is not built: {advice}")
     try:
-        return ctypes.CDLL(str(path))
+        loaded = ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeLibraryMissing(f"{name} cannot be loaded ({error}): {advice}") from error
+    if not hasattr(loaded, "flic_abi") or loaded.flic_abi() != _ABI:
+        raise NativeLibraryMissing(f"{name} is from another version of flic_kernels: {advice}")
+    return loaded
 
 
 def pointer(array: torch.Tensor | np.ndarray) -> ctypes.c_void_p:

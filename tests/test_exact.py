@@ -13,7 +13,8 @@ import torch
 from exact_models import CONFIGS, bits, engines, latents, model, run
 from golden_model import TOLERANCE, base_model, golden
 
-from flic_kernels import native, rans
+import flic.engine
+from flic_kernels import exact, native, rans
 from flic_kernels.exact import ExactEngine
 
 ACCURACY = 1e-5  # against float64, relative to the largest
@@ -305,6 +306,12 @@ class TestErrors:
         for threads in (0, 257):
             with pytest.raises(ValueError, match="threads"):
                 ExactEngine(self.state, threads=threads)
+
+    def test_more_processors_than_threads(self, monkeypatch, small_model):
+        monkeypatch.setattr(exact, "_available_processors", lambda: 500)
+        assert ExactEngine(self.state).threads == 256
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 257)
+        assert flic.engine.engine_of(small_model).networks.threads == 256
 
     @pytest.mark.parametrize("size", [(3, 2), (2, 5)])
     def test_odd_sides(self, size):

@@ -9,7 +9,6 @@ enum FlicStatus : int {
     FLIC_OUT_OF_MEMORY = 2,
     FLIC_NOT_FINITE = 3,       // NaN or infinity where a finite number is needed
     FLIC_BAD_INDEX = 4,        // a table index outside the tables
-    FLIC_BUFFER_TOO_SMALL = 5,
     FLIC_NO_SUCH_ISA = 6,      // the machine lacks the instruction set asked for
     FLIC_BAD_TABLES = 7,       // frequencies that do not form tables
     FLIC_CUDA_ERROR = 8,       // a kernel could not be launched

@@ -33,7 +33,7 @@ int guarded(const Body& body) {
         return fail(error.status, error.what());
     } catch (const std::bad_alloc&) {
         return fail(FLIC_OUT_OF_MEMORY, "out of memory");
-    } catch (const std::exception& error) {  // a thread that could not be started
+    } catch (const std::exception& error) {
         return fail(FLIC_OUT_OF_MEMORY, error.what());
     }
 }

@@ -36,7 +36,7 @@ Engine::Engine(const Config& c, WeightTable& table, const Kernels& k, int thread
       tca_weights(load_tca(table, c, k.panel_vectors)),
       fingerprint(table.fingerprint()),
       pool(threads) {
-    for (int i = 0; i < threads; ++i) {
+    for (int i = 0; i < pool.threads(); ++i) {
         workers.push_back({Floats(static_cast<size_t>(kHalo) * kHalo * config.inner()),
                            Floats(scratch_size()), std::vector<const float*>(config.slices)});
     }

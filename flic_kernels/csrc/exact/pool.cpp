@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <system_error>
+
 #include "float_environment.h"
 
 namespace flic::exact {
@@ -24,7 +26,12 @@ bool spin_until(Condition condition) {
 }  // namespace
 
 Pool::Pool(int threads) : process_(getpid()) {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back(&Pool::serve, this, i);
+    workers_.reserve(static_cast<size_t>(threads));
+    try {
+        for (int i = 1; i < threads; ++i) workers_.emplace_back(&Pool::serve, this, i);
+    } catch (const std::system_error&) {
+        // The system gives no more threads: those that run, and the caller, do the work.
+    }
 }
 
 Pool::~Pool() {

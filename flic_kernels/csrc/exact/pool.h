@@ -11,7 +11,7 @@ namespace flic::exact {
 
 class Pool {
   public:
-    explicit Pool(int threads);
+    explicit Pool(int threads);  // fewer where the system gives no more
     ~Pool();
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;

@@ -182,8 +182,6 @@ FLIC_API int flic_rans_records_close(const GroupRecord* records, int groups, int
     }
 }
 
-FLIC_API int64_t flic_rans_record_bytes() { return static_cast<int64_t>(sizeof(GroupRecord)); }
-
 FLIC_API int64_t flic_rans_bytes_size(const Bytes* bytes) {
     return static_cast<int64_t>(bytes->size());
 }

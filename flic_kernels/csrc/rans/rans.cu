@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include "../abi.h"
 #include "warp_encode.h"
 
 namespace flic {

@@ -1,0 +1,126 @@
+"""The packages' own loading: modules on first use, and libraries that do not fit."""
+
+import os
+import re
+import subprocess
+import sys
+import zlib
+
+import pytest
+from native_builds import CSRC, NATIVE, ROOT, build, compiler
+
+from flic_kernels import native
+
+COMPILER = compiler("g++", "c++", "clang++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler on the path")
+
+
+def in_python(code, **environment):
+    """What a new interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_modules_load_on_first_use():
+    printed = in_python("""
+import sys, flic_kernels
+lazy = ("rans", "rans_batch", "rans_tables", "exact", "native")
+print([name for name in lazy if f"flic_kernels.{name}" in sys.modules])
+import flic_kernels.native
+from pathlib import Path
+flic_kernels.native._FOLDER = Path("/nonexistent")
+for name in flic_kernels.__all__:
+    assert name in dir(flic_kernels) and getattr(flic_kernels, name), name
+print(flic_kernels.rans.Encoder.__name__, flic_kernels.exact.ExactEngine.__name__)
+try:
+    flic_kernels.rans.gaussian_tables()
+except ImportError as error:
+    print(error)
+try:
+    flic_kernels.rens
+except AttributeError as error:
+    print(error)
+""").splitlines()
+    assert printed[:2] == ["[]", "Encoder ExactEngine"]
+    assert "libflic_kernels.so is not built" in printed[2]
+    assert printed[3] == "module 'flic_kernels' has no attribute 'rens'"
+
+
+@needs_compiler
+@pytest.mark.parametrize("loader", ["library", "cuda_library"])
+@pytest.mark.parametrize("source", ["", 'extern "C" int flic_abi() { return -1; }'])
+def test_a_library_of_another_version_is_refused(tmp_path, monkeypatch, loader, source):
+    name = {"library": "libflic_kernels", "cuda_library": "libflic_kernels_cuda"}[loader]
+    (tmp_path / "old.cpp").write_text(source)
+    visible = ["-fvisibility=default"]
+    build(tmp_path / f"{name}.so", [tmp_path / "old.cpp"], visible, (COMPILER,), ["-shared"])
+    monkeypatch.setattr(native, "_FOLDER", tmp_path)
+    with pytest.raises(
+        native.NativeLibraryMissing, match=rf"{name}.so is from another.*make build"
+    ):
+        getattr(native, loader).__wrapped__()
+
+
+# The interface's number and the CRC-32 of its declarations. Where this fails, raise the number in
+# csrc/abi.h and in native.py, unless only the wording changed, and put the new values here.
+INTERFACE = (1, 4048897080)
+
+
+def test_a_changed_interface_has_a_new_number():
+    declarations = []
+    for path in sorted(CSRC.rglob("*")):
+        if path.suffix in (".cpp", ".cu"):
+            declarations += re.findall(r"^FLIC_API [^{]*", path.read_text(), re.MULTILINE)
+    structures = {
+        "rans/stream.h": "GroupRecord",
+        "rans/warp.h": "WarpPush",
+        "rans/core.h": "TablesView",
+    }
+    for path, name in structures.items():
+        declarations += re.findall(
+            rf"^struct {name} {{.*?^}};", (CSRC / path).read_text(), re.M | re.S
+        )
+    assert len(declarations) > 30
+    text = " ".join(" ".join(declarations).split())
+    assert (native._ABI, zlib.crc32(text.encode())) == INTERFACE
+
+
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="needs LD_PRELOAD")
+def test_the_exact_engine_makes_do_with_fewer_threads(tmp_path):
+    preloaded = build(
+        tmp_path / "few_threads.so",
+        [NATIVE / "few_threads.cpp"],
+        ["-fvisibility=default"],
+        (COMPILER,),
+        ["-shared", "-ldl"],
+    )
+    printed = in_python(
+        """
+import ctypes
+from exact_models import bits, latents, model, run
+from flic_kernels.exact import ExactEngine
+
+def threads():
+    status = open("/proc/self/status").read()
+    return int(status.split("Threads:")[1].split()[0])
+
+net = model("narrow")
+z, y = latents(net.config, 8, 16)
+expected = bits(run(ExactEngine(net.state_dict(), threads=1), z, y))
+for allowed in (2, 0):
+    ctypes.CDLL(None).allow_threads(allowed)
+    before = threads()
+    engine = ExactEngine(net.state_dict(), threads=6)
+    print(threads() - before, bits(run(engine, z, y)) == expected)
+    del engine
+""",
+        LD_PRELOAD=str(preloaded),
+    )
+    assert printed.splitlines() == ["2 True", "0 True"]
