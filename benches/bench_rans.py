@@ -2,7 +2,8 @@
 
 Run: python -m benches.bench_rans [--symbols N] [--rate BITS] [--repeats R] [--json FILE]. One
 thread. CompressAI is a dependency; constriction, torchac and range-coder are compared where they
-are installed. Every result is checked by decoding before its time counts.
+are installed. Every result is checked by decoding before its time counts. The last columns are
+speeds as multiples of CompressAI's.
 """
 
 import argparse
@@ -151,23 +152,40 @@ def range_coder(data, tables):
     width = cdf.shape[1]
     tables = [[int(p * 2**20) + k for k, p in enumerate(row)] for row in cdf]
     symbols = (y - low).tolist()
-    path = os.path.join(tempfile.mkdtemp(), "stream")
     assert width > 2
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stream")
 
-    def encode():
-        coder = RangeEncoder(path)
-        for symbol, table in zip(symbols, tables, strict=True):
-            coder.encode([symbol], table)
-        coder.close()
-        return os.path.getsize(path)
+        def encode():
+            coder = RangeEncoder(path)
+            for symbol, table in zip(symbols, tables, strict=True):
+                coder.encode([symbol], table)
+            coder.close()
+            return os.path.getsize(path)
 
-    def decode(_):
-        coder = RangeDecoder(path)
-        result = [coder.decode(1, table)[0] for table in tables]
-        coder.close()
-        return result
+        def decode(_):
+            coder = RangeDecoder(path)
+            result = [coder.decode(1, table)[0] for table in tables]
+            coder.close()
+            return result
 
-    yield Case(f"range-coder (first {count})", symbols, encode, decode, size=lambda size: size)
+        yield Case(f"range-coder (first {count})", symbols, encode, decode, size=lambda size: size)
+
+
+def where_installed(coder, data, tables):
+    """A coder's cases; none, and a line that says so, where its package is missing or broken."""
+    try:
+        cases = coder(data, tables)
+        first = next(cases)
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        print(f"{coder.__name__:32} left out: {type(error).__name__}: {reason}")
+        return
+    yield first
+    yield from cases
+
+
+OPTIONAL = (constriction, torchac, range_coder)
 
 
 def timed(function, repeats, device):
@@ -225,14 +243,11 @@ def main():
     for rate in args.rate or [0.25, 1.0]:
         data = simulate(args.symbols, rate)
         print(f"\n{args.symbols} symbols, {rate} bits each; ideal {data.ideal / 8:.0f} bytes")
-        print(f"{'':32}{'encode':>10}{'decode':>10}  million symbols a second; bytes / ideal")
-        for coder in (ours, compressai, constriction, torchac, range_coder):
-            try:
-                cases = list(coder(data, tables))
-            except (ImportError, RuntimeError) as error:
-                reason = str(error).splitlines()[0]
-                print(f"{coder.__name__:32} left out: {type(error).__name__}: {reason}")
-                continue
+        print(f"{'':32}{'million symbols / s':>20}{'bytes /':>13}{'of CompressAI':>20}")
+        print(f"{'':32}{'encode':>10}{'decode':>10}{'ideal':>13}{'encode':>10}{'decode':>10}")
+        others = (where_installed(coder, data, tables) for coder in OPTIONAL)
+        compared = None
+        for cases in (compressai(data, tables), ours(data, tables), *others):
             for case in cases:
                 whole = len(torch.as_tensor(case.symbols).flatten()) >= len(data.y)
                 copies = len(torch.as_tensor(case.symbols).flatten()) / len(data.y)
@@ -240,9 +255,12 @@ def main():
                 slow = case.name.startswith(("CompressAI", "constriction", "torchac", "range"))
                 repeats = max(3, args.repeats // 4) if slow else args.repeats
                 rows = list(measure(case, rate, ideal, repeats, shared))
-                speeds = "".join(f"{row['symbols_per_second'] / 1e6:10.2f}" for row in rows)
+                speeds = [row["symbols_per_second"] for row in rows]
+                compared = compared or speeds
                 ratio = f"{rows[0]['bytes'] / ideal:.4f}" if ideal else "a part only"
-                print(f"{case.name:32}{speeds}  {ratio}", flush=True)
+                cells = [f"{speed / 1e6:10.2f}" for speed in speeds] + [f"{ratio:>13}"]
+                cells += [f"{a / b:9.1f}x" for a, b in zip(speeds, compared, strict=True)]
+                print(f"{case.name:32}{''.join(cells)}", flush=True)
                 results += rows
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

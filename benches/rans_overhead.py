@@ -1,11 +1,13 @@
 """What the entropy coder spends beyond the ideal code length, part by part, on simulated latents.
 
-Run: python -m benches.rans_overhead. Prints a table in Markdown (docs/rans.md holds one).
+Run: python -m benches.rans_overhead. Prints a table in Markdown (docs/rans.md holds one). "Checks"
+and "file" are the frames of docs/format.md for five slices of a 768x512 picture.
 """
 
 import torch
 
 from benches.rans_data import simulate
+from flic import container, stream
 from flic_kernels import rans
 
 # (symbols, bits a symbol)
@@ -43,24 +45,36 @@ def sections(data: bytes) -> tuple[int, int, int]:
     return lanes, at, escapes
 
 
+def framed(payload: bytes) -> tuple[int, int]:
+    """Bytes of the checks and of the file around a rANS stream, without metadata."""
+    coded = stream.pack(stream.Stream(0, (0,) * 5, payload))
+    file = container.pack(container.Container(768, 512, bytes(8), coded))
+    return len(coded) - len(payload), len(file) - len(coded)
+
+
 def main():
     tables = rans.gaussian_tables()
     print(
-        "| symbols | bits each | ideal | lanes | whole | tables | escapes | header | lanes | rANS |"
+        "| symbols | bits each | ideal | lanes | stream | tables | escapes | header | lanes | rANS "
+        "| checks | file | everything counted |"
     )
-    print("|" + "---|" * 10)
+    print("|" + "---|" * 13)
     for count, rate in CASES:
         data = simulate(count, rate)
         indexes, centers = rans.gaussian_indexes(data.means, data.scales, tables)
         symbols = data.y - centers
-        stream = rans.encode(symbols, indexes, tables)
-        assert torch.equal(rans.decode(stream, indexes, tables), symbols)
+        payload = rans.encode(symbols, indexes, tables)
+        assert torch.equal(rans.decode(payload, indexes, tables), symbols)
         ideal = data.ideal / 8
-        lanes, header, escapes = sections(stream)
+        lanes, header, escapes = sections(payload)
         coded = tables.bits(symbols, indexes) / 8
-        rest = len(stream) - coded - header - lanes / 2
-        parts = [len(stream) - ideal, coded - escapes - ideal, escapes, header, lanes / 2, rest]
-        cells = [f"{part:+.0f} ({100 * part / ideal:.2f} %)" for part in parts]
+        rest = len(payload) - coded - header - lanes / 2
+        checks, file = framed(payload)
+        over = len(payload) - ideal
+        shares = [over, coded - escapes - ideal, header, lanes / 2, rest, over + checks + file]
+        cells = [f"{part:+.0f} ({100 * part / ideal:.2f} %)" for part in shares]
+        cells[2:2] = [f"{escapes:+}"]
+        cells[-1:-1] = [f"{checks:+}", f"{file:+}"]
         print(f"| {count} | {rate:.2f} | {ideal:.0f} | {lanes} | " + " | ".join(cells) + " |")
 
 

@@ -1,10 +1,12 @@
 // libFuzzer target over the rANS coder. The first byte chooses: decode the rest as a stream, or
 // encode it as symbols and decode the result. Every instruction set of the machine must do the same,
-// and so must the GPU's code, on an emulated warp, where there is little to do (it is slow).
+// and so must the GPU's code, on an emulated warp, where there is little to do (it is slow). The
+// third byte's upper bits choose how wide symbols and indexes are stored, which must change nothing.
 
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "rans/warp.h"
@@ -70,15 +72,32 @@ struct Result {
     std::vector<int32_t> symbols;
 };
 
-Result decode(const uint8_t* data, size_t size, const std::vector<std::vector<int32_t>>& pulls) {
+// Numbers in the `bytes` low bytes of each, little-endian.
+struct Array {
+    int bytes;
+    size_t count;
+    std::vector<uint8_t> data;
+
+    Array(const int32_t* numbers, size_t count, int bytes)
+        : bytes(bytes), count(count), data(count * static_cast<size_t>(bytes)) {
+        for (size_t i = 0; i < count; ++i) {
+            std::memcpy(data.data() + i * static_cast<size_t>(bytes), numbers + i,
+                        static_cast<size_t>(bytes));
+        }
+    }
+};
+
+using Pulls = std::vector<Array>;  // table indexes
+
+Result decode(const uint8_t* data, size_t size, const Pulls& pulls) {
     Decoder* decoder = nullptr;
     Result result{flic_rans_decoder_new(data, static_cast<int64_t>(size), &decoder), {}};
     if (result.status != FLIC_OK) return result;
     for (const auto& indexes : pulls) {
-        std::vector<int32_t> symbols(indexes.size());
-        result.status =
-            flic_rans_decoder_pull(decoder, indexes.data(), 4, static_cast<int64_t>(indexes.size()),
-                                   tables(), symbols.data());
+        std::vector<int32_t> symbols(indexes.count);
+        result.status = flic_rans_decoder_pull(decoder, indexes.data.data(), indexes.bytes,
+                                               static_cast<int64_t>(indexes.count), tables(),
+                                               symbols.data());
         if (result.status != FLIC_OK) break;
         result.symbols.insert(result.symbols.end(), symbols.begin(), symbols.end());
     }
@@ -88,8 +107,7 @@ Result decode(const uint8_t* data, size_t size, const std::vector<std::vector<in
 }
 
 // The same by tests/native/warp_emulator.cpp.
-Result decode_by_warps(const uint8_t* data, size_t size,
-                       const std::vector<std::vector<int32_t>>& pulls) {
+Result decode_by_warps(const uint8_t* data, size_t size, const Pulls& pulls) {
     flic::rans::GroupRecord records[flic::rans::kMaxGroups];
     int groups = 0;
     Result result{
@@ -99,9 +117,10 @@ Result decode_by_warps(const uint8_t* data, size_t size,
     int64_t bytes[5];
     flic_rans_tables_arrays(tables(), &view, bytes);
     for (const auto& indexes : pulls) {
-        std::vector<int32_t> symbols(indexes.size());
+        std::vector<int32_t> symbols(indexes.count);
         const flic::rans::WarpPush push{
-            nullptr, indexes.data(), static_cast<int64_t>(indexes.size()), view, 0, 4};
+            nullptr, indexes.data.data(), static_cast<int64_t>(indexes.count), view, 0,
+            indexes.bytes};
         flic_rans_cuda_decode(records, groups, &push, data, symbols.data(), nullptr);
         result.symbols.insert(result.symbols.end(), symbols.begin(), symbols.end());
     }
@@ -134,22 +153,26 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (size < 6) return 0;
     const int best = flic_isa_best();
     uint32_t state = data[1];
-    std::vector<std::vector<int32_t>> pulls(data[2] % 4);
-    for (size_t p = 0; p < pulls.size(); ++p) {
-        pulls[p].resize(static_cast<size_t>(data[3 + p % 2]) * (1 + data[1] % 5));
-        for (int32_t& index : pulls[p]) {
+    const int symbol_bytes = data[2] & 8 ? 4 : data[2] & 4 ? 2 : 1;
+    const int index_bytes = data[2] & 16 ? 2 : 4;
+    Pulls wide, pulls;
+    for (int p = 0; p < data[2] % 4; ++p) {
+        std::vector<int32_t> indexes(static_cast<size_t>(data[3 + p % 2]) * (1 + data[1] % 5));
+        for (int32_t& index : indexes) {
             state = state * 1664525 + 1013904223;
             index = static_cast<int32_t>(state >> 24) % 5;
         }
+        wide.emplace_back(indexes.data(), indexes.size(), 4);
+        pulls.emplace_back(indexes.data(), indexes.size(), index_bytes);
     }
     const uint8_t* rest = data + 5;
     const size_t left = size - 5;
     size_t total = 0;
-    for (const auto& indexes : pulls) total += indexes.size();
+    for (const Array& indexes : pulls) total += indexes.count;
     if (data[0] & 1) {  // a stream
         flic_set_isa(0);
-        const Result expected = decode(rest, left, pulls);
-        for (int level = 1; level <= best; ++level) {
+        const Result expected = decode(rest, left, wide);
+        for (int level = 0; level <= best; ++level) {
             flic_set_isa(level);
             require_same(decode(rest, left, pulls), expected);
         }
@@ -157,22 +180,28 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         return 0;
     }
     std::vector<int32_t> symbols;
-    std::vector<Push> pushes;
     for (size_t i = 0; i < total; ++i) {
         const uint8_t byte = rest[i % left];
         state = state * 1664525 + 1013904223;
-        symbols.push_back(byte == 255 ? static_cast<int32_t>(state) : byte / 32 - 3);
+        const int32_t symbol = byte == 255 ? static_cast<int32_t>(state) : byte / 32 - 3;
+        symbols.push_back(symbol_bytes == 1   ? static_cast<int8_t>(symbol)
+                          : symbol_bytes == 2 ? static_cast<int16_t>(symbol)
+                                              : symbol);
     }
+    const Array narrow(symbols.data(), total, symbol_bytes);
+    std::vector<Push> wide_pushes, pushes;
     size_t at = 0;
-    for (const auto& indexes : pulls) {
-        pushes.push_back({symbols.data() + at, indexes.data(),
-                          static_cast<int64_t>(indexes.size()), tables(), 4, 4});
-        at += indexes.size();
+    for (size_t p = 0; p < pulls.size(); ++p) {
+        const auto count = static_cast<int64_t>(pulls[p].count);
+        wide_pushes.push_back({symbols.data() + at, wide[p].data.data(), count, tables(), 4, 4});
+        pushes.push_back({narrow.data.data() + at * static_cast<size_t>(symbol_bytes),
+                          pulls[p].data.data(), count, tables(), symbol_bytes, index_bytes});
+        at += pulls[p].count;
     }
     const int lanes = data[0] & 2 ? 1 << data[0] / 4 % 6 : 0;
     const int groups = data[0] & 128 ? 4 : 0;
     flic_set_isa(0);
-    const std::vector<uint8_t> expected = encode(pushes, lanes, groups);
+    const std::vector<uint8_t> expected = encode(wide_pushes, lanes, groups);
     for (int level = 0; level <= best; ++level) {
         flic_set_isa(level);
         require(encode(pushes, lanes, groups) == expected, "same stream");

@@ -1,0 +1,79 @@
+"""What a whole file spends beyond its ideal code length, and the benchmarks that measure coders."""
+
+import sys
+import tempfile
+import types
+
+import pytest
+
+from benches import bench_rans
+from benches.rans_data import simulate
+from benches.rans_overhead import framed
+from flic_kernels import rans
+
+
+@pytest.mark.parametrize(
+    ("symbols", "rate", "most"),
+    [
+        (491_520, 0.25, 0.0075),  # 15 KB
+        (491_520, 0.0814, 0.02),  # 5 KB, as are the next
+        (122_880, 0.326, 0.02),
+        (40_960, 1.0, 0.02),
+    ],
+)
+def test_overhead_with_everything_counted(symbols, rate, most):
+    tables = rans.gaussian_tables()
+    data = simulate(symbols, rate)
+    indexes, centers = rans.gaussian_indexes(data.means, data.scales, tables)
+    payload = rans.encode(data.y - centers, indexes, tables)
+    frames = sum(framed(payload))
+    assert frames <= 40
+    ideal = data.ideal / 8
+    assert ideal == pytest.approx(symbols * rate / 8, rel=0.01)
+    assert ideal < len(payload) + frames <= (1 + most) * ideal
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """Runs the coders' benchmark on few symbols, with none of the optional coders."""
+    monkeypatch.setattr(bench_rans, "OPTIONAL", ())
+    monkeypatch.setattr(
+        sys, "argv", ["bench_rans", "--symbols", "2000", "--rate", "1", "--repeats", "1"]
+    )
+    return bench_rans.main
+
+
+def test_the_benchmark_compares_with_compressai(bench, one_thread, monkeypatch, capsys):
+    seconds = iter([1.0, 0.5] + [0.05, 0.01] * 10)
+    monkeypatch.setattr(bench_rans, "timed", lambda *_: [next(seconds)] * 3)
+    bench()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith("x")]
+    assert lines[0].startswith("CompressAI") and lines[0].split()[-2:] == ["1.0x", "1.0x"]
+    assert lines[1].startswith("flic_kernels scalar")
+    assert all(line.split()[-2:] == ["20.0x", "50.0x"] for line in lines[1:])
+
+
+def test_a_failure_of_ours_fails_the_benchmark(bench, one_thread, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(rans, "encode", broken)
+    with pytest.raises(RuntimeError, match="ours"):
+        bench()
+
+
+def test_a_missing_coder_is_left_out(bench, one_thread, monkeypatch, capsys):
+    monkeypatch.setattr(bench_rans, "OPTIONAL", (bench_rans.constriction,))
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    bench()
+    assert "constriction                     left out" in capsys.readouterr().out
+
+
+def test_the_benchmark_leaves_no_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    fake = types.SimpleNamespace(RangeDecoder=None, RangeEncoder=None)
+    monkeypatch.setitem(sys.modules, "range_coder", fake)
+    data = simulate(100, 1.0)
+    for _ in bench_rans.where_installed(bench_rans.range_coder, data, None):
+        assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []
