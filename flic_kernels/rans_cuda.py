@@ -131,7 +131,7 @@ class CudaEncoder:
     def __init__(self, pictures: int, *, lanes: int | None = None, groups: int | None = None):
         self._pictures, self._lanes, self._groups = pictures, lanes, groups
         self._pushes: list[_Push] = []
-        self._kept: list[torch.Tensor] = []
+        self._kept: list[torch.Tensor | Tables] = []
         self._device: torch.device | None = None
 
     def push(self, symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> None:
@@ -145,7 +145,7 @@ class CudaEncoder:
         if symbols.device != self._device or indexes.device != self._device:
             raise ValueError("rANS encoder: all pushes must be on one device")
         view, _ = _device_tables(tables, self._device)
-        self._kept += [symbols, indexes]
+        self._kept += [symbols, indexes, tables]
         self._pushes.append(
             _Push(
                 native.pointer(symbols),
@@ -209,9 +209,9 @@ class CudaEncoder:
 class _EncoderJob:
     """The pushes of a batch on their way to streams."""
 
-    def __init__(self, pushes: list[_Push], kept: list[torch.Tensor], device: torch.device):
+    def __init__(self, pushes: list[_Push], kept: list, device: torch.device):
         self._device, self._pushes = device, pushes
-        self._kept = kept  # the tensors that the pushes point to
+        self._kept = kept  # what the pushes point to
         array = (_Push * max(1, len(pushes)))(*pushes)
         self._on_device = _upload(np.frombuffer(bytes(array), np.uint8), device)
 

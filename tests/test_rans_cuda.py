@@ -4,8 +4,10 @@ one."""
 
 import contextlib
 import ctypes
+import gc
 import shutil
 import subprocess
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,21 @@ def test_after_an_error_the_encoder_is_empty(device):
         encoder.finish()
     encoder.push(symbols, indexes, tables)
     assert encoder.finish() == [rans.encode(symbols[0].cpu(), indexes[0].cpu(), tables)]
+
+
+def test_tables_live_until_they_are_used(device):
+    tables = small_tables()
+    symbols, indexes = draw(tables, 50, 1)
+    expected = rans.encode(symbols, indexes, tables)
+    encoder = rans_cuda.CudaEncoder(1)
+    encoder.push(symbols.to(device)[None], indexes.to(device)[None], tables)
+    alive = weakref.ref(tables)
+    del tables
+    gc.collect()
+    assert alive() is not None
+    assert encoder.finish() == [expected]
+    gc.collect()
+    assert alive() is None
 
 
 def test_every_launch_is_on_the_tensors_device(emulator, monkeypatch):
