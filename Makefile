@@ -41,11 +41,11 @@ demo: $(LIBRARY)
 
 # One process a core, one thread each: most tests are too small to share.
 test: $(LIBRARY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-photos: $(LIBRARY)
 	@test -n "$(PHOTOS)" || { echo "make: say where: make test-photos PHOTOS=DIR" >&2; exit 2; }
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --photos "$(PHOTOS)" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --photos "$(PHOTOS)" $(ARGS)
 
 perturb: $(LIBRARY)
 	PYTHONPATH=tests $(BIN)/python -W ignore -m perturbation $(ARGS)
