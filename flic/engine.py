@@ -1,11 +1,14 @@
 """What coding needs of a model: its exact engine and z's tables, made once and kept.
 
 Means and scales come from the exact engine (docs/exact.md), never from the model's own operations,
-so a stream decodes on every machine, whatever computed it.
+so a stream decodes on every machine, whatever computed it. It runs on the model's device; where the
+CUDA part of flic_kernels is not built, on the CPU.
 """
 
 from __future__ import annotations
 
+import functools
+import warnings
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,28 +42,53 @@ class Engine:
 
 
 def engine_of(model: FLIC) -> Engine:
-    """The model's engine, rebuilt when its weights, the instruction set or the threads change.
+    """The model's engine, rebuilt when its weights, device, instruction set or threads change.
+
+    Warns once a process where a model on a CUDA device is coded on the CPU.
 
     Raises:
         CheckpointError: the weights are not finite float32 numbers.
     """
     parameters = [p for name in _PARTS for p in getattr(model, name).parameters()]
+    place = _place(_device_of(model))
     key = (
+        *place.values(),
         native.isa(),
         torch.get_num_threads(),
         *((p.data_ptr(), p._version, p.dtype) for p in parameters),
     )
     kept = _kept.get(model)
     if kept is None or kept[0] != key:
-        kept = _kept[model] = (key, _build(model))
+        kept = _kept[model] = (key, _build(model, place))
     return kept[1]
 
 
-def _build(model: FLIC) -> Engine:
+def _device_of(model: FLIC) -> torch.device:
+    return next(model.tca.parameters()).device
+
+
+def _place(device: torch.device) -> dict[str, str | int | None]:
+    """ExactEngine's `isa` and `device` for a model on `device`; empty for the CPU."""
+    if device.type != "cuda":
+        return {}
+    try:
+        native.cuda_library()
+    except native.NativeLibraryMissing as missing:
+        _warn_once(f"the CPU codes for a model on a CUDA device, with the same files: {missing}")
+        return {}
+    return {"isa": "cuda", "device": device.index}
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _build(model: FLIC, place: dict[str, str | int | None]) -> Engine:
     prior = model.entropy_bottleneck
     medians = prior.quantiles[:, 0, 1].detach().cpu()
     try:
-        networks = ExactEngine(model.state_dict(), threads=torch.get_num_threads())
+        networks = ExactEngine(model.state_dict(), threads=torch.get_num_threads(), **place)
         rows, firsts = zprior.probabilities(
             _double(medians),
             *(
