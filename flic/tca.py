@@ -2,7 +2,8 @@
 
 Everything in it is grouped by slice, and a slice sees itself and earlier ones only. So one code
 computes any run of consecutive slices [first, last): all at once for training and evaluation, or
-one by one on cached keys and values for coding, where a whole picture costs one pass in total.
+one by one on cached keys and values, where a whole picture costs one pass in total. That second way
+is the eager reference of the exact engine, which coding uses (flic/engine.py).
 """
 
 from __future__ import annotations
