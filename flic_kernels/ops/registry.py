@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,12 +39,25 @@ class Implementation:
     load: Callable[[], Callable[..., Tensor]]
 
 
+def triton_kernel(operation: str) -> Implementation:
+    """The Triton implementation: function `operation` of `flic_kernels.triton.<operation>`."""
+
+    def load() -> Callable[..., Tensor]:
+        try:
+            module = importlib.import_module(f"flic_kernels.triton.{operation}")
+        except ImportError as error:
+            raise NotAvailable(f"{operation}: Triton cannot be imported ({error})") from error
+        return getattr(module, operation)
+
+    return Implementation("triton", ("cuda",), load)
+
+
 @dataclass
 class Operation:
     """An operation's contract: its eager reference, implementations, test cases and tolerances.
 
     `tolerances[dtype]` bounds norm(result - reference) / norm(reference), where the reference runs
-    in float64 on the same inputs. Implementations are tried in the order of their registration;
+    in float64 on the same inputs. The last case is the lightest. Implementations are tried in the order of their registration;
     the reference comes last and runs on every device.
     """
 
@@ -58,6 +72,11 @@ class Operation:
         if self.name in OPERATIONS:
             raise ValueError(f"operation {self.name!r} is registered already")
         OPERATIONS[self.name] = self
+
+    @property
+    def lightest(self) -> Case:
+        """The case for checks that need only one."""
+        return self.cases[-1]
 
     def choose(self, device: torch.device, impl: str | None) -> Callable[..., Tensor]:
         """The function that computes this operation on `device`; `impl` forces one by name."""
