@@ -29,9 +29,7 @@ def window_attention_launches(size, channels, heads, window, dtype, arch) -> lis
     settings = heads, window, True
     return [
         *window_attention.forward_launches(qkv, tables, out, lse, *settings),
-        *window_attention.backward_launches(
-            out, qkv, tables, out, lse, qkv, tables, *settings
-        ),
+        *window_attention.backward_launches(out, qkv, tables, out, lse, qkv, tables, *settings),
     ]
 
 

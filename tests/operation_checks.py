@@ -47,7 +47,9 @@ def forward_error(operation, compute: Callable, arguments: dict) -> float:
     return error([compute(**arguments)], [expected])
 
 
-def gradient_errors(operation, compute: Callable, arguments: dict, seed: int = 0) -> dict[str, float]:
+def gradient_errors(
+    operation, compute: Callable, arguments: dict, seed: int = 0
+) -> dict[str, float]:
     """Error of every differentiable argument's gradient, by name, and of the result ("out").
 
     An argument that is a list of tensors counts as one vector: one of its gradients may be zero.

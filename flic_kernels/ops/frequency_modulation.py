@@ -80,6 +80,12 @@ def _case(name: str, shape: tuple[int, int, int, int], size: int, with_residual:
     return Case(name, make)
 
 
+def _triton():
+    from ..triton.frequency_modulation import frequency_modulation
+
+    return frequency_modulation
+
+
 FREQUENCY_MODULATION = Operation(
     name="frequency_modulation",
     reference=reference,
@@ -96,5 +102,5 @@ FREQUENCY_MODULATION = Operation(
         torch.float16: 1e-3,
     },
     differentiable=("x", "weight", "residual"),
-    implementations={"triton": triton_kernel("frequency_modulation")},
+    implementations={"triton": triton_kernel(_triton)},
 )

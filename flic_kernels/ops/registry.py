@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,17 +38,16 @@ class Implementation:
     load: Callable[[], Callable[..., Tensor]]
 
 
-def triton_kernel(operation: str) -> Implementation:
-    """The Triton implementation: function `operation` of `flic_kernels.triton.<operation>`."""
+def triton_kernel(load: Callable[[], Callable[..., Tensor]]) -> Implementation:
+    """The Triton implementation, which `load` imports; without Triton it raises `NotAvailable`."""
 
-    def load() -> Callable[..., Tensor]:
+    def load_or_explain() -> Callable[..., Tensor]:
         try:
-            module = importlib.import_module(f"flic_kernels.triton.{operation}")
+            return load()
         except ImportError as error:
-            raise NotAvailable(f"{operation}: Triton cannot be imported ({error})") from error
-        return getattr(module, operation)
+            raise NotAvailable(f"Triton cannot be imported ({error})") from error
 
-    return Implementation("triton", ("cuda",), load)
+    return Implementation("triton", ("cuda",), load_or_explain)
 
 
 @dataclass

@@ -88,6 +88,12 @@ def _case(name: str, windows: int, positions: int, slices: int, heads: int, toke
     return Case(name, make)
 
 
+def _triton():
+    from ..triton.slice_attention import slice_attention
+
+    return slice_attention
+
+
 SLICE_ATTENTION = Operation(
     name="slice_attention",
     reference=reference,
@@ -104,5 +110,5 @@ SLICE_ATTENTION = Operation(
         torch.float16: 3e-3,
     },
     differentiable=("q", "k", "v"),
-    implementations={"triton": triton_kernel("slice_attention")},
+    implementations={"triton": triton_kernel(_triton)},
 )

@@ -162,6 +162,12 @@ def _case(name: str, shape: tuple[int, int, int], dim: int, heads: int, window: 
     return Case(name, make)
 
 
+def _triton():
+    from ..triton.window_attention import window_attention
+
+    return window_attention
+
+
 WINDOW_ATTENTION = Operation(
     name="window_attention",
     reference=reference,
@@ -181,5 +187,5 @@ WINDOW_ATTENTION = Operation(
         torch.float16: 3e-3,
     },
     differentiable=("qkv", "tables"),
-    implementations={"triton": triton_kernel("window_attention")},
+    implementations={"triton": triton_kernel(_triton)},
 )

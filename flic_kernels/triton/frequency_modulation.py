@@ -125,9 +125,7 @@ def _forward_kernel(
     pixels = tl.load(x + offset, mask=inside, other=0.0).to(tl.float32)
     re, im = _spectrum(pixels, matrices, T, BC, PRECISION)
     w_re, w_im = _weight(weight, first, C, P, T, BC)
-    result = _inverse(
-        re * w_re - im * w_im, re * w_im + im * w_re, matrices, T, BC, PRECISION
-    )
+    result = _inverse(re * w_re - im * w_im, re * w_im + im * w_re, matrices, T, BC, PRECISION)
     if RESIDUAL:
         result += tl.load(residual + offset, mask=inside, other=0.0).to(tl.float32)
     tl.store(out + offset, result.to(out.dtype.element_ty), mask=inside)

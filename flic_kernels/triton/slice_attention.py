@@ -13,7 +13,16 @@ import triton.language as tl
 from torch import Tensor
 
 from ..ops.registry import NotAvailable
-from .launch import Launch, architecture, check_dtype, dot_dtype, needs_grad, operator, power_of_two, run
+from .launch import (
+    Launch,
+    architecture,
+    check_dtype,
+    dot_dtype,
+    needs_grad,
+    operator,
+    power_of_two,
+    run,
+)
 
 LOG2E = tl.constexpr(1.4426950408889634)
 
@@ -178,9 +187,7 @@ def _backward_kernel(
         tl.store(dv + offset, dvalues.to(dv.dtype.element_ty), mask=inside)
 
 
-def _settings(
-    q: Tensor, slices: int, heads: int, together: int
-) -> tuple[tuple[int, int], dict]:
+def _settings(q: Tensor, slices: int, heads: int, together: int) -> tuple[tuple[int, int], dict]:
     windows, positions, channels = q.shape
     together = min(together, power_of_two(heads))
     tokens = channels // (heads * slices)

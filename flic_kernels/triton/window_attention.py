@@ -59,9 +59,7 @@ def _forward_kernel(
         result = tl.zeros([BLOCK, DP], dtype=tl.float32)
         for start in range(0, KEYS, BLOCK):
             key = start + j
-            source, at, key_valid = pixels(
-                key, group, log_ww, H, W, windows, LOG_N, GROUP, SHIFTED
-            )
+            source, at, key_valid = pixels(key, group, log_ww, H, W, windows, LOG_N, GROUP, SHIFTED)
             address = qkv + source[:, None] * (3 * C) + channel[None, :]
             key_inside = key_valid[:, None] & (d < D)[None, :]
             k = tl.load(address + C, mask=key_inside, other=0.0).to(DOT)
