@@ -2,8 +2,9 @@
 
     python -m benches.aot [--targets 80,90,100] [--subset] [--write docs/kernels.md] [--only NAME]
 
-The launches are the ones the operators make, built from meta tensors at the codec's own shapes. Run it
-without TRITON_INTERPRET. A kernel that spills registers or exceeds the target's shared memory fails.
+The launches are the ones the operators make, built from meta tensors at the codec's own shapes. Run
+it without TRITON_INTERPRET. A kernel that spills registers or exceeds the target's shared memory
+fails.
 """
 
 from __future__ import annotations

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import torch
 
 from flic_kernels.ops.window_attention import BRANCHES, branch_windows
-from flic_kernels.triton import frequency_modulation, slice_attention, window_attention
+from flic_kernels.triton import (
+    frequency_modulation,
+    fused_linear,
+    gdn,
+    positional_encoding,
+    slice_attention,
+    window_attention,
+)
 from flic_kernels.triton.launch import Launch
 
 DTYPES = (torch.bfloat16, torch.float32, torch.float16)
@@ -51,6 +58,29 @@ def slice_attention_launches(windows, channels, slices, heads, dtype, arch) -> l
     )
 
 
+def fused_linear_launches(rows, k, n, parts, groups, dtype, arch) -> list[Launch]:
+    x, out = _meta(rows, groups * k, dtype=dtype), _meta(rows, groups * n, dtype=dtype)
+    norm = _meta(k, dtype=torch.float32) if "norm" in parts else None
+    bias = _meta(groups * n, dtype=torch.float32) if "bias" in parts else None
+    residual = out if "residual" in parts else None
+    weight = _meta(groups * n, k, dtype=torch.float32)
+    settings = "gelu" in parts, groups, 1e-5
+    return fused_linear.forward_launches(x, weight, bias, norm, norm, residual, out, *settings)
+
+
+def gdn_launches(rows, channels, inverse, dtype, arch) -> list[Launch]:
+    x = _meta(rows, channels, dtype=dtype)
+    gamma = _meta(channels, channels, dtype=torch.float32)
+    return gdn.forward_launches(x, gamma, gamma[0], x, x, inverse)
+
+
+def positional_encoding_launches(size, channels, slices, dtype, arch) -> list[Launch]:
+    u, vector = _meta(1, *size, channels, dtype=dtype), _meta(channels, dtype=torch.float32)
+    conv = _meta(channels, 1, 3, 3, dtype=torch.float32)
+    parameters = vector, vector, conv, vector, vector, vector
+    return positional_encoding.forward_launches(u, parameters, u, slices, 8, 1e-5)
+
+
 def every_launch(arch: int, subset: bool = False) -> Iterator[tuple[str, torch.dtype, Launch]]:
     """(case, dtype, launch) on compute capability `arch` (90: 9.0).
 
@@ -65,6 +95,13 @@ def every_launch(arch: int, subset: bool = False) -> Iterator[tuple[str, torch.d
             ("frequency modulation 96", frequency_modulation_launches, ((256, 384), 96, 16)),
             ("frequency modulation 144", frequency_modulation_launches, ((128, 192), 144, 16)),
             ("frequency modulation 256 hyper", frequency_modulation_launches, ((16, 24), 256, 4)),
+            ("linear 96 norm", fused_linear_launches, (98304, 96, 288, "norm", 1)),
+            ("linear 96 ffn", fused_linear_launches, (98304, 96, 384, "norm bias gelu", 1)),
+            ("linear 256 residual", fused_linear_launches, (6144, 1024, 256, "bias residual", 1)),
+            ("linear 5 x 256", fused_linear_launches, (1536, 256, 256, "bias gelu", 5)),
+            ("gdn 96", gdn_launches, (98304, 96, False)),
+            ("igdn 256", gdn_launches, (6144, 256, True)),
+            ("positional encoding 5 x 256", positional_encoding_launches, ((32, 48), 1280, 5)),
             ("slice attention 1280/16", slice_attention_launches, (24, 1280, 5, 16)),
         ]
         seen = set()

@@ -1,4 +1,4 @@
-"""How an implementation of an operation is compared with its reference: shared by tests and benches."""
+"""How an operation's implementation is compared with its reference, in tests and benches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def convert(arguments: dict, change: Callable[[Tensor], Tensor]) -> dict:
 
 
 def error(result: list[Tensor], expected: list[Tensor]) -> float:
-    """norm(result - expected) / norm(expected) over all given tensors together; inf where not finite."""
+    """norm(result - expected) / norm(expected) over all tensors together; inf if not finite."""
     difference = size = 0.0
     for got, want in zip(result, expected, strict=True):
         assert got.shape == want.shape, f"shape {list(got.shape)}, expected {list(want.shape)}"

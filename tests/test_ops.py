@@ -1,4 +1,4 @@
-"""Every operation of the registry: implementations against references, and the operators' manners."""
+"""Every operation of the registry: implementations against references, and their manners."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def implementations(operation):
 
 
 def every_case(dtypes):
-    """(operation, implementation, case, dtype), with all cases in float32, the first one otherwise."""
+    """(operation, implementation, case, dtype); in the interpreter 16 bits only lightly."""
     for operation in OPERATIONS.values():
         for name in implementations(operation):
             for dtype in dtypes:

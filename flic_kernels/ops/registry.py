@@ -55,8 +55,8 @@ class Operation:
     """An operation's contract: its eager reference, implementations, test cases and tolerances.
 
     `tolerances[dtype]` bounds norm(result - reference) / norm(reference), where the reference runs
-    in float64 on the same inputs. The last case is the lightest. Implementations are tried in the order of their registration;
-    the reference comes last and runs on every device.
+    in float64 on the same inputs. The last case is the lightest. Implementations are tried in the
+    order of their registration; the reference comes last and runs on every device.
     """
 
     name: str

@@ -1,10 +1,10 @@
-"""Frequency modulation on a GPU: 2-D real transforms of small windows as products with DFT matrices.
+"""Frequency modulation on a GPU: 2-D real transforms of small windows as DFT products.
 
-A program holds a tile of T x T pixels and BC channels, T = max(16, P): one window, or several small ones,
-which block-diagonal matrices keep apart. Along x the real transform is two products (cosine, sine);
-along y the complex one is four; the inverse mirrors them. Nothing but input, weight and output touches
-memory. Transforms run in float32: for 16-bit inputs, from Hopper on, by the matrix units with three TF32
-products in place of one; otherwise with IEEE products.
+A program holds a tile of T x T pixels and BC channels, T = max(16, P): one window, or several small
+ones, which block-diagonal matrices keep apart. Along x the real transform is two products (cosine,
+sine); along y the complex one is four; the inverse mirrors them. Nothing but input, weight and
+output touches memory. Transforms run in float32: for 16-bit inputs, from Hopper on, by the matrix
+units with three TF32 products in place of one; otherwise with IEEE products.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def dft_matrices(size: int) -> Tensor:
     """[6, T, T] float64: the factors of the transforms of P x P windows, P = size, T = max(16, P).
 
     0, 1: x to kx, rows x (cosine, minus sine, with the orthonormal 1 / P of both directions);
-    2, 3: y to ky (cosine, sine), symmetric; 4, 5: kx to x, rows kx (cosine, minus sine, with 1 / P and
-    the multiplicity 2 of the frequencies that the half spectrum leaves out). Only the P // 2 + 1 first
-    kx of each window are used.
+    2, 3: y to ky (cosine, sine), symmetric; 4, 5: kx to x, rows kx (cosine, minus sine, with 1 / P
+    and the multiplicity 2 of the frequencies that the half spectrum leaves out). Only the P // 2 +
+    1 first kx of each window are used.
     """
     tile = max(16, size)
     index = torch.arange(tile)
@@ -138,7 +138,8 @@ def _backward_kernel(
 ):  # fmt: skip
     """dx of a chunk's tiles and the sum of their weight gradients.
 
-    partial [chunk, 2, T ky, C, T kx] float32 receives sums of conj(spectrum of x) * spectrum of grad.
+    partial [chunk, 2, T ky, C, T kx] float32 receives sums of conj(spectrum of x) * spectrum of
+    grad.
     """
     chunk = tl.program_id(0)
     first = tl.program_id(1) * BC

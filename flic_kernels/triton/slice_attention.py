@@ -1,8 +1,9 @@
 """Attention among the slices of T-CA on a GPU.
 
-A program takes one window, one slice of queries and a few heads. Heads are the innermost axis in memory,
-so a program's heads share each transaction; the products are batched over them. Key slices after the
-query's are never visited. Backward, one half of the programs gives dq, the other dk and dv.
+A program takes one window, one slice of queries and a few heads. Heads are the innermost axis in
+memory, so a program's heads share each transaction; the products are batched over them. Key slices
+after the query's are never visited. Backward, one half of the programs gives dq, the other dk and
+dv.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def configuration(dtype: torch.dtype, backward: bool, arch: int) -> tuple[int, i
 def _offsets(slice, first_head, L: tl.constexpr, HEADS: tl.constexpr,
              TOKENS: tl.constexpr, SLICES: tl.constexpr, HB: tl.constexpr, TP: tl.constexpr,
              LP: tl.constexpr):  # fmt: skip
-    """Offsets into a window [L, C] of a slice's tokens [HB heads, TP tokens, LP positions], a mask."""
+    """Offsets into a window [L, C] of a slice's tokens [HB, TP, LP positions], and a mask."""
     C: tl.constexpr = SLICES * TOKENS * HEADS
     head = first_head + tl.arange(0, HB)
     token = tl.arange(0, TP)

@@ -4,8 +4,8 @@ Windows, shift with wrap-around, bias lookup and branch split are address arithm
 partition copy and no score matrix reaches memory. Branches whose windows hold equally many pixels
 share a launch, so there are three launches in each direction and, backward, the bias tables' sums.
 
-A program works on groups of KEYS tokens: one window, or several where windows are small (scores between
-different windows are masked).
+A program works on groups of KEYS tokens: one window, or several where windows are small (scores
+between different windows are masked).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _forward_kernel(
     HEADS: tl.constexpr, KEYS: tl.constexpr, SHIFTED: tl.constexpr, D: tl.constexpr,
     DP: tl.constexpr, BLOCK: tl.constexpr, DOT: tl.constexpr, WITH_LSE: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK queries of one head against the KEYS tokens of their group, for the groups of a chunk."""
+    """BLOCK queries of one head against the KEYS tokens of their group, for a chunk's groups."""
     TILES: tl.constexpr = KEYS // BLOCK
     C: tl.constexpr = 4 * HEADS * D
     tile = tl.program_id(0) % TILES

@@ -1,8 +1,9 @@
-"""Backward kernels of window attention: scores are recomputed tile by tile, sums have a fixed order.
+"""Backward kernels of window attention: scores are recomputed tile by tile, sums have a fixed
+order.
 
-A gradient of the bias tables is summed in two steps, without float atomics: each program adds the score
-gradients of its own groups of windows in registers and writes one tile; `_table_kernel` then adds the
-programs' tiles and all pairs of one displacement.
+A gradient of the bias tables is summed in two steps, without float atomics: each program adds the
+score gradients of its own groups of windows in registers and writes one tile; `_table_kernel` then
+adds the programs' tiles and all pairs of one displacement.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def _tiled_kernel(
     HEADS: tl.constexpr, KEYS: tl.constexpr, SHIFTED: tl.constexpr, D: tl.constexpr,
     DP: tl.constexpr, BLOCK: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """Windows of several tiles. Along the first grid axis, for each head, stand programs of three kinds:
+    """Windows of several tiles. Along the first grid axis, for each head, stand programs of three
+    kinds:
 
     - window and tile of queries: dq against all keys of the window;
     - window and tile of keys: dk and dv against all queries;

@@ -1,7 +1,7 @@
 """Window geometry as address arithmetic: which pixel a token sits on, which bias a pair has.
 
-A token is numbered inside a group of GROUP windows of N = 2 ** LOG_N pixels each. Windows are
-(N / width) x width with width a power of two. A launch serves up to two branches (`second` tells which)
+A token is numbered inside a group of GROUP windows of N = 2 ** LOG_N pixels each. Windows are (N /
+width) x width with width a power of two. A launch serves up to two branches (`second` tells which)
 whose windows hold equally many pixels: 4x16 and 16x4.
 """
 
@@ -117,7 +117,7 @@ class Group:
     constants: dict[str, int]
 
     def split(self, programs: int) -> tuple[int, int]:
-        """(chunks, groups of windows each), where each chunk is worked on by `programs` programs."""
+        """(chunks, groups of windows each), where `programs` programs work on each chunk."""
         groups = -(-self.windows // self.constants["GROUP"])
         chunks = min(groups, max(1, PROGRAMS_WANTED // programs))
         per_program = -(-groups // chunks)
