@@ -2,6 +2,7 @@
 #   make demo     compress the shipped photographs, decode them, show what happened
 #   make test     all tests            make test-photos PHOTOS=DIR   also those on photographs
 #   make bench    benchmarks           make lint                     style
+#   make fuzz     hostile input for SECONDS=60 (clang)
 # Others: PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment, ARGS="..." goes to the tool.
 
 VENV ?= .venv
@@ -14,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := flic_kernels/libflic_kernels.so
 SOURCES := $(shell find flic_kernels/csrc -type f)
 
-.PHONY: all demo test test-photos bench lint build clean
+.PHONY: all demo test test-photos bench fuzz lint build clean
 .DELETE_ON_ERROR:
 
 all: demo
@@ -43,12 +44,19 @@ test-photos: $(LIBRARY)
 	@test -n "$(PHOTOS)" || { echo "make: say where: make test-photos PHOTOS=DIR" >&2; exit 2; }
 	$(BIN)/python -m pytest --photos "$(PHOTOS)" $(ARGS)
 
-bench: $(LIBRARY)
+$(VENV)/.bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+bench: $(LIBRARY) $(VENV)/.bench
 	$(BIN)/python -m benches $(ARGS)
+
+fuzz: $(LIBRARY)
+	fuzz/run.sh $(or $(SECONDS),60) $(BIN)/python
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf build *.egg-info $(INSTALLED) $(LIBRARY)
+	rm -rf build *.egg-info $(INSTALLED) $(VENV)/.bench $(LIBRARY)

@@ -1,1 +1,1 @@
-"""Benchmarks and ahead-of-time compilation reports."""
+"""Benchmarks; `python -m benches` runs them all, each in a process of its own."""

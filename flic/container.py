@@ -33,8 +33,7 @@ class Container:
 
     width, height: of the picture, pixels.
     fingerprint: 8 bytes, of the weights that made the stream.
-    stream: the entropy-coded latents (docs/rans.md).
-    latents_crc: CRC-32 of the latents' integers.
+    stream: the coded latents (flic/stream.py).
     gray: the picture has one channel; the decoder averages the three.
     alpha: an 8-bit gray PNG file of the same size, or None.
     icc, exif: bytes, or None. EXIF starts with its TIFF header, without the "Exif" mark of JPEG.
@@ -44,7 +43,6 @@ class Container:
     height: int
     fingerprint: bytes
     stream: bytes
-    latents_crc: int
     gray: bool = False
     alpha: bytes | None = None
     icc: bytes | None = None
@@ -70,8 +68,6 @@ def pack(container: Container) -> bytes:
         raise FormatError(f"cannot write version {c.version}, only version {VERSION}")
     if len(c.fingerprint) != FINGERPRINT_BYTES:
         raise FormatError(f"a fingerprint has {FINGERPRINT_BYTES} bytes, not {len(c.fingerprint)}")
-    if not 0 <= c.latents_crc <= 0xFFFFFFFF:
-        raise FormatError("the latents' checksum is not a 32-bit number")
     flags = _GRAY if c.gray else 0
     sections = b""
     if c.alpha is not None:
@@ -93,7 +89,6 @@ def pack(container: Container) -> bytes:
             _varint(c.width),
             _varint(c.height),
             sections,
-            struct.pack("<I", c.latents_crc),
             _varint(len(c.stream)),
             c.stream,
         )
@@ -131,7 +126,6 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         flag: reader.take(reader.varint()) if flags & flag else None
         for flag in (_ALPHA, _ICC, _EXIF)
     }
-    (latents_crc,) = struct.unpack("<I", reader.take(4))
     stream = reader.take(reader.varint())
     end = reader.position
     (file_crc,) = struct.unpack("<I", reader.take(4))
@@ -144,7 +138,6 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         height=height,
         fingerprint=header[-FINGERPRINT_BYTES:],
         stream=stream,
-        latents_crc=latents_crc,
         gray=bool(flags & _GRAY),
         alpha=sections[_ALPHA],
         icc=_inflate(sections[_ICC], "ICC profile"),

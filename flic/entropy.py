@@ -2,13 +2,12 @@
 
 z is coded by its prior's tables; it gives the hyper features. Then T-CA takes slice after slice of
 y: means and scales from what is known so far, indexes into the Gaussian tables from them, the
-slice's integers through the coder, and on. Keys and values are cached, so a picture costs one T-CA
-pass.
+slice's integers through the coder, and on. The exact engine computes all that feeds the tables, and
+caches keys and values, so a picture costs one T-CA pass.
 """
 
 from __future__ import annotations
 
-import weakref
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +18,15 @@ from torch import Tensor
 
 from flic_kernels import rans
 
-from . import zprior
-from .config import STRIDE
+from . import stream as streams
+from .config import STRIDE, Config
+from .engine import Engine, engine_of
+from .errors import StreamMismatch
 
 if TYPE_CHECKING:
     from .model import FLIC
 
 _LIMIT = 2**30  # latents beyond this are not those of a picture
-_z_tables = weakref.WeakKeyDictionary()  # not on the model: native tables cannot be copied with it
 
 
 @dataclass
@@ -46,107 +46,133 @@ class Latents:
 
     def crc32(self, i: int) -> int:
         """CRC-32 of picture i: z, then y, as little-endian int32 by channel, row, column."""
-        z, y = (part[i].cpu().contiguous().numpy().astype("<i4") for part in (self.z, self.y))
-        return zlib.crc32(y.tobytes(), zlib.crc32(z.tobytes()))
+        return _crc32(self.z[i].cpu(), self.y[i].cpu())
+
+
+def _bytes(x: Tensor) -> bytes:
+    return x.contiguous().numpy().astype("<i4", copy=False).tobytes()
+
+
+def _crc32(z: Tensor, y: Tensor) -> int:
+    return zlib.crc32(_bytes(y), zlib.crc32(_bytes(z)))
 
 
 class _Writer:
     """The encoder's end of the loop: it knows the integers and writes them."""
 
-    def __init__(self, z: Tensor, y: Tensor):
-        self._parts = iter((z, *y))
-        self.coder = rans.Encoder()
+    def __init__(self, z: Tensor, y: Tensor, slice_channels: int):
+        self._parts = iter((z, *y.split(slice_channels)))
+        self._checks = []
+        self._crc = _crc32(z, y)
+        self._coder = rans.Encoder()
 
     def code(self, centers: Tensor | int, indexes: Tensor, tables: rans.Tables) -> Tensor:
         symbols = next(self._parts)
-        self.coder.push(symbols - centers, indexes, tables)
+        self._coder.push(symbols - centers, indexes, tables)
         return symbols
+
+    def guard(self, check: int) -> None:
+        self._checks.append(check)
+
+    def finish(self) -> bytes:
+        payload = self._coder.finish()
+        return streams.pack(streams.Stream(self._crc, tuple(self._checks), payload))
 
 
 class _Reader:
-    """The decoder's end of the loop: it reads the integers."""
+    """The decoder's end of the loop: it reads the integers and believes nothing."""
 
-    def __init__(self, stream: bytes):
-        self.coder = rans.Decoder(stream)
+    def __init__(self, data: bytes, slices: int):
+        stream = streams.unpack(data)
+        if len(stream.checks) != slices:
+            raise StreamMismatch(f"the stream has {len(stream.checks)} slices, the model {slices}")
+        self._checks, self._crc = iter(enumerate(stream.checks)), stream.latents_crc
+        self._coder = rans.Decoder(stream.payload)
 
     def code(self, centers: Tensor | int, indexes: Tensor, tables: rans.Tables) -> Tensor:
-        return self.coder.pull(indexes, tables) + centers
+        return self._coder.pull(indexes, tables) + centers
+
+    def guard(self, check: int) -> None:
+        i, expected = next(self._checks)
+        if check != expected:
+            raise StreamMismatch(
+                f"slice {i} of the stream has other table indexes on this machine than on the one "
+                "that made it"
+            )
+
+    def finish(self, z: Tensor, y: Tensor) -> None:
+        self._coder.close()
+        if _crc32(z, y) != self._crc:
+            raise StreamMismatch(
+                "the stream decodes to other latents on this machine than on the one that made it"
+            )
 
 
 @torch.no_grad()
 def encode(model: FLIC, latents: Latents) -> list[bytes]:
-    """One stream for each picture."""
-    streams = []
+    """One stream for each picture.
+
+    Raises:
+        CheckpointError: the weights cannot code.
+        ValueError: NaN or infinity among the means and scales; nothing is written.
+    """
+    coded, engine = [], engine_of(model)
     for y, z in zip(latents.y.cpu(), latents.z.cpu(), strict=True):
-        writer = _Writer(z, y.split(model.config.slice_channels))
-        _slice_loop(model, writer, tuple(z.shape[1:]))
-        streams.append(writer.coder.finish())
-    return streams
+        writer = _Writer(z, y, model.config.slice_channels)
+        _slice_loop(engine, model.config, writer, tuple(z.shape[1:]))
+        coded.append(writer.finish())
+    return coded
 
 
 @torch.no_grad()
-def decode(model: FLIC, streams: Sequence[bytes], size: tuple[int, int]) -> tuple[Latents, Tensor]:
+def decode(model: FLIC, coded: Sequence[bytes], size: tuple[int, int]) -> tuple[Latents, Tensor]:
     """The integers of streams of pictures of one size, and g_s's input.
 
     Args:
         size: height and width of the pictures.
 
     Returns:
-        latents, and y_hat [B, M, h, w] = y + 0.5 tanh(lrp) on the model's device.
+        latents (on the CPU), and y_hat [B, M, h, w] = y + 0.5 tanh(lrp) on the model's device.
 
     Raises:
-        rans.CorruptStream: a stream that is damaged or was made by other weights, as far as the
-            coder can tell; a checksum over the latents tells for certain.
+        StreamMismatch: damaged, made by other weights, or computed otherwise here than there.
+        FormatError: not a stream.
+        CheckpointError: the weights cannot code.
     """
+    engine = engine_of(model)
     shape = tuple(-(-side // STRIDE) * (STRIDE // 64) for side in size)
-    coded, corrected = [], []
-    for stream in streams:
-        reader = _Reader(stream)
-        z, y, lrp = _slice_loop(model, reader, shape)
-        reader.coder.close()
-        coded.append((y, z))
-        corrected.append(y.to(lrp.device) + 0.5 * torch.tanh(lrp))
-    latents = Latents(*(torch.stack(parts) for parts in zip(*coded, strict=True)))
-    return latents, torch.stack(corrected)
+    device = next(model.parameters()).device
+    parts, corrected = [], []
+    for data in coded:
+        try:
+            reader = _Reader(data, model.config.slices)
+            z, y, lrp = _slice_loop(engine, model.config, reader, shape)
+            reader.finish(z, y)
+        except ValueError as error:  # the coder's CorruptStream, or NaN from absurd integers
+            raise StreamMismatch(f"the stream does not decode: {error}") from error
+        parts.append((y, z))
+        corrected.append(y + 0.5 * torch.tanh(lrp))
+    latents = Latents(*(torch.stack(part) for part in zip(*parts, strict=True)))
+    return latents, torch.stack(corrected).to(device)
 
 
 def _slice_loop(
-    model: FLIC, end: _Writer | _Reader, shape: tuple[int, int]
+    engine: Engine, config: Config, end: _Writer | _Reader, shape: tuple[int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Code one picture whose z is [N, *shape]; gives z, y (int32) and lrp (float32)."""
-    medians = model.z_medians()
-    tables = z_tables(model)
-    channels = torch.arange(model.config.hyper, dtype=torch.int32)
+    channels = torch.arange(config.hyper, dtype=torch.int32)
     indexes = channels[:, None, None].expand(-1, *shape).contiguous()
-    z = end.code(0, indexes, tables)
-    z_hat = z.to(medians.device, torch.float32)[None] + medians
-    state = model.tca.begin(model.hyper_features(z_hat))
+    z = end.code(0, indexes, engine.z_tables)
+    z_hat = z.to(torch.float32) + engine.medians
+    means_hyper, scales_hyper = engine.networks.hyper(z_hat[None])
+    picture = engine.networks.begin(means_hyper[0], scales_hyper[0])
     tables = rans.gaussian_tables()
     slices, corrections, previous = [], [], None
-    for i in range(model.config.slices):
-        means, scales, lrp = model.tca.next_slice(state, i, previous)
-        indexes, centers = rans.gaussian_indexes(means[0].cpu(), scales[0].cpu(), tables)
-        y = end.code(centers, indexes, tables)
-        previous = y.to(medians.device, torch.float32)[None]
-        slices.append(y)
-        corrections.append(lrp[0])
+    for _ in range(config.slices):
+        means, scales, lrp = picture.next_slice(previous)
+        indexes, centers = rans.gaussian_indexes(means, scales, tables)
+        end.guard(streams.check(_bytes(indexes), _bytes(centers)))
+        previous = end.code(centers, indexes, tables)
+        slices.append(previous)
+        corrections.append(lrp)
     return z, torch.cat(slices), torch.cat(corrections)
-
-
-def z_tables(model: FLIC) -> rans.Tables:
-    """The integer tables of z's channels; kept until the prior's parameters change."""
-    prior = model.entropy_bottleneck
-    parameters = (prior.quantiles, *prior.matrices, *prior.biases, *prior.factors)
-    key = tuple((id(p), p._version, p.data_ptr()) for p in parameters)
-    kept = _z_tables.get(model)
-    if kept is None or kept[0] != key:
-        arrays = [p.detach().cpu().to(torch.float64).numpy() for p in parameters]
-        depth = len(prior.matrices)
-        rows, firsts = zprior.probabilities(
-            arrays[0][:, 0, 1],
-            arrays[1 : 1 + depth],
-            arrays[1 + depth : 1 + 2 * depth],
-            arrays[1 + 2 * depth :],
-        )
-        kept = _z_tables[model] = (key, rans.Tables.from_pmfs(rows, firsts))
-    return kept[1]

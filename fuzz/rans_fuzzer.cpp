@@ -1,12 +1,13 @@
 // libFuzzer target over the rANS coder. The first byte chooses: decode the rest as a stream, or
-// encode it as symbols and decode the result. Every instruction set of the machine must do the same.
+// encode it as symbols and decode the result. Every instruction set of the machine must do the same,
+// and so must the GPU's code, on an emulated warp, where there is little to do (it is slow).
 
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
-#include "status.h"
+#include "rans/warp.h"
 
 struct Tables;
 struct Decoder;
@@ -33,9 +34,16 @@ int flic_rans_decoder_new(const uint8_t*, int64_t, Decoder**);
 int flic_rans_decoder_pull(Decoder*, const void*, int, int64_t, const Tables*, int32_t*);
 int flic_rans_decoder_close(const Decoder*);
 void flic_rans_decoder_free(Decoder*);
+int flic_rans_tables_arrays(const Tables*, flic::rans::TablesView*, int64_t*);
+int flic_rans_records_open(const uint8_t*, int64_t, int, int64_t, flic::rans::GroupRecord*, int*);
+int flic_rans_cuda_decode(flic::rans::GroupRecord*, int64_t, const flic::rans::WarpPush*,
+                          const uint8_t*, int32_t*, void*);
+int flic_rans_cuda_close(flic::rans::GroupRecord*, int64_t, void*);
 }
 
 namespace {
+
+constexpr size_t kFewSymbols = 100;
 
 void require(bool condition, const char* what) {
     if (condition) return;
@@ -79,6 +87,36 @@ Result decode(const uint8_t* data, size_t size, const std::vector<std::vector<in
     return result;
 }
 
+// The same by tests/native/warp_emulator.cpp.
+Result decode_by_warps(const uint8_t* data, size_t size,
+                       const std::vector<std::vector<int32_t>>& pulls) {
+    flic::rans::GroupRecord records[flic::rans::kMaxGroups];
+    int groups = 0;
+    Result result{
+        flic_rans_records_open(data, static_cast<int64_t>(size), 0, 0, records, &groups), {}};
+    if (result.status != FLIC_OK) return result;
+    flic::rans::TablesView view;
+    int64_t bytes[5];
+    flic_rans_tables_arrays(tables(), &view, bytes);
+    for (const auto& indexes : pulls) {
+        std::vector<int32_t> symbols(indexes.size());
+        const flic::rans::WarpPush push{
+            nullptr, indexes.data(), static_cast<int64_t>(indexes.size()), view, 0, 4};
+        flic_rans_cuda_decode(records, groups, &push, data, symbols.data(), nullptr);
+        result.symbols.insert(result.symbols.end(), symbols.begin(), symbols.end());
+    }
+    flic_rans_cuda_close(records, groups, nullptr);
+    for (int g = 0; g < groups; ++g) {
+        if (result.status == FLIC_OK) result.status = records[g].status;
+    }
+    return result;
+}
+
+void require_same(const Result& found, const Result& expected) {
+    require((found.status == FLIC_OK) == (expected.status == FLIC_OK), "same success");
+    require(found.status != FLIC_OK || found.symbols == expected.symbols, "same symbols");
+}
+
 std::vector<uint8_t> encode(const std::vector<Push>& pushes, int lanes, int groups) {
     Bytes* bytes = nullptr;
     const int status =
@@ -106,21 +144,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     const uint8_t* rest = data + 5;
     const size_t left = size - 5;
+    size_t total = 0;
+    for (const auto& indexes : pulls) total += indexes.size();
     if (data[0] & 1) {  // a stream
         flic_set_isa(0);
         const Result expected = decode(rest, left, pulls);
         for (int level = 1; level <= best; ++level) {
             flic_set_isa(level);
-            const Result found = decode(rest, left, pulls);
-            require((found.status == FLIC_OK) == (expected.status == FLIC_OK), "same success");
-            require(found.status != FLIC_OK || found.symbols == expected.symbols, "same symbols");
+            require_same(decode(rest, left, pulls), expected);
         }
+        if (total <= kFewSymbols) require_same(decode_by_warps(rest, left, pulls), expected);
         return 0;
     }
     std::vector<int32_t> symbols;
     std::vector<Push> pushes;
-    size_t total = 0;
-    for (const auto& indexes : pulls) total += indexes.size();
     for (size_t i = 0; i < total; ++i) {
         const uint8_t byte = rest[i % left];
         state = state * 1664525 + 1013904223;

@@ -14,7 +14,7 @@ mkdir -p "$build/corpus" "$build/found"
 flags="-g -O1 -std=c++17 -pthread -fsanitize=fuzzer-no-link,address,undefined \
 -fno-sanitize-recover=undefined"
 objects=""
-for source in flic_kernels/csrc/isa.cpp flic_kernels/csrc/rans/*.cpp; do
+for source in flic_kernels/csrc/isa.cpp flic_kernels/csrc/rans/*.cpp tests/native/warp_emulator.cpp; do
     object=$build/$(basename "$source" .cpp).o
     extra=""
     if [ "$(uname -m)" = x86_64 ]; then
@@ -24,7 +24,7 @@ for source in flic_kernels/csrc/isa.cpp flic_kernels/csrc/rans/*.cpp; do
             extra="-mavx2 -mfma -mbmi2 -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl" ;;
         esac
     fi
-    clang++ $flags $extra -c "$source" -o "$object"
+    clang++ $flags $extra -Iflic_kernels/csrc -c "$source" -o "$object"
     objects="$objects $object"
 done
 clang++ $flags -fsanitize=fuzzer -Iflic_kernels/csrc fuzz/rans_fuzzer.cpp $objects \

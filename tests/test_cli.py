@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from cli_tools import ROOT, fails, pixels, png, program, run
 from PIL import Image
 
 import flic
-from flic import container, images, library
+from flic import container, images, library, stream
 from flic.cli.show import ASSETS
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
@@ -212,9 +213,8 @@ class TestOtherCommands:
     def test_verify(self, here):
         run("encode", "picture.png", "good.flic")
         data = container.unpack((here / "good.flic").read_bytes())
-        from dataclasses import replace
-
-        (here / "bad.flic").write_bytes(container.pack(replace(data, latents_crc=1)))
+        coded = replace(stream.unpack(data.stream), latents_crc=1)
+        (here / "bad.flic").write_bytes(container.pack(replace(data, stream=stream.pack(coded))))
         assert run("verify", "good.flic").stdout == "good.flic: ok\n"
         result = run("verify", "bad.flic", "good.flic", "--json", code=1)
         lines = [json.loads(line) for line in result.stdout.splitlines()]

@@ -164,3 +164,17 @@ def test_a_missing_library_is_said_clearly(monkeypatch, tmp_path):
         native.cuda_library.__wrapped__()
     with pytest.raises(ImportError, match="pip install"):
         native.library.__wrapped__()
+
+
+def test_the_cuda_file_compiles():
+    """The library that was built loads and has the launchers; else nvcc at least accepts it."""
+    if shutil.which("nvcc") is None:
+        pytest.skip("nvcc is not installed: the CUDA coder was not compiled")
+    if not (ROOT.parent / "flic_kernels" / "libflic_kernels_cuda.so").exists():
+        source = ROOT.parent / "flic_kernels" / "csrc" / "rans" / "rans.cu"
+        command = ["nvcc", "-std=c++17", "-arch=sm_90", "-Werror=all-warnings", "-ptx"]
+        subprocess.run([*command, "-o", "/dev/null", str(source)], check=True)
+        return
+    library = native.cuda_library()
+    for name in ("encode", "decode", "close", "gaussian_indexes"):
+        assert getattr(library, f"flic_rans_cuda_{name}")

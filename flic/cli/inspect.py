@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .. import library, output
+from .. import library, output, stream
 from ..errors import FlicError, ModelNotFoundError, OutputError
 from . import common
 
@@ -26,6 +26,10 @@ def _info(path: Path, models: Path | None, json: bool) -> None:
         name = library.find(file.fingerprint.hex(), models).name
     except ModelNotFoundError:
         name = None
+    try:
+        coded = stream.unpack(file.stream)
+    except FlicError as error:
+        raise common.named(path, error) from error
     facts = {
         "file": str(path),
         "format_version": file.version,
@@ -37,10 +41,11 @@ def _info(path: Path, models: Path | None, json: bool) -> None:
         "bytes": len(data),
         "bpp": 8 * len(data) / (file.width * file.height),
         "stream_bytes": len(file.stream),
+        "arithmetic": stream.ARITHMETIC,
+        "latents_crc32": f"{coded.latents_crc:08x}",
         "alpha_bytes": len(file.alpha or b""),
         "icc_bytes": len(file.icc or b""),
         "exif_bytes": len(file.exif or b""),
-        "latents_crc32": f"{file.latents_crc:08x}",
     }
     if json:
         common.print_json(facts)

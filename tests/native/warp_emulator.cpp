@@ -83,6 +83,7 @@ struct EmulatedWarp {
     static int lane() { return fibers.lane(); }
     static uint32_t ballot(bool condition) { return fibers.ballot(condition); }
     static uint32_t shuffle(uint32_t value, int from) { return fibers.shuffle(value, from); }
+    static void sync() { fibers.ballot(true); }
 };
 
 }  // namespace

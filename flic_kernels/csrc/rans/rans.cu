@@ -17,6 +17,7 @@ struct CudaWarp {
     static __device__ __forceinline__ uint32_t shuffle(uint32_t value, int from) {
         return __shfl_sync(0xffffffffu, value, from);
     }
+    static __device__ __forceinline__ void sync() { __syncwarp(); }
 };
 
 constexpr int kBlock = 128;

@@ -3,6 +3,7 @@
 //   W::lane()                 0 .. 31
 //   W::ballot(condition)      a bit for each thread
 //   W::shuffle(value, from)   the value that thread `from` holds
+//   W::sync()                 what a thread did to memory before is done for the others after
 // All threads call them together. What is named without "my" is equal in all threads.
 #pragma once
 
@@ -210,7 +211,7 @@ FLIC_HD void warp_decode(GroupRecord& record, const WarpPush& push, const uint8_
                            record.escapes, record.escapes_end, record.lanes,
                            record.states[lane]};
     const int status = decoder.pull(record, push, out);
-    W::ballot(true);  // every thread has read the record before it changes
+    W::sync();  // every thread has read the record before it changes
     record.states[lane] = decoder.my_state;
     if (lane == 0) {
         record.words = decoder.words;

@@ -158,7 +158,7 @@ FLIC_HD void warp_encode(GroupRecord& record, const WarpPush* pushes, int push_c
         while (lanes > 1 && payload < kPayloadPerLane * lanes) lanes /= 2;
         if (lanes == before) break;
     }
-    W::ballot(true);  // every thread has read the record before it changes
+    W::sync();  // every thread has read the record before it changes
     record.states[lane] = encoder.my_state;
     if (lane == 0) {
         record.words = encoder.words;

@@ -1,0 +1,254 @@
+"""The entropy coder against others: symbols a second and bytes, on simulated latents.
+
+Run: python -m benches.bench_rans [--symbols N] [--rate BITS] [--repeats R] [--json FILE]. One
+thread. CompressAI is a dependency; constriction, torchac and range-coder are compared where they
+are installed. Every result is checked by decoding before its time counts.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benches.environment import environment
+from benches.rans_data import simulate
+from flic_kernels import native, rans, rans_batch
+
+
+class Case:
+    """One coder on the same symbols: encode() -> data, decode(data) -> symbols."""
+
+    def __init__(self, name, symbols, encode, decode, size=len, device="cpu"):
+        self.name, self.symbols, self.device = name, symbols, device
+        self.encode, self.decode, self.size = encode, decode, size
+
+
+def ours(data, tables):
+    indexes, centers = rans.gaussian_indexes(data.means, data.scales, tables)
+    symbols = data.y - centers
+
+    def with_isa(isa, function):
+        def call(*args):
+            with native.use_isa(isa):
+                return function(*args)
+
+        return call
+
+    for isa in native.available_isas():
+        yield Case(
+            f"flic_kernels {isa}",
+            symbols,
+            with_isa(isa, lambda: rans.encode(symbols, indexes, tables)),
+            with_isa(isa, lambda stream: rans.decode(stream, indexes, tables)),
+        )
+    if torch.cuda.is_available():
+        for pictures in (1, 16, 256):
+            yield on_cuda(symbols, indexes, tables, pictures)
+
+
+def on_cuda(symbols, indexes, tables, pictures):
+    many = symbols.cuda().expand(pictures, -1).contiguous()
+    index = indexes.cuda().expand(pictures, -1).contiguous()
+
+    def encode():
+        encoder = rans_batch.BatchEncoder(pictures)
+        encoder.push(many, index, tables)
+        return encoder.finish()
+
+    def decode(streams):
+        decoder = rans_batch.BatchDecoder(streams, "cuda")
+        result = decoder.pull(index, tables)
+        decoder.close()
+        return result
+
+    return Case(
+        f"flic_kernels CUDA x{pictures}",
+        many,
+        encode,
+        decode,
+        size=lambda streams: sum(map(len, streams)),
+        device="cuda",
+    )
+
+
+def compressai(data, tables):
+    """GaussianConditional on the same symbols: it codes round(y - center), without fractions."""
+    from compressai.entropy_models import GaussianConditional
+
+    levels = torch.exp(torch.linspace(np.log(0.11), np.log(256), 64)).tolist()
+    model = GaussianConditional(levels)
+    model.update()
+    _, centers = rans.gaussian_indexes(data.means, data.scales, tables)
+    y, centers = data.y.float()[None, None], centers.float()[None, None]
+    indexes = model.build_indexes(data.scales[None, None])
+    yield Case(
+        "CompressAI",
+        y,
+        lambda: model.compress(y, indexes, centers),
+        lambda strings: model.decompress(strings, indexes, means=centers),
+        size=lambda strings: len(strings[0]),
+    )
+
+
+def constriction(data, tables):
+    import constriction
+
+    y = data.y.numpy()
+    means = data.means.double().numpy()
+    scales = data.scales.double().clamp_min(0.01).numpy()
+    model = constriction.stream.model.QuantizedGaussian(int(y.min()) - 1, int(y.max()) + 1)
+
+    def encode():
+        coder = constriction.stream.stack.AnsCoder()
+        coder.encode_reverse(y, model, means, scales)
+        return coder.get_compressed()
+
+    def decode(words):
+        return constriction.stream.stack.AnsCoder(words).decode(model, means, scales)
+
+    yield Case("constriction ANS", y, encode, decode, size=lambda words: 4 * len(words))
+
+
+def cdf_of_each(data, count, low, high):
+    """Cumulative probabilities [count, high - low + 2] of the symbols low .. high."""
+    edges = torch.arange(low, high + 2) - 0.5
+    scales = data.scales[:count, None].double().clamp_min(0.01)
+    cdf = 0.5 * torch.erfc((data.means[:count, None] - edges) / scales / 2**0.5)
+    cdf[:, 0], cdf[:, -1] = 0, 1
+    return cdf
+
+
+def torchac(data, tables):
+    """Its interface wants every symbol's cumulative table as floats: a part of the symbols."""
+    import torchac
+
+    count = min(len(data.y), 1 << 15)
+    y = data.y[:count]
+    low = int(y.min())
+    cdf = cdf_of_each(data, count, low, int(y.max())).float()
+    symbols = (y - low).short()
+    yield Case(
+        f"torchac (first {count})",
+        symbols,
+        lambda: torchac.encode_float_cdf(cdf, symbols),
+        lambda stream: torchac.decode_float_cdf(cdf, stream),
+    )
+
+
+def range_coder(data, tables):
+    """A Python call a symbol, since every symbol has another table: a small part of them."""
+    from range_coder import RangeDecoder, RangeEncoder
+
+    count = min(len(data.y), 1 << 12)
+    y = data.y[:count]
+    low = int(y.min())
+    cdf = cdf_of_each(data, count, low, int(y.max())).numpy()
+    width = cdf.shape[1]
+    tables = [[int(p * 2**20) + k for k, p in enumerate(row)] for row in cdf]
+    symbols = (y - low).tolist()
+    path = os.path.join(tempfile.mkdtemp(), "stream")
+    assert width > 2
+
+    def encode():
+        coder = RangeEncoder(path)
+        for symbol, table in zip(symbols, tables, strict=True):
+            coder.encode([symbol], table)
+        coder.close()
+        return os.path.getsize(path)
+
+    def decode(_):
+        coder = RangeDecoder(path)
+        result = [coder.decode(1, table)[0] for table in tables]
+        coder.close()
+        return result
+
+    yield Case(f"range-coder (first {count})", symbols, encode, decode, size=lambda size: size)
+
+
+def timed(function, repeats, device):
+    """(p20, p50, p80) of a call, in seconds, after one to warm up."""
+    times = []
+    for i in range(repeats + 1):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        if i:
+            times.append(time.perf_counter() - start)
+    return np.quantile(times, (0.2, 0.5, 0.8)).tolist()
+
+
+def measure(case, rate, ideal, repeats, shared):
+    stream = case.encode()
+    decoded = torch.as_tensor(np.asarray(torch.as_tensor(case.decode(stream)).cpu()))
+    expected = torch.as_tensor(np.asarray(torch.as_tensor(case.symbols).cpu()))
+    if not torch.equal(decoded.double().flatten(), expected.double().flatten()):
+        raise SystemExit(f"{case.name}: what it decodes is not what it encoded")
+    count = expected.numel()
+    calls = {"encode": case.encode, "decode": lambda: case.decode(stream)}
+    for mode, call in calls.items():
+        p20, p50, p80 = timed(call, repeats, case.device)
+        yield {
+            "op": "rans",
+            "impl": case.name,
+            "device": case.device,
+            "dtype": "int32",
+            "shape": [count],
+            "mode": mode,
+            "p20": p20,
+            "p50": p50,
+            "p80": p80,
+            "symbols_per_second": count / p50,
+            "bits_per_symbol": rate,
+            "bytes": case.size(stream),
+            "ideal_bytes": ideal,
+            **shared,
+        }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--symbols", type=int, default=491_520)
+    parser.add_argument("--rate", type=float, action="append", help="bits a symbol")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--json", type=Path, help="append the results to this file, one a line")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    shared, tables, results = environment(), rans.gaussian_tables(), []
+    for rate in args.rate or [0.25, 1.0]:
+        data = simulate(args.symbols, rate)
+        print(f"\n{args.symbols} symbols, {rate} bits each; ideal {data.ideal / 8:.0f} bytes")
+        print(f"{'':32}{'encode':>10}{'decode':>10}  million symbols a second; bytes / ideal")
+        for coder in (ours, compressai, constriction, torchac, range_coder):
+            try:
+                cases = list(coder(data, tables))
+            except (ImportError, RuntimeError) as error:
+                reason = str(error).splitlines()[0]
+                print(f"{coder.__name__:32} left out: {type(error).__name__}: {reason}")
+                continue
+            for case in cases:
+                whole = len(torch.as_tensor(case.symbols).flatten()) >= len(data.y)
+                copies = len(torch.as_tensor(case.symbols).flatten()) / len(data.y)
+                ideal = data.ideal / 8 * copies if whole else None
+                slow = case.name.startswith(("CompressAI", "constriction", "torchac", "range"))
+                repeats = max(3, args.repeats // 4) if slow else args.repeats
+                rows = list(measure(case, rate, ideal, repeats, shared))
+                speeds = "".join(f"{row['symbols_per_second'] / 1e6:10.2f}" for row in rows)
+                ratio = f"{rows[0]['bytes'] / ideal:.4f}" if ideal else "a part only"
+                print(f"{case.name:32}{speeds}  {ratio}", flush=True)
+                results += rows
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        with args.json.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in results)
+
+
+if __name__ == "__main__":
+    main()

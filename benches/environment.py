@@ -1,0 +1,45 @@
+"""What every result carries: versions, commit and machine."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from flic_kernels import native
+
+_PACKAGES = ("torch", "numpy", "compressai", "constriction", "torchac", "range-coder")
+
+
+def environment() -> dict:
+    """Fields to merge into a benchmark's rows."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
+    return {
+        "versions": {"python": platform.python_version()} | {n: _version(n) for n in _PACKAGES},
+        "commit": commit.stdout.strip() or None,
+        "machine": _processor(),
+        "threads": torch.get_num_threads(),
+        "isa": native.isa(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,48 @@
+"""Whole .flic files of photographs against their ideal code length.
+
+    python -m benches.file_overhead --photos DIR [-m MODEL]
+
+Ideal is the sum of -log2 of the likelihoods that the model's own forward pass gives for the coded
+integers; everything else in the file counts as overhead. Prints a table in Markdown.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from flic import container, images, library, stream
+from flic.codec import Codec
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
+    options = parser.parse_args()
+    codec = Codec(library.load_model(options.model))
+    print("| picture | ideal | file | over | coder | checks | header |")
+    print("|" + "---|" * 7)
+    for path in sorted(options.photos.iterdir()):
+        if path.suffix.lower() not in images.SUFFIXES:
+            continue
+        picture = images.read(path, strip=True)
+        data = codec.encode_picture(picture)
+        x = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            likelihoods = codec.model(x)["likelihoods"].values()
+        ideal = sum(-p.double().log2().sum().item() for p in likelihoods) / 8
+        coded = container.unpack(data).stream
+        payload = len(stream.unpack(coded).payload)
+        parts = (payload - ideal, len(coded) - payload, len(data) - len(coded))
+        over = len(data) - ideal
+        print(
+            f"| {path.stem} | {ideal:.0f} | {len(data)} | {over:+.0f} ({100 * over / ideal:.2f} %) | "
+            + " | ".join(f"{part:+.0f}" for part in parts)
+            + " |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
