@@ -1,5 +1,6 @@
 """Custom kernels for the FLIC image codec: fused operations and a rANS entropy coder."""
 
+from .accelerate import accelerate, restore
 from .ops import (
     NotAvailable,
     backends,
@@ -13,11 +14,13 @@ from .ops import (
 
 __all__ = [
     "NotAvailable",
+    "accelerate",
     "backends",
     "frequency_modulation",
     "fused_linear",
     "gdn",
     "positional_encoding",
+    "restore",
     "slice_attention",
     "window_attention",
 ]
