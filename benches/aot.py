@@ -69,12 +69,20 @@ def resources(cubin: bytes) -> tuple[int, int]:
     return int(re.search(r"REG:(\d+)", text)[1]), int(re.search(r"STACK:(\d+)", text)[1])
 
 
+def label(launch: Launch) -> str:
+    """The kernel's name, with the pixels of a window and whether it serves inference."""
+    name, arguments = launch.kernel.__name__.strip("_"), launch.arguments
+    if "LOG_N" in arguments:
+        name += f" {1 << arguments['LOG_N']}"
+    return name + " inference" * ("lse" in arguments and arguments["lse"] is None)
+
+
 def report(targets: list[int], subset: bool, only: str) -> tuple[list[tuple], int]:
     """Rows (kernel, configuration, dtype, warps, then per target registers/stack/shared)."""
     rows, failures = [], 0
     for launches in zip(*(every_launch(arch, subset) for arch in targets), strict=True):
         name, dtype, first = launches[0]
-        kernel = first.kernel.__name__.strip("_")
+        kernel = label(first)
         if only not in f"{name} {kernel}":
             continue
         cells = []

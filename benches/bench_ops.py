@@ -1,12 +1,13 @@
 """Operations and FAT blocks, every implementation: speed, memory, bytes, error.
 
-    python -m benches.bench_ops [--json FILE] [--chart FILE] [--size H W] [--only NAME] [--repeats N]
+    python -m benches.bench_ops [--json FILE] [--chart FILE] [--size H W] [--only NAME]
 
-On a GPU the sizes are those of a 768x512 picture (`--size` 256 384 at half resolution) in float32 and
-bfloat16, timed with device events; on a CPU a sixteenth of that, float32. Implementations: the eager
-reference, torch.compile of it, scaled_dot_product_attention where it can serve, and the package's own.
-A result outside the operation's tolerance is reported as WRONG, without a speed, and the exit status
-is 1. `bytes_moved` counts each input, output and gradient once; its share is of a large copy's rate.
+On a GPU the sizes are those of a 768x512 picture (`--size` 256 384 at half resolution) in float32
+and bfloat16, timed with device events; on a CPU a sixteenth of that, float32. Implementations: the
+eager reference, torch.compile of it, scaled_dot_product_attention where it can serve, and the
+package's own. A result outside the operation's tolerance is reported as WRONG, without a speed, and
+the exit status is 1. `bytes_moved` counts each input, output and gradient once; its share is of a
+large copy's rate.
 """
 
 from __future__ import annotations

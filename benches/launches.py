@@ -35,6 +35,7 @@ def window_attention_launches(size, channels, heads, window, dtype, arch) -> lis
     ]
     settings = heads, window, True
     return [
+        *window_attention.forward_launches(qkv, tables, out, None, *settings),
         *window_attention.forward_launches(qkv, tables, out, lse, *settings),
         *window_attention.backward_launches(out, qkv, tables, out, lse, qkv, tables, *settings),
     ]
@@ -45,6 +46,7 @@ def frequency_modulation_launches(size, channels, window, dtype, arch) -> list[L
     weight = _meta(window, window // 2 + 1, channels, 2, dtype=torch.float32)
     matrices = _meta(6, 16, 16, dtype=torch.float32)
     forward = frequency_modulation.forward_launches(x, weight, x, x, matrices, arch)
+    forward += frequency_modulation.forward_launches(x, weight, None, x, matrices, arch)
     return forward + frequency_modulation.backward_launches(x, x, weight, x, matrices, arch)[0]
 
 
@@ -52,6 +54,7 @@ def slice_attention_launches(windows, channels, slices, heads, dtype, arch) -> l
     q = _meta(windows, 64, channels, dtype=dtype)
     lse = _meta(windows, heads, channels // heads, dtype=torch.float32)
     forward = slice_attention.forward_launches(q, q, q, q, lse, slices, heads, arch)
+    forward += slice_attention.forward_launches(q, q, q, q, None, slices, heads, arch)
     gradients = q, q, q
     return forward + slice_attention.backward_launches(
         q, q, q, q, q, lse, gradients, slices, heads, arch

@@ -3,8 +3,8 @@
     python -m benches.traffic
 
 The unit is C elements a pixel: an activation of the block's width read or written once. Weights are
-left out (a few hundred KB a block) and so are re-reads that a cache serves. Eager attention writes its
-scores, so its traffic depends on heads and windows; everything else is the same at every width.
+left out (a few hundred KB a block) and so are re-reads that a cache serves. Eager attention writes
+its scores, so its traffic depends on heads and windows; everything else is the same at every width.
 """
 
 from __future__ import annotations

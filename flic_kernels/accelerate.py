@@ -29,7 +29,8 @@ from .ops.positional_encoding import from_windows
 
 LOOKED_FOR = (
     "FAT blocks (class FAT_Block with conv1_1, trans_block, conv1_2, or flic's FATBlock) and "
-    "T-CA layers (class TCA_Block with norm1, cpe, q1, k1, v1, attn, norm2, mlp, or flic's TCABlock)"
+    "T-CA layers (class TCA_Block with norm1, cpe, q1, k1, v1, attn, norm2, mlp, or "
+    "flic's TCABlock)"
 )
 TRANSFORMS = ("g_a", "g_s", "h_a", "h_mean_s", "h_scale_s")
 
@@ -38,13 +39,13 @@ def accelerate(model: nn.Module) -> nn.Module:
     """Make `model`'s forward use the fused operations; returns the same, changed, instance.
 
     Args:
-        model: an instance of the published network or a `flic.FLIC`, or any module that contains FAT
-            blocks or T-CA layers of one of them. Works in training and evaluation, on any device: each
-            operation picks its implementation by the tensors' device.
+        model: an instance of the published network or a `flic.FLIC`, or any module that contains
+            FAT blocks or T-CA layers of one of them. Works in training and evaluation, on any
+            device: each operation picks its implementation by the tensors' device.
 
     Raises:
-        ValueError: nothing recognised, or a block that does not look as expected; the message says what
-            was looked for. The model is unchanged then.
+        ValueError: nothing recognised, or a block that does not look as expected; the message says
+            what was looked for. The model is unchanged then.
     """
     replacements: list[tuple[nn.Module, Callable]] = []
     blocks = 0

@@ -222,7 +222,7 @@ def backward_launches(
 ) -> list[Launch]:  # fmt: skip
     together, warps = configuration(q.dtype, True, arch)
     grid, constants = _settings(q, slices, heads, together)
-    delta = torch.empty_like(lse)
+    delta = lse.new_empty(lse.shape)
     first = {"grad": grad, "out": out, "delta": delta} | constants
     second = {"grad": grad, "q": q, "k": k, "v": v, "lse": lse, "delta": delta} | constants
     second |= dict(zip(("dq", "dk", "dv"), gradients, strict=True))
