@@ -53,8 +53,7 @@ def compile_launch(launch: Launch, arch: int):
             if value % 16 == 0:
                 attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(launch.kernel, signature, constants, attributes)
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
-    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch.options)
 
 
 def resources(cubin: bytes) -> tuple[int, int]:

@@ -25,19 +25,27 @@ _DTYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel launch. `arguments` holds tensors, integers and compile-time constants by name."""
+    """One kernel launch. `arguments` holds tensors, integers and compile-time constants by name.
+
+    `max_registers` is for kernels that the assembler would rather spill than give more registers.
+    """
 
     kernel: Any
     grid: tuple[int, ...]
     arguments: dict[str, Any]
     num_warps: int
     num_stages: int = 1
+    max_registers: int | None = None
+
+    @property
+    def options(self) -> dict[str, int]:
+        """Triton's compilation options."""
+        options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        return options if self.max_registers is None else options | {"maxnreg": self.max_registers}
 
     def run(self) -> None:
         if all(self.grid):
-            self.kernel[self.grid](
-                **self.arguments, num_warps=self.num_warps, num_stages=self.num_stages
-            )
+            self.kernel[self.grid](**self.arguments, **self.options)
 
 
 def run(launches: list[Launch], device: torch.device) -> None:

@@ -79,12 +79,12 @@ def _forward_kernel(
             result = result * shrink[:, None]
             result += tl.dot(weights.to(DOT), v, input_precision="ieee")
             peak = new_peak
-        result = result / total[:, None]
-        address = out + target[:, None] * C + channel[None, :]
-        tl.store(address, result.to(out.dtype.element_ty), mask=inside)
         if WITH_LSE:
             row = ((first_branch + second) * HEADS + head).to(tl.int64) * windows << LOG_N
             tl.store(lse + row + (group * KEYS + i), peak + tl.log2(total), mask=valid)
+        result = result / total[:, None]
+        address = out + target[:, None] * C + channel[None, :]
+        tl.store(address, result.to(out.dtype.element_ty), mask=inside)
 
 
 def forward_launches(
@@ -118,7 +118,10 @@ def forward_launches(
             "WITH_LSE": lse is not None,
         }
         grid = (tiles * chunks, planes)
-        launches.append(Launch(_forward_kernel, grid, arguments, group.config.warps))
+        limit = 255 if qkv.dtype == torch.float32 and group.config.block == 64 else None
+        launches.append(
+            Launch(_forward_kernel, grid, arguments, group.config.warps, max_registers=limit)
+        )
     return launches
 
 
