@@ -36,12 +36,9 @@ def main() -> None:
         payload = len(stream.unpack(coded).payload)
         parts = (payload - ideal, len(coded) - payload, len(data) - len(coded))
         over = len(data) - ideal
-        print(
-            f"| {path.stem} | {ideal:.0f} | {len(data)} | {over:+.0f} ({100 * over / ideal:.2f} %) | "
-            + " | ".join(f"{part:+.0f}" for part in parts)
-            + " |",
-            flush=True,
-        )
+        cells = [path.stem, f"{ideal:.0f}", f"{len(data)}"]
+        cells += [f"{over:+.0f} ({100 * over / ideal:.2f} %)", *(f"{part:+.0f}" for part in parts)]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

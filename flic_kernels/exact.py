@@ -20,22 +20,27 @@ from . import native
 ARITHMETIC_VERSION = 1  # of docs/exact.md; streams carry it
 
 _ISAS = ("scalar", "avx2", "avx512")
+_CUDA = "cuda"
 _NETWORKS = ("h_mean_s.", "h_scale_s.", "tca.")
 
 
 class ExactEngine:
-    """One model's weights, packed for one instruction set, with threads of its own.
+    """One model's weights, packed for one instruction set or on a CUDA device.
 
     Args:
         state_dict: the model's, by the published names; the three networks' float32 weights are
             copied. The sizes are read from their shapes.
-        isa: "scalar", "avx2" or "avx512"; None takes the one in use.
-        threads: how many to share the work among; None takes one for each available processor.
+        isa: "scalar", "avx2", "avx512" or "cuda"; None takes the processor's instruction set in
+            use.
+        threads: of the processor, to share the work among; None takes one for each available one.
+        device: for "cuda" the device's index; None takes the current device. The work runs on
+            that device's current stream.
 
     Raises:
         KeyError: a weight is missing.
         ValueError: a weight has the wrong shape or dtype, or holds NaN or infinity.
-        RuntimeError: the machine lacks the instruction set.
+        RuntimeError: the machine lacks the instruction set, or CUDA failed.
+        ImportError: the native library is not built; for "cuda", the CUDA library.
 
     Attributes:
         hyper_latent, latent: channels of z and y.
@@ -49,9 +54,11 @@ class ExactEngine:
         *,
         isa: str | None = None,
         threads: int | None = None,
+        device: int | None = None,
     ):
-        if isa is not None and isa not in _ISAS:
-            raise ValueError(f"unknown instruction set {isa!r}: one of {', '.join(_ISAS)}")
+        if isa not in (None, *_ISAS, _CUDA):
+            known = ", ".join((*_ISAS, _CUDA))
+            raise ValueError(f"unknown instruction set {isa!r}: one of {known}")
         weights = {
             name: _float32(name, value)
             for name, value in state_dict.items()
@@ -64,27 +71,33 @@ class ExactEngine:
         self.threads = _available_processors() if threads is None else threads
         self.isa = native.isa() if isa is None else isa
 
+        self._native = _Functions(self.isa == _CUDA)
         names = list(weights)
         count = len(names)
         handle = ctypes.c_void_p()
-        _check(
-            _library().flic_exact_create(
-                (ctypes.c_int32 * len(config))(*config),
-                len(config),
-                (ctypes.c_char_p * count)(*(name.encode() for name in names)),
-                (ctypes.c_void_p * count)(*(weights[name].data_ptr() for name in names)),
-                (ctypes.c_int64 * count)(*(weights[name].numel() for name in names)),
-                count,
-                _ISAS.index(self.isa),
-                self.threads,
-                ctypes.byref(handle),
-            ),
+        if self.isa == _CUDA:
+            if not torch.cuda.is_available():
+                raise RuntimeError("exact engine: no CUDA device is available")
+            self.device = torch.cuda.current_device() if device is None else device
+            where = (self.device,)
+        else:
+            where = (_ISAS.index(self.isa), self.threads)
+        self._native.call(
+            "create",
             "exact engine",
+            (ctypes.c_int32 * len(config))(*config),
+            len(config),
+            (ctypes.c_char_p * count)(*(name.encode() for name in names)),
+            (ctypes.c_void_p * count)(*(weights[name].data_ptr() for name in names)),
+            (ctypes.c_int64 * count)(*(weights[name].numel() for name in names)),
+            count,
+            *where,
+            ctypes.byref(handle),
         )
         self._handle = handle
-        weakref.finalize(self, _library().flic_exact_destroy, handle)
+        weakref.finalize(self, self._native.get("destroy"), handle)
         fingerprint = ctypes.c_uint64()
-        _library().flic_exact_fingerprint(handle, ctypes.byref(fingerprint))
+        self._native.call("fingerprint", "exact engine", handle, ctypes.byref(fingerprint))
         self.fingerprint = fingerprint.value
 
     def hyper(self, z_hat: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,15 +120,17 @@ class ExactEngine:
         batch, _, height, width = z_hat.shape
         means, scales = (torch.empty(batch, self.latent, 4 * height, 4 * width) for _ in range(2))
         for picture in range(batch):
-            status = _library().flic_exact_hyper(
+            self._native.call(
+                "hyper",
+                "exact hyper-synthesis",
                 self._handle,
                 native.pointer(z_hat[picture]),
                 height,
                 width,
                 native.pointer(means[picture]),
                 native.pointer(scales[picture]),
+                *self._stream(),
             )
-            _check(status, "exact hyper-synthesis")
         return means, scales
 
     def begin(self, means: Tensor, scales: Tensor) -> ExactPicture:
@@ -125,6 +140,12 @@ class ExactEngine:
             means, scales: of the hyperprior, [M, H, W] each, H and W multiples of 8.
         """
         return ExactPicture(self, means, scales)
+
+    def _stream(self) -> tuple[ctypes.c_void_p, ...]:
+        """The argument that only the CUDA functions take: the device's current stream."""
+        if self.isa != _CUDA:
+            return ()
+        return (ctypes.c_void_p(torch.cuda.current_stream(self.device).cuda_stream),)
 
     def slices_of(
         self, means: Tensor, scales: Tensor, y: Tensor
@@ -159,16 +180,19 @@ class ExactPicture:
         self._shape = (engine.slice_channels, *means.shape[1:])
         means, scales = _plain(means), _plain(scales)
         handle = ctypes.c_void_p()
-        status = _library().flic_exact_begin(
+        self._native = engine._native
+        self._native.call(
+            "begin",
+            "exact T-CA",
             engine._handle,
             native.pointer(means),
             native.pointer(scales),
             *self._shape[1:],
+            *engine._stream(),
             ctypes.byref(handle),
         )
-        _check(status, "exact T-CA")
         self._handle = handle
-        weakref.finalize(self, _library().flic_exact_end, handle)
+        weakref.finalize(self, _end, self._native.get("end"), handle, engine)
 
     def next_slice(self, previous: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The next slice, from the first on.
@@ -192,31 +216,35 @@ class ExactPicture:
                 )
             previous = _plain(previous)
         out = [torch.empty(self._shape) for _ in range(3)]
-        status = _library().flic_exact_slice(
+        self._native.call(
+            "slice",
+            f"exact T-CA, slice {self._next}",
             self._handle,
             self._next,
             None if previous is None else native.pointer(previous),
             *map(native.pointer, out),
+            *self.engine._stream(),
         )
-        _check(status, f"exact T-CA, slice {self._next}")
         self._next += 1
         return tuple(out)
 
     def hidden(self) -> Tensor:
-        """T-CA's activations of the latest slice after its last layer: [windows, 64, inner]."""
+        """T-CA's activations of the latest slice after its last layer: [windows, 64, inner].
+
+        Not on CUDA, like the next.
+        """
         _, height, width = self._shape
         windows = height * width // 64
         inner = self.engine.inner
         out = torch.empty(windows, 64, inner)
-        status = _library().flic_exact_hidden(self._handle, native.pointer(out), out.numel())
-        _check(status, "exact T-CA")
+        count = ctypes.c_int64(out.numel())
+        self._native.call("hidden", "exact T-CA", self._handle, native.pointer(out), count)
         return out
 
     def multiply_adds(self) -> int:
         """Multiply-adds of all products, convolutions and attentions so far."""
         count = ctypes.c_int64()
-        status = _library().flic_exact_multiply_adds(self._handle, ctypes.byref(count))
-        _check(status, "exact T-CA")
+        self._native.call("multiply_adds", "exact T-CA", self._handle, ctypes.byref(count))
         return count.value
 
 
@@ -229,14 +257,15 @@ def apply_function(name: str, x: Tensor, isa: str | None = None) -> Tensor:
     padded = torch.zeros((x.numel() + 15) // 16 * 16)
     padded[: x.numel()] = x.reshape(-1)
     out = torch.empty_like(padded)
-    status = _library().flic_exact_function(
+    _Functions(cuda=False).call(
+        "function",
+        f"exact {name}",
         ("exp", "gelu").index(name),
         native.pointer(padded),
         native.pointer(out),
-        padded.numel(),
+        ctypes.c_int64(padded.numel()),
         -1 if isa is None else _ISAS.index(isa),
     )
-    _check(status, f"exact {name}")
     return out[: x.numel()].reshape(x.shape)
 
 
@@ -281,12 +310,24 @@ def _available_processors() -> int:
     return os.cpu_count() or 1
 
 
-def _library() -> ctypes.CDLL:
-    library = native.library()
-    library.flic_exact_error.restype = ctypes.c_char_p
-    return library
+def _end(end, handle: ctypes.c_void_p, engine: ExactEngine) -> None:
+    """Ends a picture; holding the engine until here keeps it alive for that."""
+    end(handle)
 
 
-def _check(status: int, what: str) -> None:
-    if status:
-        native.check(status, f"{what}: {_library().flic_exact_error().decode()}")
+class _Functions:
+    """The engine's C functions in the CPU or the CUDA library."""
+
+    def __init__(self, cuda: bool):
+        self._library = native.cuda_library() if cuda else native.library()
+        self._prefix = "flic_exact_cuda_" if cuda else "flic_exact_"
+        self.get("error").restype = ctypes.c_char_p
+
+    def get(self, name: str):
+        return getattr(self._library, self._prefix + name)
+
+    def call(self, name: str, what: str, *arguments) -> None:
+        """Calls a function; raises what its status stands for, `what` first in the message."""
+        status = self.get(name)(*arguments)
+        if status:
+            native.check(status, f"{what}: {self.get('error')().decode()}")

@@ -60,6 +60,8 @@ def library() -> ctypes.CDLL:
     loaded = _load("libflic_kernels.so", "run `pip install .` or `make build`")
     loaded.flic_rans_bytes_data.restype = ctypes.c_void_p
     loaded.flic_rans_bytes_size.restype = ctypes.c_int64
+    loaded.flic_default_float_environment.restype = ctypes.c_uint64
+    loaded.flic_exchange_float_environment.restype = ctypes.c_uint64
     return loaded
 
 
@@ -70,6 +72,28 @@ def cuda_library() -> ctypes.CDLL:
         "libflic_kernels_cuda.so",
         "it is built by `pip install .` or `make build` where nvcc is found",
     )
+
+
+def entropy_backends() -> dict[str, dict[str, str]]:
+    """What codes on each device, in the form of `flic_kernels.backends()`.
+
+    exact_engine: for a model on that device (the CPU stands in for CUDA, with the same files).
+    rans: for tensors on that device. The instruction set in use stands for the CPU.
+    """
+    try:
+        cpu = isa()
+        stand_in = f"cpu {cpu}"
+    except NativeLibraryMissing:
+        cpu, stand_in = "none (native library not built)", "none"
+    try:
+        cuda_library()
+        engine = rans = "cuda"
+    except NativeLibraryMissing:
+        engine, rans = (f"{name} (CUDA part not built)" for name in (stand_in, "none"))
+    return {
+        "exact_engine": {"cpu": cpu, "cuda": engine},
+        "rans": {"cpu": cpu, "cuda": rans},
+    }
 
 
 def _load(name: str, advice: str) -> ctypes.CDLL:
@@ -133,3 +157,25 @@ def use_isa(name: str | None) -> Iterator[None]:
         yield
     finally:
         native.flic_set_isa(before)
+
+
+@contextmanager
+def default_float_environment() -> Iterator[None]:
+    """Round to nearest and no flush-to-zero inside a `with` block, for the calling thread.
+
+    What this library computes sets that by itself; this is for arithmetic beside it on which two
+    machines must agree, since other libraries change the mode of the threads they run in.
+    """
+    with float_environment(library().flic_default_float_environment()):
+        yield
+
+
+@contextmanager
+def float_environment(mode: int) -> Iterator[None]:
+    """A mode of the processor (x86 MXCSR, aarch64 FPCR) inside a `with` block, for this thread."""
+    native = library()
+    before = native.flic_exchange_float_environment(ctypes.c_uint64(mode))
+    try:
+        yield
+    finally:
+        native.flic_exchange_float_environment(ctypes.c_uint64(before))

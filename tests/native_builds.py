@@ -61,6 +61,13 @@ def exact_run_program(folder, flags, command=("g++",), link=()):
     )
 
 
+def exact_device_program(folder, flags, command=("g++",)):
+    """tests/native/exact_device.cpp: the CUDA engine's kernels as host code."""
+    exact = CSRC / "exact"
+    sources = [NATIVE / "exact_device.cpp", exact / "weights.cpp", exact / "load_weights.cpp"]
+    return build(folder / "exact_device", sources, flags, command)
+
+
 def exact_full_program(folder, flags=("-O3", "-ffp-contract=off")):
     """tests/native/exact_full.cpp with the kernels."""
     sources = [NATIVE / "exact_full.cpp", *sorted((CSRC / "exact").glob("kernels_*.cpp"))]

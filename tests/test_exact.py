@@ -1,5 +1,6 @@
 """The exact engine: right values, and the same bits whichever way they are computed."""
 
+import copy
 import ctypes
 import ctypes.util
 import os
@@ -10,26 +11,19 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from exact_models import CONFIGS, GOLDEN, bits, engines, fill_state_dict, latents, model, run
+from exact_models import CONFIGS, bits, engines, latents, model, run
+from golden_model import TOLERANCE, base_model, golden, small_model
 
-from flic.model import FLIC
-from flic_kernels import native
+from flic_kernels import native, rans
 from flic_kernels.exact import ExactEngine
 
-AGREEMENT = 2e-5  # with the golden float32 values, relative to the largest (golden/README.md)
 ACCURACY = 1e-5  # against float64, relative to the largest
+CODE_LENGTH = 1e-4  # against float64, relative
 
 
 @pytest.fixture(scope="module")
 def base():
-    net = FLIC("base").eval()
-    return net, fill_state_dict(net.state_dict())
-
-
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(GOLDEN / "flic_golden.npz") as arrays:
-        return dict(arrays)
+    return base_model()
 
 
 def assert_near(value, expected, tolerance):
@@ -39,30 +33,32 @@ def assert_near(value, expected, tolerance):
 
 
 @pytest.mark.parametrize("isa", [isa for isa in native.available_isas() if isa != "scalar"])
-def test_tca_gives_the_golden_values(base, golden, isa):
+def test_tca_gives_the_golden_values(base, isa):
     hyper = np.random.RandomState(700).standard_normal((640, 8, 16)).astype(np.float32)
     y = np.round(3 * np.random.RandomState(701).standard_normal((320, 8, 16)))
-    engine = ExactEngine(base[1], isa=isa, threads=2)
+    engine = ExactEngine(base.state_dict(), isa=isa, threads=2)
     hyper, y = torch.from_numpy(hyper), torch.from_numpy(y.astype(np.float32))
     slices = list(engine.slices_of(hyper[:320], hyper[320:], y))
     for name, parts in zip(("means", "scales", "lrp"), zip(*slices, strict=True), strict=True):
-        assert_near(torch.cat(parts), golden[f"tca/{name}"][0], AGREEMENT)
+        assert_near(torch.cat(parts), golden()[f"tca/{name}"][0], TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["full0", "full1"])
-def test_hyper_and_tca_give_the_golden_values(base, golden, name):
-    medians = torch.from_numpy(golden["entropy_bottleneck/quantiles"][:, 0, 1])[None, :, None, None]
-    z_hat = torch.round(torch.from_numpy(golden[f"{name}/z"]) - medians) + medians
-    engine = ExactEngine(base[1], threads=2)
+def test_hyper_and_tca_give_the_golden_values(base, name):
+    medians = torch.from_numpy(golden()["entropy_bottleneck/quantiles"][:, 0, 1])[
+        None, :, None, None
+    ]
+    z_hat = torch.round(torch.from_numpy(golden()[f"{name}/z"]) - medians) + medians
+    engine = ExactEngine(base.state_dict(), threads=2)
     means, scales = engine.hyper(z_hat)
-    assert_near(means, golden[f"{name}/means_hyper"], AGREEMENT)
-    assert_near(scales, golden[f"{name}/scales_hyper"], AGREEMENT)
-    y = torch.round(torch.from_numpy(golden[f"{name}/y"]))
+    assert_near(means, golden()[f"{name}/means_hyper"], TOLERANCE)
+    assert_near(scales, golden()[f"{name}/scales_hyper"], TOLERANCE)
+    y = torch.round(torch.from_numpy(golden()[f"{name}/y"]))
     for picture in range(len(y)):
         slices = zip(*engine.slices_of(means[picture], scales[picture], y[picture]), strict=True)
         tca_means, tca_scales, _ = map(torch.cat, slices)
-        assert_near(tca_means, golden[f"{name}/means"][picture], AGREEMENT)
-        assert_near(tca_scales, golden[f"{name}/scales"][picture], AGREEMENT)
+        assert_near(tca_means, golden()[f"{name}/means"][picture], TOLERANCE)
+        assert_near(tca_scales, golden()[f"{name}/scales"][picture], TOLERANCE)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -80,6 +76,42 @@ def test_accuracy_against_float64(config):
         assert_near(torch.cat(parts), values[0].detach(), ACCURACY)
 
 
+@torch.no_grad()
+def draw(net):
+    """z_hat and y of a 128x128 picture from the model's own distribution, its means and scales."""
+    generator = torch.Generator().manual_seed(11)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    z_hat = torch.round(2 * normal(1, net.config.hyper, 2, 2)) + net.z_medians()
+    state, previous, slices = net.tca.begin(net.hyper_features(z_hat)), None, []
+    for i in range(net.config.slices):
+        means, scales, _ = net.tca.next_slice(state, i, previous)
+        previous = torch.round(means + scales.clamp(min=0.01) * normal(*means.shape))
+        slices.append((previous, means, scales))
+    return z_hat, *(torch.cat(parts, 1) for parts in zip(*slices, strict=True))
+
+
+@pytest.mark.parametrize("model_of", [small_model, base_model])
+def test_code_length_is_that_of_float64(model_of):
+    net = model_of()
+    double = copy.deepcopy(net).double()
+    z_hat, y, means, scales = draw(double)
+    engine = ExactEngine(net.state_dict(), threads=1)
+    hyper = engine.hyper(z_hat.float())
+    slices = zip(*engine.slices_of(hyper[0][0], hyper[1][0], y[0].float()), strict=True)
+    exact_means, exact_scales, _ = (torch.cat(parts)[None].double() for parts in slices)
+
+    def bits(means, scales):
+        return -double.gaussian_conditional(y, means, scales).log2().sum().item()
+
+    expected = bits(means, scales)
+    assert y.numel() < expected < 5 * y.numel()
+    assert abs(bits(exact_means, exact_scales) / expected - 1) < CODE_LENGTH
+    assert abs(bits(exact_means, 1.05 * exact_scales) / expected - 1) > CODE_LENGTH  # it can fail
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_same_bits_for_every_instruction_set_and_thread_count(config):
     net = model(config)
@@ -92,9 +124,11 @@ def test_same_bits_for_every_instruction_set_and_thread_count(config):
 
 
 def test_same_bits_for_the_base_model(base):
-    z, y = latents(base[0].config, 8, 8)
+    z, y = latents(base.config, 8, 8)
     vector = [isa for isa in native.available_isas() if isa != "scalar"]
-    results = [bits(run(ExactEngine(base[1], isa=isa, threads=2), z, y)) for isa in vector]
+    results = [
+        bits(run(ExactEngine(base.state_dict(), isa=isa, threads=2), z, y)) for isa in vector
+    ]
     assert all(result == results[0] for result in results)
 
 
@@ -197,6 +231,20 @@ def test_callers_with_another_float_environment():
     assert third > 1 / 3
     assert product == 0 or not flushes
     assert all(result == clean for result in results)
+
+
+@pytest.mark.parametrize("isa", native.available_isas())
+def test_table_indexes_in_another_float_environment(isa):
+    rng = np.random.default_rng(2)
+    means = torch.from_numpy(rng.normal(0, 20, 5000).astype(np.float32))
+    means[::7] *= 1e-40  # subnormal
+    scales = torch.from_numpy(np.exp(rng.normal(0, 2, 5000)).astype(np.float32))
+    tables = rans.gaussian_tables()
+    with native.use_isa(isa):
+        expected = rans.gaussian_indexes(means, scales, tables)
+        with polluted():
+            result = rans.gaussian_indexes(means, scales, tables)
+    assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
 
 
 def test_t_ca_costs_one_pass():

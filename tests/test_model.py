@@ -1,5 +1,7 @@
 """The model as users meet it: sizes, modes, gradients, compilation."""
 
+import math
+
 import pytest
 import torch
 from golden_model import SMALL, small_model
@@ -7,6 +9,7 @@ from torch import nn
 
 from flic import FLIC, FrequencyAwareTransFormer
 from flic.config import CONFIGS, Config
+from flic.model import pad
 
 
 def test_names_and_configurations():
@@ -45,6 +48,20 @@ def test_any_size(size):
     assert out["likelihoods"]["z"].shape == (2, SMALL["hyper"], height // 4, width // 4)
     for value in (*out["likelihoods"].values(), out["x_hat"]):
         assert bool(torch.isfinite(value).all())
+
+
+def test_padding():
+    x = torch.rand(2, 3, 100, 130)
+    padded = pad(x)
+    assert padded.shape == (2, 3, 128, 256)
+    assert torch.equal(padded[:, :, :100, :130], x)
+    corner = padded[:, :, -1, -1]
+    torch.testing.assert_close(corner, x.mean((2, 3)), atol=1e-6, rtol=0)
+    near = padded[:, :, 100, :130] - x[:, :, 99]
+    assert near.abs().max() < 1 - math.exp(-1 / 8)
+    assert pad(x[:, :, :, :128].repeat(1, 1, 2, 1)[:, :, :128]).shape == (2, 3, 128, 128)
+    whole = torch.rand(1, 3, 128, 256)
+    assert pad(whole) is whole
 
 
 def test_training_mode():

@@ -149,6 +149,24 @@ FLIC_API int flic_exact_multiply_adds(const Picture* picture, int64_t* out) {
     });
 }
 
+// The processor's most multiply-adds, for benchmarks: `iterations` of each thread's loop; how many
+// were done in all is put into `multiply_adds`, and the caller takes the time.
+FLIC_API int flic_exact_fma_loop(int isa, int threads, int64_t iterations, double* multiply_adds) {
+    return guarded([&] {
+        require(multiply_adds && iterations >= 0, "bad argument");
+        require(threads >= 1 && threads <= kMaxThreads, "the number of threads must be 1 to 256");
+        const Kernels& kernels = kernels_for(isa);
+        std::vector<double> done(threads);
+        Pool(threads).run(threads, [&](int item, int) {
+            float state[16];
+            std::fill(state, state + 16, 0.5f);
+            done[item] = kernels.fma_loop(iterations, state);
+        });
+        *multiply_adds = 0;
+        for (const double count : done) *multiply_adds += count;
+    });
+}
+
 // One function over an array: 0 exp of non-positive values, 1 GELU. count must be a multiple of 16.
 FLIC_API int flic_exact_function(int function, const float* x, float* out, int64_t count, int isa) {
     return guarded([&] {

@@ -118,9 +118,9 @@ class Picture {
     HaloImage past_;  // the start token, then the slice before
     Floats side_;     // [pixels][2 * latent padded]
     Floats u_;
-    std::vector<Moments> moments_;   // of each window
-    std::vector<Floats> key_value_;  // [layer * (slices - 1) + slice][windows][64][2 * inner]
-    Floats last_key_value_;          // of the last slice, which no later one reads
+    std::vector<Moments> moments_;  // of each window
+    Floats key_value_;              // [layer * (slices - 1) + slice][windows][64][2 * inner]
+    Floats last_key_value_;         // of the last slice, which no later one reads
     HaloImage features_, hidden1_, hidden2_;  // of the entropy parameters' network
 };
 

@@ -7,6 +7,23 @@
 
 namespace {
 
+// Independent chains in registers, as many as the product's tile has.
+double fma_loop(int64_t iterations, float* state) {
+    constexpr int kChains = kTileRows * kPanelVectors;
+    Lanes chain[kChains];
+    const Lanes factor = Lanes::load(state), addend = Lanes::set(1e-3f);
+    FLIC_UNROLL for (int i = 0; i < kChains; ++i) chain[i] = Lanes::set(static_cast<float>(i));
+    for (int64_t n = 0; n < iterations; ++n) {
+        FLIC_UNROLL for (int i = 0; i < kChains; ++i) {
+            chain[i] = Lanes::fma(chain[i], factor, addend);
+        }
+    }
+    Lanes sum = Lanes::set(0.0f);
+    FLIC_UNROLL for (int i = 0; i < kChains; ++i) sum = Lanes::add(sum, chain[i]);
+    sum.store(state);
+    return static_cast<double>(iterations) * kChains * kLanes;
+}
+
 constexpr flic::exact::Kernels make_kernels() {
     flic::exact::Kernels k = {};
     k.name = FLIC_LANES_NAME;
@@ -18,6 +35,7 @@ constexpr flic::exact::Kernels make_kernels() {
     k.square = square_array;
     k.add = add_array;
     k.inverse_gdn = inverse_gdn_array;
+    k.fma_loop = fma_loop;
     k.window_moments = window_moments;
     k.normalise_into_halo = normalise_into_halo;
     k.normalise = normalise;

@@ -3,6 +3,8 @@
 // Activations are channels-last, a pixel's channels padded to a multiple of 16 ("padded"). Nothing
 // here allocates, locks or knows about threads. docs/exact.md states the order of every operation.
 #pragma once
+#include <stdint.h>
+
 #include "packed_product.h"
 
 namespace flic::exact {
@@ -67,6 +69,10 @@ struct Kernels {
     // x * sqrt(norm) + identity
     void (*inverse_gdn)(const float* x, const float* norm, const float* identity, float* out,
                         ptrdiff_t n);
+
+    // The most multiply-adds that the processor does: returns how many were done on `state`, 16
+    // floats.
+    double (*fma_loop)(int64_t iterations, float* state);
 
     // T-CA, on one window of one slice.
     Moments (*window_moments)(const float* x, int inner);

@@ -17,7 +17,7 @@
 #endif
 
 #define FLIC_INLINE inline __attribute__((always_inline))
-#define FLIC_UNROLL _Pragma("GCC unroll 16")
+#define FLIC_UNROLL _Pragma("GCC unroll 32")
 
 #if defined(FLIC_LANES_SCALAR) || !(defined(__AVX2__) && defined(__FMA__))
 #define FLIC_LANES_NAME "scalar"

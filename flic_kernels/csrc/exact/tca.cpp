@@ -58,6 +58,8 @@ Picture::Picture(Engine& engine, const float* means, const float* scales, int he
       side_(static_cast<size_t>(height) * width * padded(2 * engine.config.latent)),
       u_(static_cast<size_t>(height) * width * engine.config.inner(), Floats::Fill::none),
       moments_(static_cast<size_t>(height / kWindow) * (width / kWindow)),
+      key_value_(u_.size() * 2 * engine.config.depth * (engine.config.slices - 1),
+                 Floats::Fill::none),
       last_key_value_(u_.size() * 2, Floats::Fill::none),
       features_(height, width, (engine.config.ratio + 2) * engine.config.slice_channels()),
       hidden1_(height, width, 2 * engine.config.slice_channels()),
@@ -67,8 +69,6 @@ Picture::Picture(Engine& engine, const float* means, const float* scales, int he
     if (!all_finite(means, values) || !all_finite(scales, values)) {
         throw Error(FLIC_NOT_FINITE, "the hyper features hold NaN or infinity");
     }
-    for (int i = 0; i < engine.config.depth * (engine.config.slices - 1); ++i)
-        key_value_.emplace_back(u_.size() * 2, Floats::Fill::none);
     HaloImage hyper(height, width, 2 * latent);
     hyper.read_planes(means, 0, latent);
     hyper.read_planes(scales, latent, latent);
@@ -90,8 +90,10 @@ Picture::Picture(Engine& engine, const float* means, const float* scales, int he
 
 float* Picture::key_value(int layer, int slice, int w) {
     const int earlier = engine_.config.slices - 1;
-    const Floats& kept = slice < earlier ? key_value_[layer * earlier + slice] : last_key_value_;
-    return kept.get() + static_cast<size_t>(w) * kPositions * 2 * engine_.config.inner();
+    float* const kept = slice < earlier
+                            ? key_value_.get() + (layer * earlier + slice) * u_.size() * 2
+                            : last_key_value_.get();
+    return kept + static_cast<size_t>(w) * kPositions * 2 * engine_.config.inner();
 }
 
 void Picture::slice(int i, const float* previous, float* means, float* scales, float* corrections) {
