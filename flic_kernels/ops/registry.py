@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import native
+
 OPERATIONS: dict[str, Operation] = {}
 
 
@@ -75,7 +77,10 @@ class Operation:
 
 
 def backends() -> dict[str, dict[str, str]]:
-    """Which implementation each operation uses by default: {operation: {device type: name}}."""
+    """Which implementation each operation uses by default: {operation: {device type: name}}.
+
+    The entropy coder's parts, "exact_engine" and "rans", are listed too (native.entropy_backends).
+    """
     table = {}
     for operation in OPERATIONS.values():
         table[operation.name] = {}
@@ -86,4 +91,4 @@ def backends() -> dict[str, dict[str, str]]:
                     chosen = candidate.name
                     break
             table[operation.name][device] = chosen
-    return table
+    return table | native.entropy_backends()

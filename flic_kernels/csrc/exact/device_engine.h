@@ -1,9 +1,12 @@
 // The exact engine on a device: the order of kernels for the hyper-synthesis and T-CA.
 //
-// Backend gives memory and launches: static float* allocate(size_t) (zeroed), void release(float*),
-// void upload(float* to, const float* from, size_t), void download(float* to, const float* from,
-// size_t), template void launch(const Kernel&) with threads in order of launches, all throwing
-// Error.
+// Backend gives memory and a queue of work, all static and throwing Error:
+//   float* allocate(size_t) (zeroed), void release(float*), and allocate_host, release_host;
+//   void upload(float* to, const float* from, size_t) and download, from and to the host;
+//   void clear(float*, size_t); template void launch(const Kernel&): one call a thread;
+//   void wait(), until all of this is done;
+//   class Graph with template void run(const Body&): queues what body() queues, which must be the
+//   same each time, so that body need not be called again.
 #pragma once
 #include <string.h>
 
@@ -40,13 +43,24 @@ class Array {
     float* data_ = nullptr;
 };
 
-// Whether a kernel has put anything into a flag.
+// Host memory that the queue may copy from and to.
 template <class Backend>
-bool is_set(const Array<Backend>& flag) {
-    float word;
+class Staging {
+  public:
+    explicit Staging(size_t count) : data_(Backend::allocate_host(count)) {}
+    Staging(const Staging&) = delete;
+    Staging& operator=(const Staging&) = delete;
+    ~Staging() { Backend::release_host(data_); }
+    float* get() const { return data_; }
+
+  private:
+    float* const data_;
+};
+
+// Whether a kernel has put anything into a flag, which has been downloaded.
+inline bool is_set(const float& flag) {
     int bits;
-    Backend::download(&word, flag.get(), 1);
-    memcpy(&bits, &word, sizeof bits);
+    memcpy(&bits, &flag, sizeof bits);
     return bits != 0;
 }
 
@@ -156,6 +170,7 @@ class DeviceEngine {
         hyper_trans = Layer<Backend>(w.hyper_trans);
         for (const TcaSliceWeights& s : w.slices) slices.emplace_back(s);
         fingerprint = table.fingerprint();
+        Backend::wait();
     }
 
     // As Engine::hyper; host pointers.
@@ -166,8 +181,12 @@ class DeviceEngine {
         Backend::upload(planes.get(), z_hat, static_cast<size_t>(config.hyper_latent) * pixels);
         Backend::launch(
             FromPlanes{planes.get(), config.hyper_latent, pixels, z.get(), z_stride, 0});
-        synthesis(hyper_[0], z.get(), height, width, means);
-        synthesis(hyper_[1], z.get(), height, width, scales);
+        float bad[2];
+        synthesis(hyper_[0], z.get(), height, width, means, &bad[0]);
+        synthesis(hyper_[1], z.get(), height, width, scales, &bad[1]);
+        Backend::wait();
+        if (is_set(bad[0]) || is_set(bad[1]))
+            throw Error(FLIC_NOT_FINITE, "the hyper-synthesis gave NaN or infinity");
     }
 
     const Config config;
@@ -176,8 +195,8 @@ class DeviceEngine {
     uint64_t fingerprint = 0;
 
   private:
-    void synthesis(const HyperLayers<Backend>& w, const float* z, int height, int width,
-                   float* out);
+    void synthesis(const HyperLayers<Backend>& w, const float* z, int height, int width, float* out,
+                   float* flag);
     void fat_block(const FatLayers<Backend>& w, bool shifted, int height, int width, float* x);
 
     HyperLayers<Backend> hyper_[2];
@@ -185,7 +204,7 @@ class DeviceEngine {
 
 template <class Backend>
 void DeviceEngine<Backend>::synthesis(const HyperLayers<Backend>& w, const float* z, int height,
-                                      int width, float* out) {
+                                      int width, float* out, float* flag) {
     const int stride = padded(config.width), z_stride = padded(config.hyper_latent);
     const int high = 2 * height, wide = 2 * width;
     const ptrdiff_t size = static_cast<ptrdiff_t>(high) * wide * stride;
@@ -210,7 +229,7 @@ void DeviceEngine<Backend>::synthesis(const HyperLayers<Backend>& w, const float
     Backend::launch(
         ToPlanes{result.get(), columns, 0, 1, config.latent, pixels, planes.get(), bad.as_int()});
     Backend::download(out, planes.get(), static_cast<size_t>(pixels) * config.latent);
-    if (is_set(bad)) throw Error(FLIC_NOT_FINITE, "the hyper-synthesis gave NaN or infinity");
+    Backend::download(flag, bad.get(), 1);
 }
 
 template <class Backend>
