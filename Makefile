@@ -2,6 +2,7 @@
 #   make demo     compress the shipped photographs, decode them, show what happened
 #   make test     all tests            make test-photos PHOTOS=DIR   also those on photographs
 #   make bench    benchmarks           make lint                     style
+#   make perturb  20,000 perturbed or damaged decodes, counted
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs (minutes)
 #   make fuzz     hostile input for SECONDS=60 (clang)
 # Others: PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment, ARGS="..." goes to the tool.
@@ -16,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := flic_kernels/libflic_kernels.so
 SOURCES := $(shell find flic_kernels/csrc -type f)
 
-.PHONY: all demo test test-photos exact-full bench fuzz lint build clean
+.PHONY: all demo test test-photos perturb exact-full bench fuzz lint build clean
 .DELETE_ON_ERROR:
 
 all: demo
@@ -38,12 +39,16 @@ build: $(LIBRARY)
 demo: $(LIBRARY)
 	$(BIN)/flic demo demo $(ARGS)
 
+# One process a core, one thread each: most tests are too small to share.
 test: $(LIBRARY)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-photos: $(LIBRARY)
 	@test -n "$(PHOTOS)" || { echo "make: say where: make test-photos PHOTOS=DIR" >&2; exit 2; }
-	$(BIN)/python -m pytest --photos "$(PHOTOS)" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --photos "$(PHOTOS)" $(ARGS)
+
+perturb: $(LIBRARY)
+	PYTHONPATH=tests $(BIN)/python -W ignore -m perturbation $(ARGS)
 
 exact-full: $(INSTALLED)
 	$(BIN)/python tests/native_builds.py exact-full

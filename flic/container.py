@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .errors import FormatError, TruncatedError, UnsupportedVersionError
 
 MAGIC = b"FLIC"
-VERSION = 0
+VERSION = 1
 FINGERPRINT_BYTES = 8
 
 MAX_SIDE = 65535
@@ -114,6 +114,11 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         raise UnsupportedVersionError(
             f"the file has format version {version}; this flic reads up to version {VERSION}: "
             "install a newer flic"
+        )
+    if version < VERSION:
+        raise UnsupportedVersionError(
+            f"the file has format version {version}, a draft that was never released: "
+            "encode the picture again"
         )
     reader = _Reader(data)
     header = reader.take(_PREFIX)

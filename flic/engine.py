@@ -13,6 +13,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,34 +34,40 @@ _kept = weakref.WeakKeyDictionary()  # not on the model: native handles cannot b
 class Engine:
     """networks: the exact h_mean_s, h_scale_s and T-CA. z_tables: one table a channel of z.
 
-    medians: float32 [N, 1, 1] on the CPU, about which z is rounded.
+    medians: float32 [N, 1, 1], about which z is rounded.
     """
 
     networks: ExactEngine
     z_tables: rans.Tables
-    medians: Tensor
+    medians: np.ndarray
 
 
 def engine_of(model: FLIC) -> Engine:
-    """The model's engine, rebuilt when its weights, device, instruction set or threads change.
+    """The model's engine, on its device, the instruction set in use and torch's threads.
 
-    Warns once a process where a model on a CUDA device is coded on the CPU.
+    It is kept, and rebuilt when one of these or the weights have changed. Warns once a process
+    where a model on a CUDA device is coded on the CPU.
 
     Raises:
         CheckpointError: the weights are not finite float32 numbers.
     """
-    parameters = [p for name in _PARTS for p in getattr(model, name).parameters()]
     place = _place(_device_of(model))
-    key = (
-        *place.values(),
-        native.isa(),
-        torch.get_num_threads(),
-        *((p.data_ptr(), p._version, p.dtype) for p in parameters),
-    )
+    key = (*place.values(), native.isa(), torch.get_num_threads(), *_content(model))
     kept = _kept.get(model)
     if kept is None or kept[0] != key:
-        kept = _kept[model] = (key, _build(model, place))
+        place.setdefault("isa", native.isa())
+        engine = build(model, threads=torch.get_num_threads(), **place)
+        kept = _kept[model] = (key, engine)
     return kept[1]
+
+
+def _content(model: FLIC) -> list[int]:
+    """A sum over each parameter's bits: tensors' own version counters miss writes to `.data`."""
+    parameters = [p.detach() for name in _PARTS for p in getattr(model, name).parameters()]
+    if any(p.dtype != torch.float32 for p in parameters):
+        raise CheckpointError("these weights cannot code: h_mean_s, h_scale_s and tca take float32")
+    sums = [p.contiguous().view(torch.int32).sum(dtype=torch.int64) for p in parameters]
+    return torch.stack(sums).tolist()
 
 
 def _device_of(model: FLIC) -> torch.device:
@@ -84,11 +91,23 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-def _build(model: FLIC, place: dict[str, str | int | None]) -> Engine:
+@native.default_float_environment()
+def build(
+    model: FLIC,
+    *,
+    isa: str | None = None,
+    threads: int | None = None,
+    device: int | None = None,
+) -> Engine:
+    """A new engine for the model's present weights; the options are `ExactEngine`'s.
+
+    Raises:
+        CheckpointError: the weights are not finite float32 numbers.
+    """
     prior = model.entropy_bottleneck
     medians = prior.quantiles[:, 0, 1].detach().cpu()
     try:
-        networks = ExactEngine(model.state_dict(), threads=torch.get_num_threads(), **place)
+        networks = ExactEngine(model.state_dict(), isa=isa, threads=threads, device=device)
         rows, firsts = zprior.probabilities(
             _double(medians),
             *(
@@ -99,7 +118,7 @@ def _build(model: FLIC, place: dict[str, str | int | None]) -> Engine:
         tables = rans.Tables.from_pmfs(rows, firsts)
     except ValueError as error:
         raise CheckpointError(f"these weights cannot code: {error}") from error
-    return Engine(networks, tables, medians[:, None, None])
+    return Engine(networks, tables, medians.numpy().copy()[:, None, None])
 
 
 def _double(parameter: Tensor):

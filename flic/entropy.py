@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from flic_kernels import rans
+from flic_kernels import native, rans
 
+from . import limits
 from . import stream as streams
 from .config import STRIDE, Config
 from .engine import Engine, engine_of
@@ -26,7 +28,7 @@ from .errors import StreamMismatch
 if TYPE_CHECKING:
     from .model import FLIC
 
-_LIMIT = 2**30  # latents beyond this are not those of a picture
+_LIMIT = 2**24  # integers below are exact in float32, and those of a picture are far below
 
 
 @dataclass
@@ -87,6 +89,7 @@ class _Reader:
         if len(stream.checks) != slices:
             raise StreamMismatch(f"the stream has {len(stream.checks)} slices, the model {slices}")
         self._checks, self._crc = iter(enumerate(stream.checks)), stream.latents_crc
+        self.payload_bytes = len(stream.payload)
         self._coder = rans.Decoder(stream.payload)
 
     def code(self, centers: Tensor | int, indexes: Tensor, tables: rans.Tables) -> Tensor:
@@ -109,14 +112,20 @@ class _Reader:
 
 
 @torch.no_grad()
-def encode(model: FLIC, latents: Latents) -> list[bytes]:
+@native.default_float_environment()
+def encode(model: FLIC, latents: Latents, engine: Engine | None = None) -> list[bytes]:
     """One stream for each picture.
+
+    Args:
+        engine: of this model, to run on another instruction set or number of threads than its own.
 
     Raises:
         CheckpointError: the weights cannot code.
+        DeviceError: coding needs more memory than the machine has.
         ValueError: NaN or infinity among the means and scales; nothing is written.
     """
-    coded, engine = [], engine_of(model)
+    limits.check_memory(model.config, latents.y.shape[2:])
+    coded, engine = [], engine or engine_of(model)
     for y, z in zip(latents.y.cpu(), latents.z.cpu(), strict=True):
         writer = _Writer(z, y, model.config.slice_channels)
         _slice_loop(engine, model.config, writer, tuple(z.shape[1:]))
@@ -125,27 +134,34 @@ def encode(model: FLIC, latents: Latents) -> list[bytes]:
 
 
 @torch.no_grad()
-def decode(model: FLIC, coded: Sequence[bytes], size: tuple[int, int]) -> tuple[Latents, Tensor]:
+@native.default_float_environment()
+def decode(
+    model: FLIC, coded: Sequence[bytes], size: tuple[int, int], engine: Engine | None = None
+) -> tuple[Latents, Tensor]:
     """The integers of streams of pictures of one size, and g_s's input.
 
     Args:
         size: height and width of the pictures.
+        engine: as for `encode`.
 
     Returns:
         latents (on the CPU), and y_hat [B, M, h, w] = y + 0.5 tanh(lrp) on the model's device.
 
     Raises:
         StreamMismatch: damaged, made by other weights, or computed otherwise here than there.
-        FormatError: not a stream.
+        FormatError: not a stream, or one too short for the size.
         CheckpointError: the weights cannot code.
+        DeviceError: coding needs more memory than the machine has.
     """
-    engine = engine_of(model)
     shape = tuple(-(-side // STRIDE) * (STRIDE // 64) for side in size)
+    limits.check_memory(model.config, tuple(4 * side for side in shape))
+    engine = engine or engine_of(model)
     device = next(model.parameters()).device
     parts, corrected = [], []
     for data in coded:
         try:
             reader = _Reader(data, model.config.slices)
+            limits.check_length(reader.payload_bytes, engine.z_tables, model.config, shape)
             z, y, lrp = _slice_loop(engine, model.config, reader, shape)
             reader.finish(z, y)
         except ValueError as error:  # the coder's CorruptStream, or NaN from absurd integers
@@ -163,8 +179,9 @@ def _slice_loop(
     channels = torch.arange(config.hyper, dtype=torch.int32)
     indexes = channels[:, None, None].expand(-1, *shape).contiguous()
     z = end.code(0, indexes, engine.z_tables)
-    z_hat = z.to(torch.float32) + engine.medians
-    means_hyper, scales_hyper = engine.networks.hyper(z_hat[None])
+    # By numpy, in this thread: torch's have float environments of their own.
+    z_hat = z.numpy().astype(np.float32) + engine.medians
+    means_hyper, scales_hyper = engine.networks.hyper(torch.from_numpy(z_hat)[None])
     picture = engine.networks.begin(means_hyper[0], scales_hyper[0])
     tables = rans.gaussian_tables()
     slices, corrections, previous = [], [], None

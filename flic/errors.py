@@ -22,7 +22,7 @@ class TruncatedError(FormatError):
 
 
 class UnsupportedVersionError(FormatError):
-    """A .flic file of a newer version than this program reads."""
+    """A .flic file of a version that this program does not read."""
 
 
 class CheckpointError(FlicError, ValueError):

@@ -17,6 +17,12 @@ def check_target(path: Path, *, overwrite: bool = True) -> None:
         raise OutputError(f"{path}: exists already (--no-overwrite)")
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}")
+    target = Path(os.path.realpath(path))
+    if target.exists() and not os.access(target, os.W_OK):
+        raise OutputError(f"{path}: is read-only")
+    replaced = target.is_file() or not target.exists()
+    if replaced and target.parent.is_dir() and not os.access(target.parent, os.W_OK):
+        raise OutputError(f"{path}: the folder {target.parent} is read-only")
 
 
 def write_atomic(path: str | os.PathLike, data: bytes, *, overwrite: bool = True) -> None:

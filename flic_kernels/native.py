@@ -60,6 +60,8 @@ def library() -> ctypes.CDLL:
     loaded = _load("libflic_kernels.so", "run `pip install .` or `make build`")
     loaded.flic_rans_bytes_data.restype = ctypes.c_void_p
     loaded.flic_rans_bytes_size.restype = ctypes.c_int64
+    loaded.flic_default_float_environment.restype = ctypes.c_uint64
+    loaded.flic_exchange_float_environment.restype = ctypes.c_uint64
     return loaded
 
 
@@ -155,3 +157,25 @@ def use_isa(name: str | None) -> Iterator[None]:
         yield
     finally:
         native.flic_set_isa(before)
+
+
+@contextmanager
+def default_float_environment() -> Iterator[None]:
+    """Round to nearest and no flush-to-zero inside a `with` block, for the calling thread.
+
+    What this library computes sets that by itself; this is for arithmetic beside it on which two
+    machines must agree, since other libraries change the mode of the threads they run in.
+    """
+    with float_environment(library().flic_default_float_environment()):
+        yield
+
+
+@contextmanager
+def float_environment(mode: int) -> Iterator[None]:
+    """A mode of the processor (x86 MXCSR, aarch64 FPCR) inside a `with` block, for this thread."""
+    native = library()
+    before = native.flic_exchange_float_environment(ctypes.c_uint64(mode))
+    try:
+        yield
+    finally:
+        native.flic_exchange_float_environment(ctypes.c_uint64(before))

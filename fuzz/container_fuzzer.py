@@ -14,9 +14,9 @@ from flic import container, errors
 
 
 def seeds() -> list[bytes]:
-    plain = container.Container(5, 7, bytes(8), b"stream", 1)
+    plain = container.Container(5, 7, bytes(8), b"stream")
     full = container.Container(
-        300, 200, bytes(range(8)), bytes(500), 2, True, b"alpha", b"icc" * 50, b"exif" * 9
+        300, 200, bytes(range(8)), bytes(500), True, b"alpha", b"icc" * 50, b"exif" * 9
     )
     return [container.pack(plain), container.pack(full)]
 

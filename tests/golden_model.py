@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,46 @@ def base_model() -> FLIC:
 def small_model() -> FLIC:
     """A very small model on deterministic weights; do not change it."""
     return fill(FLIC(SMALL))
+
+
+@functools.cache
+def portable_model() -> FLIC:
+    """A very small model whose weights are the same bits on any machine; do not change it.
+
+    fill() draws normal numbers, for which numpy calls the C library's logarithm. Here is nothing
+    but the Mersenne Twister and float64 arithmetic. The golden files hold its fingerprint.
+    """
+    model = FLIC(SMALL)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            uniform = np.random.RandomState(zlib.crc32(name.encode())).random_sample
+            value = _portable(name, 2.0 * uniform(tuple(parameter.shape)) - 1.0)
+            parameter.copy_(torch.from_numpy(value.astype(np.float32)))
+    return model.eval()
+
+
+def _portable(name: str, noise: np.ndarray) -> np.ndarray:
+    """A parameter's values from uniform numbers in [-1, 1)."""
+    leaf = name.rsplit(".", 1)[-1]
+    if name.startswith("entropy_bottleneck.matrices."):
+        return (-0.1 if name.endswith("4") else -1.5) + 0.1 * noise
+    if name.startswith("entropy_bottleneck."):
+        return 0.5 * noise
+    if leaf == "beta":
+        return 1.0 + 0.1 * noise
+    if leaf == "gamma":
+        return 0.3 * np.eye(len(noise)) + 0.01 * (noise + 1.0)
+    if leaf == "complex_weight":
+        return 0.3 * noise + np.array([1.0, 0.0])
+    if leaf in ("bias", "relative_position_bias_table", "start_token"):
+        value = 0.2 * noise
+        if name == "tca.entropy_parameters_net.4.bias":  # means, scales and residuals interleave
+            value[1::3] = 0.2 + 2.0 * (noise[1::3] + 1.0)
+        return value
+    if noise.ndim == 1:
+        return 1.0 + 0.2 * noise
+    gain = {"g_a.9.weight": 40.0, "h_a.3.weight": 8.0}.get(name, 1.0)
+    return gain * noise / np.sqrt(float(noise[0].size))
 
 
 def assert_golden(result: torch.Tensor, expected: np.ndarray) -> None:

@@ -28,7 +28,7 @@ def test_round_trip(c):
 
 
 def test_bytes_are_those_of_the_specification():
-    body = b"FLIC" + b"\0\0" + bytes(range(8)) + b"\x80\x06" + b"\x80\x04"
+    body = b"FLIC" + b"\1\0" + bytes(range(8)) + b"\x80\x06" + b"\x80\x04"
     body += b"\x11" + b"stream of latents"
     assert pack(PLAIN) == with_crc(body)
 
@@ -67,14 +67,19 @@ def test_other_files(data):
         unpack(data)
 
 
-@pytest.mark.parametrize("version", [1, 2, 255])
+@pytest.mark.parametrize("version", [2, 3, 255])
 def test_a_newer_version_is_named_whatever_follows(version):
     with pytest.raises(UnsupportedVersionError, match=f"version {version}.*newer flic"):
         unpack(b"FLIC" + bytes([version]) + b"what version 9 writes")
 
 
+def test_a_draft_is_named_whatever_follows():
+    with pytest.raises(UnsupportedVersionError, match="version 0.*never released"):
+        unpack(with_crc(b"FLIC\0" + pack(PLAIN)[5:-4]))
+
+
 def rebuilt(width=b"\x01", height=b"\x01", flags=0, sections=b"", length=b"\x00", stream=b""):
-    body = b"FLIC\0" + bytes([flags]) + bytes(8) + width + height + sections
+    body = b"FLIC\1" + bytes([flags]) + bytes(8) + width + height + sections
     return with_crc(body + length + stream)
 
 
@@ -121,7 +126,8 @@ def test_a_decompression_bomb_is_refused_without_memory():
         dict(height=70_000),
         dict(width=60_000, height=60_000),
         dict(fingerprint=b"short"),
-        dict(version=1),
+        dict(version=0),
+        dict(version=2),
         dict(icc=bytes(container.MAX_METADATA + 1)),
     ],
 )
@@ -133,7 +139,7 @@ def test_pack_refuses_what_no_file_can_carry(change):
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=80), st.booleans())
 def test_noise_never_crashes(noise, checksummed):
-    data = b"FLIC\0" + noise
+    data = b"FLIC\1" + noise
     try:
         c = unpack(with_crc(data) if checksummed else data)
     except FlicError:

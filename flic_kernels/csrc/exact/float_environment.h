@@ -18,7 +18,7 @@ class FloatEnvironment {
     FloatEnvironment(const FloatEnvironment&) = delete;
     FloatEnvironment& operator=(const FloatEnvironment&) = delete;
 
-  private:
+    // The calling thread's mode, and the one that every computation here wants.
 #if defined(__x86_64__) || defined(__SSE2__)
     using Register = unsigned int;
     static constexpr Register kDefault = 0x1F80;  // all exceptions masked
@@ -39,6 +39,8 @@ class FloatEnvironment {
     static Register get() { return kDefault; }
     static void set(Register) {}
 #endif
+
+  private:
     Register saved_;
 };
 
