@@ -1,4 +1,5 @@
-// What device_engine.h asks of a backend, on CUDA. Nothing here waits but wait().
+// Memory, copies, launches and graphs on CUDA, queued on this thread's current stream. Nothing here
+// waits but wait().
 #pragma once
 #include <cuda_runtime.h>
 
@@ -70,8 +71,11 @@ struct Cuda {
         const ptrdiff_t threads = kernel.threads(), blocks = (threads + kThreads - 1) / kThreads;
         if (blocks >= 1ll << 31)
             throw flic::exact::Error(FLIC_BAD_ARGUMENT, "the picture is too large");
-        run_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, current_stream>>>(kernel, threads);
-        check(cudaGetLastError());
+        cudaLaunchConfig_t config = {};
+        config.gridDim = dim3(static_cast<unsigned>(blocks));
+        config.blockDim = dim3(kThreads);
+        config.stream = current_stream;
+        check(cudaLaunchKernelEx(&config, run_kernel<Kernel>, kernel, threads));
     }
 
     // What a function queues, captured in a CUDA graph on the first run and replayed on the current

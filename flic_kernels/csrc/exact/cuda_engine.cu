@@ -9,13 +9,12 @@
 #include <mutex>
 #include <vector>
 
-#include "cuda_backend.h"
 #include "device_picture.h"
 #include "float_environment.h"
 
 namespace {
 
-using Engine = flic::exact::device::DeviceEngine<Cuda>;
+using Engine = flic::exact::device::DeviceEngine;
 
 // Memory belongs to the device that was current at creation.
 struct OnDevice {
@@ -27,7 +26,7 @@ struct OnDevice {
     int before;
 };
 
-using Picture = flic::exact::device::DevicePicture<Cuda>;
+using Picture = flic::exact::device::DevicePicture;
 
 struct EngineHandle {
     // Memory and captured graphs for a picture of this size: those of one that ended, if any.

@@ -7,11 +7,11 @@
 #include "device_engine.h"
 
 namespace flic::exact::device {
+namespace {
 
-template <class Backend>
 class DevicePicture {
   public:
-    DevicePicture(DeviceEngine<Backend>& engine, int height, int width)
+    DevicePicture(DeviceEngine& engine, int height, int width)
         : engine_(engine),
           config_(engine.config),
           grid_{height, width},
@@ -50,16 +50,16 @@ class DevicePicture {
     void begin(const float* means, const float* scales) {
         const int latent = config_.latent;
         const size_t values = latent * pixels_;
-        Array<Backend> planes(values), hyper(pixels_ * stride(2 * latent));
+        Array planes(values), hyper(pixels_ * stride(2 * latent));
         for (int part = 0; part < 2; ++part) {
-            Backend::upload(planes.get(), part ? scales : means, values);
-            Backend::launch(FromPlanes{planes.get(), latent, static_cast<int>(pixels_), hyper.get(),
+            Cuda::upload(planes.get(), part ? scales : means, values);
+            Cuda::launch(FromPlanes{planes.get(), latent, static_cast<int>(pixels_), hyper.get(),
                                        padded(2 * latent), part * latent});
         }
         engine_.start.run(hyper.get(), padded(2 * latent), height(), width(), past_.get());
         engine_.hyper_trans.run(hyper.get(), padded(2 * latent), height(), width(), side_.get());
-        Backend::clear(results_.get() + 3 * slice_values(), 1);
-        Backend::wait();
+        Cuda::clear(results_.get() + 3 * slice_values(), 1);
+        Cuda::wait();
         next_ = 0;
     }
 
@@ -71,7 +71,7 @@ class DevicePicture {
         const size_t values = slice_values();
         if (i > 0) std::copy(previous, previous + values, host_previous_.get());
         graphs_[i].run([&] { queue(i); });
-        Backend::wait();
+        Cuda::wait();
         const float* const results = host_results_.get();
         if (is_set(results[3 * values])) throw Error(FLIC_NOT_FINITE, "T-CA gave NaN or infinity");
         std::copy(results, results + values, means);
@@ -90,11 +90,11 @@ class DevicePicture {
     void queue(int i) {
         const size_t values = slice_values();
         if (i > 0) {
-            Backend::upload(previous_.get(), host_previous_.get(), values);
-            Backend::launch(FromPlanes{previous_.get(), size_, static_cast<int>(pixels_),
+            Cuda::upload(previous_.get(), host_previous_.get(), values);
+            Cuda::launch(FromPlanes{previous_.get(), size_, static_cast<int>(pixels_),
                                        past_.get(), padded(size_), 0});
         }
-        const SliceLayers<Backend>& w = engine_.slices[i];
+        const SliceLayers& w = engine_.slices[i];
         w.lift.run(past_.get(), padded(size_), height(), width(), u_.get());
         for (int l = 0; l < config_.depth; ++l) {
             attention(w.layers[l], l, i);
@@ -102,34 +102,34 @@ class DevicePicture {
         }
         entropy_parameters(w, i);
         for (int part = 0; part < 3; ++part) {
-            Backend::launch(ToPlanes{out_.get(), padded(3 * size_), part, 3, size_,
+            Cuda::launch(ToPlanes{out_.get(), padded(3 * size_), part, 3, size_,
                                      static_cast<int>(pixels_), results_.get() + part * values,
                                      bad()});
         }
-        Backend::download(host_results_.get(), results_.get(), 3 * values + 1);
+        Cuda::download(host_results_.get(), results_.get(), 3 * values + 1);
     }
 
     // Of each window of x, into mean_ and m2_.
     void moments(const float* x) {
-        Backend::launch(ColumnSums{grid_, x, inner_, nullptr, sums_.get()});
-        Backend::launch(WindowSum{grid_.windows(), inner_, sums_.get(), true, mean_.get()});
-        Backend::launch(ColumnSums{grid_, x, inner_, mean_.get(), sums_.get()});
-        Backend::launch(WindowSum{grid_.windows(), inner_, sums_.get(), false, m2_.get()});
+        Cuda::launch(ColumnSums{grid_, x, inner_, nullptr, sums_.get()});
+        Cuda::launch(WindowSum{grid_.windows(), inner_, sums_.get(), true, mean_.get()});
+        Cuda::launch(ColumnSums{grid_, x, inner_, mean_.get(), sums_.get()});
+        Cuda::launch(WindowSum{grid_.windows(), inner_, sums_.get(), false, m2_.get()});
     }
 
-    void dense(const Layer<Backend>& layer, const float* in, float* out) {
+    void dense(const Layer& layer, const float* in, float* out) {
         layer.run(in, inner_, height(), width(), out);
     }
 
     // x_ is w of docs/exact.md; y_ takes what comes of it.
-    void attention(const TcaLayers<Backend>& w, int layer, int slice) {
+    void attention(const TcaLayers& w, int layer, int slice) {
         moments(u_.get());
-        Backend::launch(Normalise{grid_, u_.get(), inner_, mean_.get(), m2_.get(), false,
+        Cuda::launch(Normalise{grid_, u_.get(), inner_, mean_.get(), m2_.get(), false,
                                   w.norm1_weight.get(), w.norm1_bias.get(), nullptr, x_.get()});
-        Backend::launch(Depthwise{grid_, x_.get(), inner_, w.encoding_weight.get(),
+        Cuda::launch(Depthwise{grid_, x_.get(), inner_, w.encoding_weight.get(),
                                   w.encoding_bias.get(), y_.get()});
         moments(y_.get());
-        Backend::launch(Normalise{grid_, y_.get(), inner_, mean_.get(), m2_.get(), false,
+        Cuda::launch(Normalise{grid_, y_.get(), inner_, mean_.get(), m2_.get(), false,
                                   w.encoding_norm_weight.get(), w.encoding_norm_bias.get(),
                                   x_.get(), x_.get()});
         dense(w.query, x_.get(), query_.get());
@@ -140,54 +140,55 @@ class DevicePicture {
             1.0f / __builtin_sqrtf(static_cast<float>(config_.slices * (inner_ / kHeads)));
         const Attention a = {grid_,        inner_, slice + 1,     query_.get(),        cache,
                              slice_stride, scale,  scores_.get(), denominators_.get(), y_.get()};
-        Backend::launch(AttentionScores{a});
-        Backend::launch(AttentionSoftmax{a});
-        Backend::launch(AttentionValues{a});
+        Cuda::launch(AttentionScores{a});
+        Cuda::launch(AttentionSoftmax{a});
+        Cuda::launch(AttentionValues{a});
         dense(w.proj, y_.get(), x_.get());
-        Backend::launch(Elementwise<Map::add>{u_.get(), x_.get(), u_.get(), values()});
+        Cuda::launch(Elementwise<Map::add>{u_.get(), x_.get(), u_.get(), values()});
         moments(u_.get());
-        Backend::launch(
+        Cuda::launch(
             MergeMoments{grid_, inner_, mean_.get(), m2_.get(), merged_.get(), bad()});
     }
 
-    void mlp(const TcaLayers<Backend>& w) {
-        Backend::launch(Normalise{grid_, u_.get(), inner_, merged_.get(), merged_.get() + 1, true,
+    void mlp(const TcaLayers& w) {
+        Cuda::launch(Normalise{grid_, u_.get(), inner_, merged_.get(), merged_.get() + 1, true,
                                   w.norm2_weight.get(), w.norm2_bias.get(), nullptr, x_.get()});
         dense(w.fc1, x_.get(), y_.get());
-        Backend::launch(Elementwise<Map::gelu>{y_.get(), nullptr, y_.get(), values()});
+        Cuda::launch(Elementwise<Map::gelu>{y_.get(), nullptr, y_.get(), values()});
         dense(w.fc2, y_.get(), x_.get());
-        Backend::launch(Elementwise<Map::add>{u_.get(), x_.get(), u_.get(), values()});
+        Cuda::launch(Elementwise<Map::add>{u_.get(), x_.get(), u_.get(), values()});
     }
 
-    void entropy_parameters(const SliceLayers<Backend>& w, int slice) {
+    void entropy_parameters(const SliceLayers& w, int slice) {
         const int in = padded((config_.ratio + 2) * size_), middle = padded(2 * size_),
                   out = padded(3 * size_);
         const ptrdiff_t pixels = static_cast<ptrdiff_t>(pixels_);
-        Backend::launch(Interleave{u_.get(), side_.get(), padded(2 * config_.latent),
+        Cuda::launch(Interleave{u_.get(), side_.get(), padded(2 * config_.latent),
                                    2 * slice * size_, size_, config_.ratio,
                                    static_cast<int>(pixels_), features_.get(), in});
         w.entropy[0].run(features_.get(), in, height(), width(), hidden1_.get());
-        Backend::launch(
+        Cuda::launch(
             Elementwise<Map::gelu>{hidden1_.get(), nullptr, hidden1_.get(), pixels * middle});
         w.entropy[1].run(hidden1_.get(), middle, height(), width(), hidden2_.get());
-        Backend::launch(
+        Cuda::launch(
             Elementwise<Map::gelu>{hidden2_.get(), nullptr, hidden2_.get(), pixels * out});
         w.entropy[2].run(hidden2_.get(), out, height(), width(), out_.get());
     }
 
-    DeviceEngine<Backend>& engine_;
+    DeviceEngine& engine_;
     const Config& config_;
     const WindowGrid grid_;
     const size_t pixels_;
     const int size_, inner_;
     int next_;  // slice; their number where none may follow
-    Array<Backend> past_, side_, u_, x_, y_, query_;
-    Array<Backend> sums_, mean_, m2_, merged_;
-    Array<Backend> key_value_, scores_, denominators_;
-    Array<Backend> features_, hidden1_, hidden2_, out_;
-    Array<Backend> previous_, results_;  // results_: means, scales, corrections, flag
-    Staging<Backend> host_previous_, host_results_;
-    std::vector<typename Backend::Graph> graphs_;  // of slices
+    Array past_, side_, u_, x_, y_, query_;
+    Array sums_, mean_, m2_, merged_;
+    Array key_value_, scores_, denominators_;
+    Array features_, hidden1_, hidden2_, out_;
+    Array previous_, results_;  // results_: means, scales, corrections, flag
+    Staging host_previous_, host_results_;
+    std::vector<Cuda::Graph> graphs_;  // of slices
 };
 
+}  // namespace
 }  // namespace flic::exact::device
