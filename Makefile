@@ -4,6 +4,7 @@
 #   make bench    benchmarks           make lint                     style
 #   make perturb  20,000 perturbed or damaged decodes, counted
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs (minutes)
+#   make bench-gpu OUT=DIR   tests and benchmarks on the card    make aot   Triton kernels compiled without one
 #   make fuzz     hostile input for SECONDS=60 (clang)
 # Others: PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment, ARGS="..." goes to the tool.
 
@@ -17,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := flic_kernels/libflic_kernels.so
 SOURCES := $(shell find flic_kernels/csrc -type f)
 
-.PHONY: all demo test test-photos perturb exact-full bench fuzz lint build clean
+.PHONY: all demo test test-photos perturb exact-full bench bench-gpu aot fuzz lint build clean
 .DELETE_ON_ERROR:
 
 all: demo
@@ -59,6 +60,13 @@ $(VENV)/.bench: $(INSTALLED)
 
 bench: $(LIBRARY) $(VENV)/.bench
 	$(BIN)/python -m benches $(ARGS)
+
+bench-gpu: $(LIBRARY)
+	@test -n "$(OUT)" || { echo "make: say where: make bench-gpu OUT=DIR" >&2; exit 2; }
+	$(BIN)/python -m benches.gpu --out "$(OUT)"
+
+aot: $(LIBRARY)
+	$(BIN)/python -m benches.aot --write docs/kernels.md $(ARGS)
 
 fuzz: $(LIBRARY)
 	fuzz/run.sh $(or $(SECONDS),60) $(BIN)/python

@@ -2,7 +2,8 @@
 
     python -m benches [--out DIR] [NAME ...]
 
-Each prints its table and writes DIR/NAME.json. Nothing else should run on the machine meanwhile.
+Each prints its table and writes DIR/NAME.json; ops also draws DIR/ops.png. Nothing else should run
+on the machine meanwhile.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ("codec", "exact", "rans")
+BENCHES = ("codec", "exact", "rans", "ops")
 
 
 def main() -> int:
@@ -28,6 +29,8 @@ def main() -> int:
         target = options.out / f"{name}.json"
         target.unlink(missing_ok=True)
         command = [sys.executable, "-m", f"benches.bench_{name}", "--json", str(target)]
+        if name == "ops":
+            command += ["--chart", str(options.out / "ops.png")]
         if subprocess.run(command).returncode:
             failed.append(name)
     if failed:

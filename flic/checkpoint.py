@@ -97,6 +97,16 @@ def check_keys(model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
         raise CheckpointError("not a state dict of this model: " + "; ".join(problems))
 
 
+def with_derived(model: torch.nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with what a compact file leaves out: constants, and tables that update() makes."""
+    derived = {
+        name: value[:0] if _grows(name) else value
+        for name, value in torch.nn.Module.state_dict(model).items()
+        if name not in state and _DERIVED.search(name)
+    }
+    return {**state, **derived}
+
+
 def resize_buffers(model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
     """Give the buffers that update() fills the sizes they have in `state`."""
     for name, buffer in model.named_buffers():
@@ -182,8 +192,6 @@ def load(path: str | Path) -> FLIC:
     state, metadata = read(path)
     try:
         model = FLIC(infer_config(state))
-        own = torch.nn.Module.state_dict(model)
-        state = {name: own[name] for name in own if _DERIVED.search(name)} | state
         model.load_state_dict(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None

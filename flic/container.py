@@ -18,6 +18,8 @@ MAX_SIDE = 65535
 """Largest width or height, in pixels."""
 MAX_PIXELS = 1 << 26
 """Most pixels in a picture: 67,108,864."""
+MAX_FILE = 1 << 29
+"""Most bytes that a reader looks at: 512 MiB, more than the largest picture can need."""
 MAX_METADATA = 1 << 24
 """Most bytes in an ICC profile or in EXIF data, before compression: 16 MiB."""
 

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+from . import images
 
 
 def find_pictures(folder: str | Path) -> list[Path]:
     """Every picture below a folder, sorted; FileNotFoundError where there is none."""
     folder = Path(folder)
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in images.SUFFIXES)
     if not found:
         raise FileNotFoundError(f"no pictures in {folder}")
     return found
@@ -32,8 +31,7 @@ class Crops:
         self.crop, self.batch, self.seed = crop, batch, seed
         self.pictures = []
         for path in find_pictures(folder):
-            with Image.open(path) as image:
-                picture = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            picture = images.read(path, strip=True).pixels
             if min(picture.shape[:2]) >= crop:
                 self.pictures.append(picture)
         if not self.pictures:

@@ -111,20 +111,25 @@ def load_model(
     folder: the model folder (default: the user's).
     Raises ModelNotFoundError, CheckpointError, DeviceError.
     """
-    import torch
-
     from . import checkpoint
 
     path = locate(name_or_path, folder)
+    check_device(device)
+    try:
+        return checkpoint.load(path).to(device)
+    except OSError as error:
+        raise ModelNotFoundError(f"{path}: {error.strerror or error}") from error
+
+
+def check_device(device: str) -> None:
+    """Raise DeviceError unless torch can put tensors on this device."""
+    import torch
+
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"cannot use device {device!r}: {reason}") from error
-    try:
-        return checkpoint.load(path).to(device)
-    except OSError as error:
-        raise ModelNotFoundError(f"{path}: {error.strerror or error}") from error
 
 
 def _entry(path: Path, builtin: bool) -> Entry:

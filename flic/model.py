@@ -164,10 +164,12 @@ class FLIC(CompressionModel):
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign=False):
         """Load published or own names, with or without "module.", before or after update().
 
+        Buffers that follow from the configuration or from the parameters may be missing.
+
         Raises:
             CheckpointError: names the first missing, unexpected or misshapen keys.
         """
-        state = checkpoint.normalize(state_dict)
+        state = checkpoint.with_derived(self, checkpoint.normalize(state_dict))
         if strict:
             checkpoint.check_keys(self, state)
         checkpoint.resize_buffers(self, state)

@@ -2,13 +2,15 @@
 
 Everything in it is grouped by slice, and a slice sees itself and earlier ones only. So one code
 computes any run of consecutive slices [first, last): all at once for training and evaluation, or
-one by one on cached keys and values for coding, where a whole picture costs one pass in total.
+one by one on cached keys and values, where a whole picture costs one pass in total. That second way
+is the eager reference of the exact engine, which coding uses (flic/engine.py).
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from flic_kernels import slice_attention
@@ -38,17 +40,13 @@ def grouped_norm(norm: nn.GroupNorm, x: Tensor, first: int, last: int) -> Tensor
 
 def to_windows(u: Tensor) -> Tensor:
     """[B, H, W, C] -> [B H/8 W/8, 8, 8, C]."""
-    batch, height, width, channels = u.shape
-    side = TCA_WINDOW
-    u = u.reshape(batch, height // side, side, width // side, side, channels)
-    return u.transpose(2, 3).reshape(-1, side, side, channels)
+    return rearrange(u, "b (r y) (c x) d -> (b r c) y x d", y=TCA_WINDOW, x=TCA_WINDOW)
 
 
 def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
     """[B H/8 W/8, 8, 8, C] -> [B, H, W, C]."""
-    side, channels = TCA_WINDOW, windows.shape[3]
-    u = windows.reshape(-1, height // side, width // side, side, side, channels)
-    return u.transpose(2, 3).reshape(-1, height, width, channels)
+    rows, columns = height // TCA_WINDOW, width // TCA_WINDOW
+    return rearrange(windows, "(b r c) y x d -> b (r y) (c x) d", r=rows, c=columns)
 
 
 class PositionalEncoding(nn.Module):

@@ -8,6 +8,7 @@ crops and noise, is a function of the seed and the step's number.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from . import checkpoint
 from .data import Crops
 from .model import FLIC
+from .output import write_atomic
 
 
 @dataclass
@@ -87,7 +89,7 @@ class Trainer:
 
     def train_step(self) -> dict[str, float]:
         """One step; a step whose gradient is not finite changes nothing and is counted."""
-        torch.manual_seed((self.recipe.seed << 32) + self.step)
+        torch.manual_seed((self.recipe.seed << 40) + self.step)
         x = self.crops[self.step].to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
@@ -126,13 +128,18 @@ class Trainer:
             "skipped": self.skipped,
             "recipe": asdict(self.recipe),
         }
-        temporary = path.with_name(path.name + ".part")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomic(path, buffer.getvalue())
 
     def resume(self, path: Path) -> None:
         """Continue from `save`; the recipe may name more steps, all else must be the same."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except OSError:
+            raise
+        except Exception as error:  # torch names neither the file nor a class of its own
+            raise ValueError(f"{path} is damaged: {type(error).__name__}") from error
         theirs, ours = state["recipe"], asdict(self.recipe)
         changed = [key for key in ours if key != "steps" and theirs.get(key) != ours[key]]
         if changed:

@@ -9,18 +9,33 @@ These modules load on first use, and the native library when something needs it.
 
 import importlib
 
-from .ops import NotAvailable, backends, frequency_modulation, slice_attention, window_attention
+from .accelerate import accelerate, restore
+from .ops import (
+    NotAvailable,
+    backends,
+    frequency_modulation,
+    fused_linear,
+    gdn,
+    positional_encoding,
+    slice_attention,
+    window_attention,
+)
 
 _MODULES = ("exact", "native", "rans", "rans_batch")
 
 __all__ = [
     "NotAvailable",
+    "accelerate",
     "backends",
     "exact",
     "frequency_modulation",
+    "fused_linear",
+    "gdn",
     "native",
+    "positional_encoding",
     "rans",
     "rans_batch",
+    "restore",
     "slice_attention",
     "window_attention",
 ]

@@ -31,10 +31,12 @@ class ExactEngine:
     Args:
         state_dict: the model's, by the published names; the three networks' float32 weights are
             copied. The sizes are read from their shapes.
-        isa: "scalar", "avx2", "avx512" or "cuda" (the current device); None takes the processor's
-            instruction set in use.
+        isa: "scalar", "avx2", "avx512" or "cuda"; None takes the processor's instruction set in
+            use.
         threads: of the processor, to share the work among, 1 to 256; None takes one for each
             available one. Where the system gives fewer, the work is shared among those.
+        device: for "cuda" the device's index; None takes the current device. The work runs on
+            that device's current stream.
 
     Raises:
         KeyError: a weight is missing.
@@ -55,6 +57,7 @@ class ExactEngine:
         *,
         isa: str | None = None,
         threads: int | None = None,
+        device: int | None = None,
     ):
         if isa not in (None, *_ISAS, _CUDA):
             known = ", ".join((*_ISAS, _CUDA))
@@ -75,7 +78,13 @@ class ExactEngine:
         names = list(weights)
         count = len(names)
         handle = ctypes.c_void_p()
-        where = (-1,) if self.isa == _CUDA else (_ISAS.index(self.isa), self.threads)
+        if self.isa == _CUDA:
+            if not torch.cuda.is_available():
+                raise RuntimeError("exact engine: no CUDA device is available")
+            self.device = torch.cuda.current_device() if device is None else device
+            where = (self.device,)
+        else:
+            where = (_ISAS.index(self.isa), self.threads)
         self._native.call(
             "create",
             "exact engine",
@@ -123,6 +132,7 @@ class ExactEngine:
                 width,
                 native.pointer(means[picture]),
                 native.pointer(scales[picture]),
+                *self._stream(),
             )
         return means, scales
 
@@ -133,6 +143,12 @@ class ExactEngine:
             means, scales: of the hyperprior, [M, H, W] each, H and W multiples of 8.
         """
         return ExactPicture(self, means, scales)
+
+    def _stream(self) -> tuple[ctypes.c_void_p, ...]:
+        """The argument that only the CUDA functions take: the device's current stream."""
+        if self.isa != _CUDA:
+            return ()
+        return (ctypes.c_void_p(torch.cuda.current_stream(self.device).cuda_stream),)
 
     def slices_of(
         self, means: Tensor, scales: Tensor, y: Tensor
@@ -175,6 +191,7 @@ class ExactPicture:
             native.pointer(means),
             native.pointer(scales),
             *self._shape[1:],
+            *engine._stream(),
             ctypes.byref(handle),
         )
         self._handle = handle
@@ -209,6 +226,7 @@ class ExactPicture:
             self._next,
             None if previous is None else native.pointer(previous),
             *map(native.pointer, out),
+            *self.engine._stream(),
         )
         self._next += 1
         return tuple(out)

@@ -74,6 +74,28 @@ def cuda_library() -> ctypes.CDLL:
     )
 
 
+def entropy_backends() -> dict[str, dict[str, str]]:
+    """What codes on each device, in the form of `flic_kernels.backends()`.
+
+    exact_engine: for a model on that device (the CPU stands in for CUDA, with the same files).
+    rans: for tensors on that device. The instruction set in use stands for the CPU.
+    """
+    try:
+        cpu = isa()
+        stand_in = f"cpu {cpu}"
+    except NativeLibraryMissing:
+        cpu, stand_in = "none (native library not built)", "none"
+    try:
+        cuda_library()
+        engine = rans = "cuda"
+    except NativeLibraryMissing:
+        engine, rans = (f"{name} (CUDA part not built)" for name in (stand_in, "none"))
+    return {
+        "exact_engine": {"cpu": cpu, "cuda": engine},
+        "rans": {"cpu": cpu, "cuda": rans},
+    }
+
+
 def _load(name: str, advice: str) -> ctypes.CDLL:
     path = _FOLDER / name
     if not path.exists():

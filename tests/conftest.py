@@ -1,8 +1,15 @@
 """Options and fixtures shared by the tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# Without a GPU the Triton kernels run in Triton's interpreter. It must be chosen before anything
+# imports Triton, whose own library functions are bound to one mode then.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_addoption(parser):

@@ -61,11 +61,11 @@ def exact_run_program(folder, flags, command=("g++",), link=()):
     )
 
 
-def exact_device_program(folder, flags, command=("g++",)):
-    """tests/native/exact_device.cpp: the CUDA engine's kernels as host code."""
-    exact = CSRC / "exact"
-    sources = [NATIVE / "exact_device.cpp", exact / "weights.cpp", exact / "load_weights.cpp"]
-    return build(folder / "exact_device", sources, flags, command)
+def exact_cuda_library(folder, command=("g++",)):
+    """The exact engine's CUDA library as host code, on tests/native/cuda/cuda_runtime.h."""
+    flags = ["-O2", "-x", "c++", f"-I{NATIVE / 'cuda'}"]
+    sources = sorted((CSRC / "exact").glob("cuda_*.cu"))
+    return build(folder / "libcuda_engine.so", sources, flags, command, ["-shared"])
 
 
 def exact_full_program(folder, flags=("-O3", "-ffp-contract=off")):

@@ -65,6 +65,8 @@ def test_containers(tmp_path, suffix, compact):
     loaded = checkpoint.load(path)
     assert loaded.config == model.config
     assert same(loaded, model)
+    state, _ = checkpoint.read(path)
+    assert same(FLIC.from_state_dict(state), model)
     target = tmp_path / "converted.safetensors"
     checkpoint.convert(path, target, compact=compact)
     assert same(checkpoint.load(target), model)

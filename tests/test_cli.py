@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -318,7 +317,8 @@ class TestProgram:
     def test_signals(self, here, signum, code):
         """Interrupted while it waits for its input: no traceback, nothing written."""
         process = program("encode", "-", "out.flic", stdin=subprocess.PIPE, cwd=here)
-        time.sleep(1.5)
+        process.stdin.write(bytes(1 << 20))  # more than a pipe holds: back when it is being read
+        process.stdin.flush()
         process.send_signal(signum)
         out, err = process.communicate(timeout=30)
         assert process.returncode == code and b"Traceback" not in err

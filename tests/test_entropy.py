@@ -156,3 +156,6 @@ def test_the_engine_follows_the_weights():
     with torch.no_grad():
         model.entropy_bottleneck.biases[0].add_(1)
     assert engine_of(model).z_tables.fingerprint() != before.z_tables.fingerprint()
+    networks = engine_of(model).networks
+    model.tca.TCA.lift.weight.data.mul_(2)  # no version counter sees this
+    assert engine_of(model).networks.fingerprint != networks.fingerprint

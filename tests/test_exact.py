@@ -1,5 +1,6 @@
 """The exact engine: right values, and the same bits whichever way they are computed."""
 
+import copy
 import ctypes
 import ctypes.util
 import os
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from exact_models import CONFIGS, bits, engines, latents, model, run
-from golden_model import TOLERANCE, base_model, golden
+from golden_model import TOLERANCE, base_model, golden, small_model
 
 import flic.engine
 from flic_kernels import exact, native, rans
 from flic_kernels.exact import ExactEngine
 
 ACCURACY = 1e-5  # against float64, relative to the largest
+CODE_LENGTH = 1e-4  # against float64, relative
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,42 @@ def test_accuracy_against_float64(config):
     expected = net.tca(torch.cat((means, scales), 1).double(), y.double())
     for parts, values in zip(zip(*slices, strict=True), expected, strict=True):
         assert_near(torch.cat(parts), values[0].detach(), ACCURACY)
+
+
+@torch.no_grad()
+def draw(net):
+    """z_hat and y of a 128x128 picture from the model's own distribution, its means and scales."""
+    generator = torch.Generator().manual_seed(11)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    z_hat = torch.round(2 * normal(1, net.config.hyper, 2, 2)) + net.z_medians()
+    state, previous, slices = net.tca.begin(net.hyper_features(z_hat)), None, []
+    for i in range(net.config.slices):
+        means, scales, _ = net.tca.next_slice(state, i, previous)
+        previous = torch.round(means + scales.clamp(min=0.01) * normal(*means.shape))
+        slices.append((previous, means, scales))
+    return z_hat, *(torch.cat(parts, 1) for parts in zip(*slices, strict=True))
+
+
+@pytest.mark.parametrize("model_of", [small_model, base_model])
+def test_code_length_is_that_of_float64(model_of):
+    net = model_of()
+    double = copy.deepcopy(net).double()
+    z_hat, y, means, scales = draw(double)
+    engine = ExactEngine(net.state_dict(), threads=1)
+    hyper = engine.hyper(z_hat.float())
+    slices = zip(*engine.slices_of(hyper[0][0], hyper[1][0], y[0].float()), strict=True)
+    exact_means, exact_scales, _ = (torch.cat(parts)[None].double() for parts in slices)
+
+    def bits(means, scales):
+        return -double.gaussian_conditional(y, means, scales).log2().sum().item()
+
+    expected = bits(means, scales)
+    assert y.numel() < expected < 5 * y.numel()
+    assert abs(bits(exact_means, exact_scales) / expected - 1) < CODE_LENGTH
+    assert abs(bits(exact_means, 1.05 * exact_scales) / expected - 1) > CODE_LENGTH  # it can fail
 
 
 @pytest.mark.parametrize("config", CONFIGS)

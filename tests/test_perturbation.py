@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import perturbation
 import pytest
 
@@ -30,20 +31,21 @@ def test_damage_is_refused(counts):
 
 def test_the_noise_is_felt(counts):
     assert counts["noise 1e-6 relative"]["identical"] > 50
-    assert counts["noise 1e-3 of both"]["identical"] == 0
+    strong = counts["noise 1e-3 of both"]
+    assert strong["refused"] > 0.8 * strong.total()
 
 
 def test_without_the_checks_pictures_are_wrong(monkeypatch):
-    """What the slices' checks and the latents' CRC are there for."""
+    """The coder notices most trouble by itself, but not another picture's stream."""
     monkeypatch.setattr(entropy._Reader, "guard", lambda self, check: None)
     monkeypatch.setattr(entropy._Reader, "finish", lambda self, z, y: self._coder.close())
-    counts = perturbation.run(400, seed=2)
-    assert counts["noise 1e-5 of both"]["wrong"] > 0
-    assert counts["stream foreign checks"]["wrong"] > 10
+    cases, rng = perturbation.cases(), np.random.default_rng(2)
+    trial = perturbation.TRIALS["stream foreign checks"]
+    assert [trial(case, rng) for case in cases] == ["wrong"] * len(cases)
 
 
 def test_each_check_catches_alone(monkeypatch):
     """The latents' CRC alone suffices; the slices' checks say where, and early."""
     monkeypatch.setattr(entropy._Reader, "guard", lambda self, check: None)
-    counts = perturbation.run(400, seed=4)
+    counts = perturbation.run(200, seed=4)
     assert sum(counts.values(), Counter())["wrong"] == 0

@@ -5,6 +5,7 @@ import pytest
 from flic import stream
 from flic.errors import FlicError, FormatError, TruncatedError, UnsupportedVersionError
 from flic.stream import Stream
+from flic_kernels.exact import ARITHMETIC_VERSION
 
 PLAIN = Stream(0xDEADBEEF, (1, 0xFFFE), b"payload")
 BYTES = b"\x01\xef\xbe\xad\xde\x02\x01\x00\xfe\xffpayload"
@@ -18,6 +19,10 @@ def test_bytes_are_those_of_the_specification():
 
 def test_costs_sixteen_bytes_for_five_slices():
     assert len(stream.pack(Stream(1, (0,) * 5, b""))) == 16
+
+
+def test_arithmetic_is_the_engines():
+    assert stream.ARITHMETIC == ARITHMETIC_VERSION
 
 
 def test_truncated():

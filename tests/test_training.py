@@ -123,10 +123,15 @@ def test_command(data, tmp_path):
     result = run("-d", data, "--save", tmp_path / "run", *options)
     assert result.exit_code == 0, result.stderr
     assert "model.safetensors: 2 steps" in result.stdout
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "last.pth.tar").write_bytes(b"PK")
     for wrong in (
         ("-d", tmp_path / "nothing", "--save", tmp_path / "x"),
         ("-d", data, "--save", tmp_path / "run", *options, "--lambda", 1),
         ("-d", data, "--save", tmp_path / "x", "--config", "huge"),
+        ("-d", data, "--save", tmp_path / "x", "--device", "abacus"),
+        ("-d", data, "--save", damaged, *options),
     ):
         result = run(*wrong)
         assert result.exit_code == 1

@@ -1,5 +1,6 @@
 """Options, input, output and models that the commands share."""
 
+import contextlib
 import json
 import math
 import sys
@@ -73,12 +74,15 @@ def size_text(size: int) -> str:
 
 def read_input(path: Path) -> bytes:
     """A file's bytes, or stdin's for `-`. Raises FlicError."""
-    if path == STDIO:
-        return sys.stdin.buffer.read()
     try:
-        return path.read_bytes()
+        with contextlib.nullcontext(sys.stdin.buffer) if path == STDIO else path.open("rb") as file:
+            data = file.read(container.MAX_FILE + 1)
     except OSError as error:
         raise FlicError(f"{path}: {error.strerror or error}") from error
+    if len(data) > container.MAX_FILE:
+        name = "stdin" if path == STDIO else path
+        raise FlicError(f"{name}: larger than any .flic file ({container.MAX_FILE >> 20} MiB)")
+    return data
 
 
 def read_picture(path: Path, *, strip: bool = False) -> images.Picture:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .. import library
 from ..errors import FlicError
 from . import common
 
@@ -25,7 +26,9 @@ def train(
     batch: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures a step.")] = 16,
     crop: Annotated[int, typer.Option(min=1, help="Side of the crops in pixels.")] = 256,
     lr: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Peak rate.")] = 1e-4,
-    seed: Annotated[int, typer.Option(min=0, help="Of crops, noise and first weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**20, help="Of crops, noise and first weights.")
+    ] = 0,
     every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 250,
     device: common.Device = "cpu",
     threads: common.Threads = None,
@@ -37,6 +40,7 @@ def train(
     """
     from .. import training
 
+    library.check_device(device)
     common.set_threads(threads)
     try:
         recipe = training.Recipe(

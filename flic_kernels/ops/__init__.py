@@ -1,6 +1,9 @@
 """The operations, one file each; importing this package registers them all."""
 
 from .frequency_modulation import frequency_modulation
+from .fused_linear import fused_linear
+from .gdn import gdn
+from .positional_encoding import positional_encoding
 from .registry import OPERATIONS, NotAvailable, backends
 from .slice_attention import slice_attention
 from .window_attention import window_attention
@@ -10,6 +13,9 @@ __all__ = [
     "NotAvailable",
     "backends",
     "frequency_modulation",
+    "fused_linear",
+    "gdn",
+    "positional_encoding",
     "slice_attention",
     "window_attention",
 ]

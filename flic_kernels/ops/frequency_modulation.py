@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .registry import Case, Operation
+from .registry import Case, Operation, triton_kernel
 
 
 def frequency_modulation(
@@ -80,12 +80,18 @@ def _case(name: str, shape: tuple[int, int, int, int], size: int, with_residual:
     return Case(name, make)
 
 
+def _triton():
+    from ..triton.frequency_modulation import frequency_modulation
+
+    return frequency_modulation
+
+
 FREQUENCY_MODULATION = Operation(
     name="frequency_modulation",
     reference=reference,
     cases=(
-        _case("16", (1, 32, 48, 24), 16, False),
-        _case("16-residual", (3, 16, 32, 36), 16, True),
+        _case("16", (1, 16, 32, 24), 16, False),
+        _case("16-residual", (3, 16, 16, 20), 16, True),
         _case("4", (2, 8, 12, 40), 4, False),
         _case("4-residual", (1, 12, 4, 7), 4, True),
     ),
@@ -96,4 +102,5 @@ FREQUENCY_MODULATION = Operation(
         torch.float16: 1e-3,
     },
     differentiable=("x", "weight", "residual"),
+    implementations={"triton": triton_kernel(_triton)},
 )

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import native
+
 OPERATIONS: dict[str, Operation] = {}
 
 
@@ -38,13 +40,25 @@ class Implementation:
     load: Callable[[], Callable[..., Tensor]]
 
 
+def triton_kernel(load: Callable[[], Callable[..., Tensor]]) -> Implementation:
+    """The Triton implementation, which `load` imports; without Triton it raises `NotAvailable`."""
+
+    def load_or_explain() -> Callable[..., Tensor]:
+        try:
+            return load()
+        except ImportError as error:
+            raise NotAvailable(f"Triton cannot be imported ({error})") from error
+
+    return Implementation("triton", ("cuda",), load_or_explain)
+
+
 @dataclass
 class Operation:
     """An operation's contract: its eager reference, implementations, test cases and tolerances.
 
     `tolerances[dtype]` bounds norm(result - reference) / norm(reference), where the reference runs
-    in float64 on the same inputs. Implementations are tried in the order of their registration;
-    the reference comes last and runs on every device.
+    in float64 on the same inputs. The last case is the lightest. Implementations are tried in the
+    order of their registration; the reference comes last and runs on every device.
     """
 
     name: str
@@ -58,6 +72,11 @@ class Operation:
         if self.name in OPERATIONS:
             raise ValueError(f"operation {self.name!r} is registered already")
         OPERATIONS[self.name] = self
+
+    @property
+    def lightest(self) -> Case:
+        """The case for checks that need only one."""
+        return self.cases[-1]
 
     def choose(self, device: torch.device, impl: str | None) -> Callable[..., Tensor]:
         """The function that computes this operation on `device`; `impl` forces one by name."""
@@ -75,7 +94,10 @@ class Operation:
 
 
 def backends() -> dict[str, dict[str, str]]:
-    """Which implementation each operation uses by default: {operation: {device type: name}}."""
+    """Which implementation each operation uses by default: {operation: {device type: name}}.
+
+    The entropy coder's parts, "exact_engine" and "rans", are listed too (native.entropy_backends).
+    """
     table = {}
     for operation in OPERATIONS.values():
         table[operation.name] = {}
@@ -86,4 +108,4 @@ def backends() -> dict[str, dict[str, str]]:
                     chosen = candidate.name
                     break
             table[operation.name][device] = chosen
-    return table
+    return table | native.entropy_backends()

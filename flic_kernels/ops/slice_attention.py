@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation
+from .registry import Case, Operation, triton_kernel
 
 
 def slice_attention(
@@ -88,14 +88,20 @@ def _case(name: str, windows: int, positions: int, slices: int, heads: int, toke
     return Case(name, make)
 
 
+def _triton():
+    from ..triton.slice_attention import slice_attention
+
+    return slice_attention
+
+
 SLICE_ATTENTION = Operation(
     name="slice_attention",
     reference=reference,
     cases=(
-        _case("base", 2, 64, 5, 16, 16),
-        _case("tiny", 3, 64, 4, 16, 3),
-        _case("small", 1, 16, 3, 2, 5),
+        _case("base", 1, 64, 5, 16, 16),
+        _case("tiny", 3, 64, 4, 8, 3),
         _case("one-slice", 2, 64, 1, 16, 4),
+        _case("small", 1, 16, 3, 2, 5),
     ),
     tolerances={
         torch.float64: 1e-12,
@@ -104,4 +110,5 @@ SLICE_ATTENTION = Operation(
         torch.float16: 3e-3,
     },
     differentiable=("q", "k", "v"),
+    implementations={"triton": triton_kernel(_triton)},
 )

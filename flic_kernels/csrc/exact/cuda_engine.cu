@@ -1,62 +1,20 @@
 // The exact engine on CUDA: device_engine.h's kernels as launches, behind the C interface of
 // capi.cpp.
 //
-// Pointers are the host's. Every call runs on its thread's own stream and waits for the result.
-#include <cuda_runtime.h>
+// Pointers are the host's, streams CUDA's (0 is the legacy default stream). Every call waits once,
+// for its result.
 #include <string.h>
 
-#include <algorithm>
+#include <memory>
 #include <mutex>
+#include <vector>
 
-#include "../status.h"
 #include "device_picture.h"
 #include "float_environment.h"
 
 namespace {
 
-void check(cudaError_t error) {
-    if (error == cudaSuccess) return;
-    const int status = error == cudaErrorMemoryAllocation ? FLIC_OUT_OF_MEMORY : FLIC_CUDA_ERROR;
-    throw flic::exact::Error(status, cudaGetErrorString(error));
-}
-
-constexpr int kThreads = 128;
-
-template <class Kernel>
-__global__ void __launch_bounds__(kThreads) run_kernel(const Kernel kernel, ptrdiff_t threads) {
-    const ptrdiff_t i = static_cast<ptrdiff_t>(blockIdx.x) * kThreads + threadIdx.x;
-    if (i < threads) kernel(i);
-}
-
-struct Cuda {
-    static cudaStream_t stream() { return cudaStreamPerThread; }
-    static float* allocate(size_t count) {
-        float* p;
-        check(cudaMallocAsync(reinterpret_cast<void**>(&p),
-                              std::max<size_t>(count, 1) * sizeof(float), stream()));
-        check(cudaMemsetAsync(p, 0, count * sizeof(float), stream()));
-        return p;
-    }
-    static void release(float* p) { cudaFreeAsync(p, stream()); }
-    static void upload(float* to, const float* from, size_t count) {
-        check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyHostToDevice, stream()));
-        check(cudaStreamSynchronize(stream()));
-    }
-    static void download(float* to, const float* from, size_t count) {
-        check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDeviceToHost, stream()));
-        check(cudaStreamSynchronize(stream()));
-    }
-    template <class Kernel>
-    static void launch(const Kernel& kernel) {
-        const ptrdiff_t threads = kernel.threads(), blocks = (threads + kThreads - 1) / kThreads;
-        if (blocks >= 1ll << 31)
-            throw flic::exact::Error(FLIC_BAD_ARGUMENT, "the picture is too large");
-        run_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream()>>>(kernel, threads);
-        check(cudaGetLastError());
-    }
-};
-
-using Engine = flic::exact::device::DeviceEngine<Cuda>;
+using Engine = flic::exact::device::DeviceEngine;
 
 // Memory belongs to the device that was current at creation.
 struct OnDevice {
@@ -68,14 +26,39 @@ struct OnDevice {
     int before;
 };
 
+using Picture = flic::exact::device::DevicePicture;
+
 struct EngineHandle {
+    // Memory and captured graphs for a picture of this size: those of one that ended, if any.
+    std::unique_ptr<Picture> take(int height, int width) {
+        for (auto picture = idle.begin(); picture != idle.end(); ++picture) {
+            if ((*picture)->height() != height || (*picture)->width() != width) continue;
+            std::unique_ptr<Picture> taken = std::move(*picture);
+            idle.erase(picture);
+            return taken;
+        }
+        try {
+            return std::make_unique<Picture>(engine, height, width);
+        } catch (const flic::exact::Error& error) {
+            if (error.status != FLIC_OUT_OF_MEMORY || idle.empty()) throw;
+        }
+        idle.clear();
+        return std::make_unique<Picture>(engine, height, width);
+    }
+    void keep(std::unique_ptr<Picture> picture) {
+        if (idle.size() == kIdle) idle.erase(idle.begin());
+        idle.push_back(std::move(picture));
+    }
+
+    static constexpr size_t kIdle = 2;  // a picture size upright and across
     Engine engine;
     int device;
     std::mutex mutex;
+    std::vector<std::unique_ptr<Picture>> idle;  // the one used last is last
 };
 
 struct PictureHandle {
-    flic::exact::device::DevicePicture<Cuda> picture;
+    std::unique_ptr<Picture> picture;
     EngineHandle* engine;
 };
 
@@ -97,13 +80,14 @@ int guarded(const Body& body) {
     }
 }
 
-// With the engine's device current and its lock held.
+// With the engine's device and the stream current and the engine's lock held.
 template <class Body>
-int guarded(EngineHandle* handle, const Body& body) {
+int guarded(EngineHandle* handle, cudaStream_t stream, const Body& body) {
     return guarded([&] {
         if (!handle) throw flic::exact::Error(FLIC_BAD_ARGUMENT, "null pointer");
         const std::lock_guard<std::mutex> lock(handle->mutex);
-        const OnDevice current(handle->device);
+        const OnDevice device(handle->device);
+        const OnStream current(stream);
         body();
     });
 }
@@ -136,8 +120,8 @@ FLIC_API int flic_exact_cuda_create(const int32_t* config, int config_fields,
         const OnDevice current(device);
         flic::exact::WeightTable table;
         for (int i = 0; i < count; ++i) table.add(names[i], data[i], sizes[i]);
-        *out = new EngineHandle{
-            Engine(flic::exact::make_config(config, config_fields), table), device, {}};
+        const flic::exact::Config sizes = flic::exact::make_config(config, config_fields);
+        *out = new EngineHandle{Engine(sizes, table), device, {}, {}};
     });
 }
 
@@ -157,8 +141,8 @@ FLIC_API int flic_exact_cuda_fingerprint(const EngineHandle* handle, uint64_t* o
 }
 
 FLIC_API int flic_exact_cuda_hyper(EngineHandle* handle, const float* z_hat, int height, int width,
-                                   float* means, float* scales) {
-    return guarded(handle, [&] {
+                                   float* means, float* scales, cudaStream_t stream) {
+    return guarded(handle, stream, [&] {
         require(z_hat && means && scales, "null pointer");
         require(height > 0 && width > 0 && height <= kMaxSide / 4 && width <= kMaxSide / 4,
                 "a side is out of range");
@@ -170,8 +154,9 @@ FLIC_API int flic_exact_cuda_hyper(EngineHandle* handle, const float* z_hat, int
 }
 
 FLIC_API int flic_exact_cuda_begin(EngineHandle* handle, const float* means, const float* scales,
-                                   int height, int width, PictureHandle** out) {
-    return guarded(handle, [&] {
+                                   int height, int width, cudaStream_t stream,
+                                   PictureHandle** out) {
+    return guarded(handle, stream, [&] {
         require(means && scales && out, "null pointer");
         require(height > 0 && width > 0 && height <= kMaxSide && width <= kMaxSide,
                 "a side is out of range");
@@ -179,19 +164,25 @@ FLIC_API int flic_exact_cuda_begin(EngineHandle* handle, const float* means, con
         const size_t values = static_cast<size_t>(handle->engine.config.latent) * height * width;
         require_finite(means, values);
         require_finite(scales, values);
-        *out = new PictureHandle{{handle->engine, means, scales, height, width}, handle};
+        std::unique_ptr<Picture> picture = handle->take(height, width);
+        picture->begin(means, scales);
+        *out = new PictureHandle{std::move(picture), handle};
     });
 }
 
 FLIC_API int flic_exact_cuda_slice(PictureHandle* picture, int i, const float* previous,
-                                   float* means, float* scales, float* corrections) {
-    return guarded(picture ? picture->engine : nullptr, [&] {
+                                   float* means, float* scales, float* corrections,
+                                   cudaStream_t stream) {
+    return guarded(picture ? picture->engine : nullptr, stream, [&] {
         require(means && scales && corrections, "null pointer");
-        picture->picture.slice(i, previous, means, scales, corrections);
+        picture->picture->slice(i, previous, means, scales, corrections);
     });
 }
 
 FLIC_API int flic_exact_cuda_end(PictureHandle* picture) {
     if (!picture) return FLIC_OK;
-    return guarded(picture->engine, [&] { delete picture; });
+    return guarded(picture->engine, cudaStreamPerThread, [&] {
+        picture->engine->keep(std::move(picture->picture));
+        delete picture;
+    });
 }

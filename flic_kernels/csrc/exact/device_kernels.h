@@ -1,5 +1,5 @@
 // The exact engine's kernels as one thread's work each, without shared memory or barriers: CUDA
-// launches them, and the host can run the same code in a loop (tests/native/exact_device.cpp).
+// launches them, and the host can run the same code in a loop (tests/native/cuda).
 //
 // Every operator()(i) computes the outputs of thread i in the order of docs/exact.md. Images are
 // [pixel][channel], pixels row by row; a row's distance is called its stride.

@@ -1,0 +1,256 @@
+"""Make an existing FLIC network use the fused operations, in place, and undo it.
+
+Two families are recognised, by class names, attributes and shapes: the published network as its
+authors define it (`FAT_Block`, `TCA_Block`; [B, C, H, W] between modules) and `flic.FLIC`
+(`FATBlock`, `TCABlock`; [B, H, W, C]). Forwards are replaced on the instances: parameters, buffers
+and the state dict stay what they are. A FAT block becomes six products, one modulation and the
+attention, all channels-last; in the authors' family a transform's input is brought to channels_last
+format once, and every module after it keeps that format.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .ops import (
+    frequency_modulation,
+    fused_linear,
+    gdn,
+    positional_encoding,
+    slice_attention,
+    window_attention,
+)
+from .ops.positional_encoding import from_windows
+
+LOOKED_FOR = (
+    "FAT blocks (class FAT_Block with conv1_1, trans_block, conv1_2, or flic's FATBlock) and "
+    "T-CA layers (class TCA_Block with norm1, cpe, q1, k1, v1, attn, norm2, mlp, or "
+    "flic's TCABlock)"
+)
+TRANSFORMS = ("g_a", "g_s", "h_a", "h_mean_s", "h_scale_s")
+
+
+def accelerate(model: nn.Module) -> nn.Module:
+    """Make `model`'s forward use the fused operations; returns the same, changed, instance.
+
+    Args:
+        model: an instance of the published network or a `flic.FLIC`, or any module that contains
+            FAT blocks or T-CA layers of one of them. Works in training and evaluation, on any
+            device: each operation picks its implementation by the tensors' device.
+
+    Raises:
+        ValueError: nothing recognised, or a block that does not look as expected; the message says
+            what was looked for. The model is unchanged then.
+    """
+    replacements: list[tuple[nn.Module, Callable]] = []
+    blocks = 0
+    names = {type(module).__name__ for module in model.modules()}
+    first = bool(names & {"FAT_Block", "TCA_Block"})  # channels before positions
+    for name, module in model.named_modules():
+        found = _replacement(name, module, first)
+        if found is not None:
+            replacements.append((module, found))
+            blocks += type(module).__name__ in (*_FAT, *_TCA)
+    if not blocks:
+        raise ValueError(
+            f"{type(model).__name__} is not a FLIC network: looked for {LOOKED_FOR}, found none"
+        )
+    for module, forward in replacements:
+        module.forward = types.MethodType(forward, module)
+    return model
+
+
+def restore(model: nn.Module) -> nn.Module:
+    """Undo `accelerate`; a model that was not accelerated stays as it is. Returns the instance."""
+    for module in model.modules():
+        forward = module.__dict__.get("forward")
+        if getattr(forward, "__func__", None) in _FORWARDS:
+            del module.forward
+    return model
+
+
+def _replacement(name: str, module: nn.Module, first: bool) -> Callable | None:
+    kind = type(module).__name__
+    if kind in _FAT:
+        _require(name, module, ("conv1_1", "trans_block", "conv1_2"))
+        _check_transformer(f"{name}.trans_block", module.trans_block, module.conv1_1)
+        return _FAT[kind]
+    if kind in _TCA:
+        _check_tca(name, module)
+        return _TCA[kind]
+    if kind == "ResidualBlockWithStride" and hasattr(module, "gdn"):
+        return _stride_first if first else _stride_last
+    if kind == "ResidualBlockUpsample" and hasattr(module, "igdn"):
+        return _upsample_first if first else _upsample_last
+    last = name.rpartition(".")[2]
+    if first and last in TRANSFORMS and type(module).forward is nn.Sequential.forward:
+        return _transform_first
+    return None
+
+
+def _require(name: str, module: nn.Module, attributes: tuple[str, ...]) -> None:
+    missing = [attribute for attribute in attributes if not hasattr(module, attribute)]
+    if missing:
+        raise ValueError(
+            f"{name} ({type(module).__name__}) has no {', '.join(missing)}: looked for {LOOKED_FOR}"
+        )
+
+
+def _check_transformer(name: str, block: nn.Module, conv: nn.Module) -> None:
+    _require(name, block, ("norm1", "qkv", "attns", "proj", "norm2", "ffn", "fm", "num_heads"))
+    channels = conv.weight.shape[0]
+    linears = [m for m in block.ffn.modules() if isinstance(m, nn.Linear)]
+    problems = []
+    if list(conv.weight.shape) != [channels, channels, 1, 1]:
+        problems.append(f"conv1_1.weight is {list(conv.weight.shape)}")
+    if list(block.qkv.weight.shape) != [3 * channels, channels]:
+        problems.append(f"qkv.weight is {list(block.qkv.weight.shape)}")
+    if len(block.attns) != 4:
+        problems.append(f"{len(block.attns)} attention branches")
+    if len(linears) != 2:
+        problems.append(f"{len(linears)} Linear layers in ffn")
+    if block.fm.complex_weight.dim() != 4:
+        problems.append(f"fm.complex_weight is {list(block.fm.complex_weight.shape)}")
+    if problems:
+        raise ValueError(f"{name} is no FLIC transformer block: {'; '.join(problems)}")
+
+
+def _check_tca(name: str, layer: nn.Module) -> None:
+    _require(name, layer, ("norm1", "cpe", "q1", "k1", "v1", "attn", "norm2", "mlp"))
+    channels, slices = layer.norm1.weight.shape[0], layer.norm1.num_groups
+    expected = [channels, channels // slices, 1, 1]
+    for conv in ("q1", "k1", "v1"):
+        shape = list(getattr(layer, conv).weight.shape)
+        if shape != expected:
+            raise ValueError(f"{name}.{conv}.weight must be {expected}, not {shape}")
+
+
+def _fat_block(block: nn.Module, x: Tensor, window: int, shifted: bool) -> Tensor:
+    """x [B, H, W, C] -> [B, H, W, C]."""
+    inner = block.trans_block
+    expand, contract = (m for m in inner.ffn.modules() if isinstance(m, nn.Linear))
+    norm1, norm2 = inner.norm1, inner.norm2
+    t = fused_linear(x, block.conv1_1.weight.flatten(1), block.conv1_1.bias)
+    qkv = fused_linear(
+        t, inner.qkv.weight, inner.qkv.bias,
+        norm_weight=norm1.weight, norm_bias=norm1.bias, eps=norm1.eps,
+    )  # fmt: skip
+    tables = [branch.relative_position_bias_table for branch in inner.attns]
+    heads = inner.num_heads
+    attended = window_attention(qkv, tables, num_heads=heads, window=window, shifted=shifted)
+    t = fused_linear(attended, inner.proj.weight, inner.proj.bias, residual=t)
+    hidden = fused_linear(
+        t, expand.weight, expand.bias,
+        norm_weight=norm2.weight, norm_bias=norm2.bias, eps=norm2.eps, gelu=True,
+    )  # fmt: skip
+    hidden = fused_linear(hidden, contract.weight, contract.bias)
+    t = frequency_modulation(hidden, inner.fm.complex_weight, residual=t)
+    return fused_linear(t, block.conv1_2.weight.flatten(1), block.conv1_2.bias, residual=x)
+
+
+def _tca_layer(layer: nn.Module, u: Tensor, heads: int, window: int) -> Tensor:
+    """u [B, H, W, C] -> [B, H, W, C]."""
+    slices, (_, height, width, _) = layer.norm1.num_groups, u.shape
+    norm1, norm2, encoding = layer.norm1, layer.norm2, layer.cpe[0]
+
+    def product(x: Tensor, conv: nn.Module, **parts) -> Tensor:
+        return fused_linear(x, conv.weight.flatten(1), conv.bias, groups=slices, **parts)
+
+    w = positional_encoding(
+        u, norm1.weight, norm1.bias, encoding.proj.weight, encoding.proj.bias,
+        encoding.norm.weight, encoding.norm.bias, slices=slices, window=window, eps=norm1.eps,
+    )  # fmt: skip
+    q, k, v = product(w, layer.q1), product(w, layer.k1), product(w, layer.v1)
+    attended = product(slice_attention(q, k, v, slices=slices, heads=heads), layer.attn.proj)
+    attended = attended.transpose(1, 2).unflatten(2, (window, window))
+    u = u + from_windows(attended, height, width)
+    hidden = F.group_norm(u.permute(0, 3, 1, 2), slices, norm2.weight, norm2.bias, norm2.eps)
+    hidden = product(hidden.permute(0, 2, 3, 1), layer.mlp.fc1, gelu=True)
+    return product(hidden, layer.mlp.fc2, residual=u)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2)
+
+
+def _fat_first(self, x: Tensor) -> Tensor:
+    """FAT_Block: x [B, C, H, W]."""
+    inner = self.trans_block
+    out = _fat_block(self, _channels_last(x), inner.split_size, self.type == "SW")
+    return _channels_first(out)
+
+
+def _fat_last(self, x: Tensor) -> Tensor:
+    """flic's FATBlock: x [B, H, W, C]."""
+    return _fat_block(self, x, self.trans_block.window, self.trans_block.shifted)
+
+
+def _tca_first(self, y: Tensor) -> Tensor:
+    """TCA_Block: y [B, C, H, W]."""
+    return _channels_first(_tca_layer(self, _channels_last(y), self.num_heads, self.window_size))
+
+
+def _tca_last(self, u: Tensor, first: int, last: int, cache=None) -> Tensor:
+    """flic's TCABlock: u [B, H, W, C]; slice by slice, or with a cache, it runs as it was."""
+    if cache is not None or (first, last) != (0, self.slices):
+        return type(self).forward(self, u, first, last, cache)
+    return _tca_layer(self, u, heads=16, window=8)
+
+
+def _normalise(module: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
+    beta, gamma = module.beta_reparam(module.beta), module.gamma_reparam(module.gamma)
+    return gdn(x, gamma, beta, inverse=bool(module.inverse), residual=residual)
+
+
+def _stride(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    out = self.conv2(F.leaky_relu(self.conv1(x)))
+    return out, x if self.skip is None else self.skip(x)
+
+
+def _stride_first(self, x: Tensor) -> Tensor:
+    out, skip = _stride(self, x)
+    return _channels_first(_normalise(self.gdn, _channels_last(out), _channels_last(skip)))
+
+
+def _stride_last(self, x: Tensor) -> Tensor:
+    return _normalise(self.gdn, *_stride(self, x))
+
+
+def _upsample(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    return self.conv(F.leaky_relu(self.subpel_conv(x))), self.upsample(x)
+
+
+def _upsample_first(self, x: Tensor) -> Tensor:
+    out, skip = _upsample(self, x)
+    return _channels_first(_normalise(self.igdn, _channels_last(out), _channels_last(skip)))
+
+
+def _upsample_last(self, x: Tensor) -> Tensor:
+    return _normalise(self.igdn, *_upsample(self, x))
+
+
+def _transform_first(self, x: Tensor) -> Tensor:
+    """A transform of the authors' family: one change of format for all of its modules."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    for module in self:
+        x = module(x)
+    return x
+
+
+_FAT = {"FAT_Block": _fat_first, "FATBlock": _fat_last}
+_TCA = {"TCA_Block": _tca_first, "TCABlock": _tca_last}
+_FORWARDS = frozenset(
+    (
+        *_FAT.values(), *_TCA.values(), _stride_first, _stride_last, _upsample_first,
+        _upsample_last, _transform_first,
+    )
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Triton kernels and their launchers, one file an operation; imported only when asked for."""

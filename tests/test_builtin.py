@@ -1,0 +1,33 @@
+"""The built-in models: right files, found by fingerprint, with what they were made from."""
+
+import numpy as np
+import pytest
+
+import flic
+from flic import checkpoint, container, images, library
+from flic.cli.show import ASSETS
+from flic.config import CONFIGS
+from flic.metrics import psnr
+
+MOST_BYTES = 12_000_000
+
+
+@pytest.mark.parametrize("entry", library.entries(library.WEIGHTS / "none"), ids=lambda e: e.name)
+def test_files_are_what_they_say(entry):
+    assert entry.builtin
+    assert entry.path.stat().st_size <= MOST_BYTES
+    model = flic.load_model(entry.name)
+    assert checkpoint.fingerprint(model) == entry.fingerprint
+    assert model.config == CONFIGS["tiny"]
+    assert float(entry.metadata["lambda"]) > 0
+    assert f"`{entry.fingerprint}`" in (library.WEIGHTS / "README.md").read_text()
+
+
+def test_default_codes_a_photograph():
+    """Without a model named, both ways; and the result looks like the photograph."""
+    data = flic.encode(ASSETS / "parrot.png")
+    assert library.find(container.unpack(data).fingerprint.hex()).name == library.DEFAULT
+    decoded = np.asarray(flic.decode(data).convert("RGB"))
+    picture = images.read(ASSETS / "parrot.png").pixels
+    assert psnr(picture, decoded) > 24
+    assert 8 * len(data) < 0.5 * picture.shape[0] * picture.shape[1]

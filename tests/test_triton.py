@@ -1,0 +1,134 @@
+"""What only Triton kernels have: operators, work split among programs, compilation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from operation_checks import convert, gradient_errors, tensors_of
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import flic_kernels
+from flic_kernels import NotAvailable
+from flic_kernels.ops import OPERATIONS
+
+pytest.importorskip("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+WITH_TRITON = [name for name, op in OPERATIONS.items() if "triton" in op.implementations]
+
+
+class Recorder(TorchDispatchMode):
+    """Records the calls of this package's operators."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "flic_kernels":
+            self.calls.append((function, args))
+        return function(*args, **(kwargs or {}))
+
+
+def draw(operation, dtype=torch.float32, case=None):
+    arguments = (case or operation.lightest).make(torch.Generator().manual_seed(3), dtype)
+    return convert(arguments, lambda t: t.to(DEVICE))
+
+
+def triton_function(operation):
+    function = getattr(flic_kernels, operation.name)
+    return lambda **arguments: function(**arguments, impl="triton")
+
+
+@pytest.mark.parametrize("name", WITH_TRITON)
+def test_operators_pass_opcheck(name):
+    operation = OPERATIONS[name]
+    arguments = convert(draw(operation), lambda t: t.requires_grad_())
+    with Recorder() as recorder:
+        out = triton_function(operation)(**arguments)
+        leaves = [t for n in operation.differentiable for t in tensors_of(arguments[n])]
+        torch.autograd.grad(out.sum(), leaves)
+    assert recorder.calls
+    for function, args in recorder.calls:
+        plain = torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, args)
+        torch.library.opcheck(function, plain)
+
+
+@pytest.mark.parametrize("name", ["hyper-shifted", "window4-shifted-dim5"])
+def test_programs_with_several_groups_of_windows(name, monkeypatch):
+    """Large inputs give each program a run of windows; here the wish for few programs does."""
+    from flic_kernels.triton import windows
+
+    monkeypatch.setattr(windows, "PROGRAMS_WANTED", 2)
+    operation = OPERATIONS["window_attention"]
+    case = next(c for c in operation.cases if c.name == name)
+    errors = gradient_errors(operation, triton_function(operation), draw(operation, case=case))
+    assert max(errors.values()) < operation.tolerances[torch.float32]
+
+
+def test_chunks_of_several_tiles(monkeypatch):
+    from flic_kernels.triton import frequency_modulation
+
+    monkeypatch.setattr(frequency_modulation, "PROGRAMS_WANTED", 2)
+    operation = OPERATIONS["frequency_modulation"]
+    errors = gradient_errors(
+        operation, triton_function(operation), draw(operation, case=operation.cases[1])
+    )
+    assert max(errors.values()) < operation.tolerances[torch.float32]
+
+
+@pytest.mark.parametrize("name", WITH_TRITON)
+def test_float64_is_refused(name):
+    operation = OPERATIONS[name]
+    with pytest.raises(NotAvailable, match="float64"):
+        triton_function(operation)(**draw(operation, torch.float64))
+
+
+def test_what_kernels_cannot_do_is_refused():
+    tables = [torch.zeros((2 * h - 1) * (2 * w - 1), 1) for h, w in
+              ((32, 32), (8, 8), (8, 32), (32, 8))]  # fmt: skip
+    qkv = torch.zeros(1, 32, 32, 12, device=DEVICE)
+    with pytest.raises(NotAvailable, match="up to 16x16"):
+        flic_kernels.window_attention(qkv, tables, num_heads=4, window=16, impl="triton")
+    x, weight = torch.zeros(1, 32, 32, 4), torch.zeros(32, 17, 4, 2)
+    with pytest.raises(NotAvailable, match="2, 4, 8 or 16"):
+        flic_kernels.frequency_modulation(x, weight, impl="triton")
+    q = torch.zeros(1, 128, 16)
+    with pytest.raises(NotAvailable, match="64 positions"):
+        flic_kernels.slice_attention(q, q, q, slices=2, heads=2, impl="triton")
+
+
+def without_interpreter():
+    return {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels take CUDA tensors here")
+def test_cpu_tensors_are_refused_outside_the_interpreter():
+    program = """
+import torch, flic_kernels
+q = torch.zeros(1, 16, 8)
+try:
+    flic_kernels.slice_attention(q, q, q, slices=2, heads=2, impl="triton")
+except flic_kernels.NotAvailable as reason:
+    assert "need CUDA tensors" in str(reason)
+else:
+    raise SystemExit("ran")
+"""
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, timeout=120, env=without_interpreter()
+    )
+
+
+def test_kernels_compile_for_hopper():
+    """Every kernel in bfloat16: no spilled register, shared memory within the limit."""
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-m", "benches.aot", "--subset", "--targets", "90"]
+    result = subprocess.run(
+        command, cwd=root, env=without_interpreter(), capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0 over a limit" in result.stdout
