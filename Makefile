@@ -46,7 +46,7 @@ test: $(LIBRARY)
 
 test-photos: $(LIBRARY)
 	@test -n "$(PHOTOS)" || { echo "make: say where: make test-photos PHOTOS=DIR" >&2; exit 2; }
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --photos "$(PHOTOS)" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --photos="$(PHOTOS)" tests $(ARGS)
 
 perturb: $(LIBRARY)
 	PYTHONPATH=tests $(BIN)/python -W ignore -m perturbation $(ARGS)

@@ -88,6 +88,7 @@ def main() -> None:
     Console().print(table)
     print(f"peak memory {peak / 1e9:.2f} GB, {torch.get_num_threads()} threads")
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         shared = {"op": "codec", "config": options.config, "shape": [height, width]}
         shared |= {"dtype": "float32", "device": "cpu", "peak_bytes": peak} | environment()
         options.json.write_text("".join(json.dumps(shared | row) + "\n" for row in rows))
