@@ -6,27 +6,19 @@ Ideal is the sum of -log2 of the likelihoods that the model's own forward pass g
 integers; everything else in the file counts as overhead. Prints a table in Markdown.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 
-from flic import container, images, library, stream
+from benches import photos
+from flic import container, library, stream
 from flic.codec import Codec
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
-    options = parser.parse_args()
+    options = photos.options(__doc__)
     codec = Codec(library.load_model(options.model))
     print("| picture | ideal | file | over | coder | checks | header |")
     print("|" + "---|" * 7)
-    for path in sorted(options.photos.iterdir()):
-        if path.suffix.lower() not in images.SUFFIXES:
-            continue
-        picture = images.read(path, strip=True)
+    for name, picture in photos.pictures(options.photos):
         data = codec.encode_picture(picture)
         x = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None] / 255
         with torch.no_grad():
@@ -36,7 +28,7 @@ def main() -> None:
         payload = len(stream.unpack(coded).payload)
         parts = (payload - ideal, len(coded) - payload, len(data) - len(coded))
         over = len(data) - ideal
-        cells = [path.stem, f"{ideal:.0f}", f"{len(data)}"]
+        cells = [name, f"{ideal:.0f}", f"{len(data)}"]
         cells += [f"{over:+.0f} ({100 * over / ideal:.2f} %)", *(f"{part:+.0f}" for part in parts)]
         print(f"| {' | '.join(cells)} |", flush=True)
 

@@ -6,15 +6,14 @@ Crops of 420x300 and 200x340 (padded area 56 and 45 % larger) of every picture: 
 the likelihoods, relative to repeating the border, and the PSNR inside the crop.
 """
 
-import argparse
 import math
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flic import images, library, model
+from benches import photos
+from flic import library, model
 
 CROPS = ((300, 420), (340, 200))
 
@@ -50,17 +49,12 @@ PADDINGS = {
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
-    options = parser.parse_args()
+    options = photos.options(__doc__)
     net = library.load_model(options.model)
     bits, errors = dict.fromkeys(PADDINGS, 0.0), dict.fromkeys(PADDINGS, 0.0)
     pixels = 0
-    for path in sorted(options.photos.iterdir()):
-        if path.suffix.lower() not in images.SUFFIXES:
-            continue
-        whole = torch.from_numpy(images.read(path).pixels).permute(2, 0, 1)[None] / 255
+    for _, picture in photos.pictures(options.photos):
+        whole = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None] / 255
         for height, width in CROPS:
             x = whole[:, :, 100 : 100 + height, 150 : 150 + width]
             pixels += x.numel()

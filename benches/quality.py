@@ -6,27 +6,20 @@ Whole files, metadata stripped, 8-bit pictures. JPEG is Pillow's, optimised, 4:2
 quality that is no larger than the .flic file. Prints a table in Markdown.
 """
 
-import argparse
 import statistics
-from pathlib import Path
 
-from flic import figure, images, library, metrics
+from benches import photos
+from flic import figure, library, metrics
 from flic.codec import Codec
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
-    options = parser.parse_args()
+    options = photos.options(__doc__)
     codec = Codec(library.load_model(options.model))
     rows = []
     print("| picture | bpp | PSNR | MS-SSIM | JPEG bpp | JPEG PSNR | JPEG MS-SSIM |")
     print("|" + "---|" * 7)
-    for path in sorted(options.photos.iterdir()):
-        if path.suffix.lower() not in images.SUFFIXES:
-            continue
-        picture = images.read(path, strip=True)
+    for name, picture in photos.pictures(options.photos):
         data = codec.encode_picture(picture)
         decoded = codec.decode_picture(data).pixels
         size, _, jpeg = figure.jpeg_of_size(picture.pixels, len(data))
@@ -36,7 +29,7 @@ def main() -> None:
             row.append(metrics.psnr(picture.pixels, pixels))
             row.append(metrics.ms_ssim(picture.pixels, pixels))
         rows.append(row)
-        _print(path.stem, row)
+        _print(name, row)
     _print("mean", [statistics.mean(column) for column in zip(*rows, strict=True)])
 
 

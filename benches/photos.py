@@ -1,0 +1,23 @@
+"""What the benchmarks on photographs share: their options and their pictures."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from flic import images
+from flic.images import Picture
+
+
+def options(description: str) -> argparse.Namespace:
+    """--photos DIR and -m MODEL."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--photos", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
+    return parser.parse_args()
+
+
+def pictures(folder: Path) -> Iterator[tuple[str, Picture]]:
+    """(name, picture) of every picture in a folder, by name, without metadata."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in images.SUFFIXES:
+            yield path.stem, images.read(path, strip=True)
