@@ -56,7 +56,7 @@ def main() -> None:
     for _, picture in photos.pictures(options.photos):
         whole = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None] / 255
         for height, width in CROPS:
-            x = whole[:, :, 100 : 100 + height, 150 : 150 + width]
+            x = whole[:, :, -height:, -width:]
             pixels += x.numel()
             for name, padding in PADDINGS.items():
                 padded, top, left = padding(x)
