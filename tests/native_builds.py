@@ -46,7 +46,7 @@ def build(output, sources, flags, command=("g++",), link=()):
 
 
 def _exact_sources():
-    return [*sorted((CSRC / "exact").glob("*.cpp")), CSRC / "isa.cpp"]
+    return [*sorted((CSRC / "exact").glob("*.cpp")), CSRC / "isa.cpp", CSRC / "pool.cpp"]
 
 
 def exact_library(folder, flags, command=("g++",)):

@@ -1,9 +1,9 @@
 // The float environment for callers that do their own arithmetic beside the library's.
-#include "exact/float_environment.h"
+#include "float_environment.h"
 
 #include "status.h"
 
-using flic::exact::FloatEnvironment;
+using flic::FloatEnvironment;
 
 // Round to nearest, no flush-to-zero.
 FLIC_API uint64_t flic_default_float_environment() { return FloatEnvironment::kDefault; }

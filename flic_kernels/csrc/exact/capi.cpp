@@ -7,7 +7,7 @@
 #include "../isa.h"
 #include "../status.h"
 #include "engine.h"
-#include "float_environment.h"
+#include "../float_environment.h"
 
 using namespace flic::exact;
 
@@ -24,7 +24,7 @@ int fail(int status, const char* what) {
 
 template <class Body>
 int guarded(const Body& body) {
-    const FloatEnvironment environment;
+    const flic::FloatEnvironment environment;
     try {
         last_error[0] = 0;
         body();
@@ -157,7 +157,7 @@ FLIC_API int flic_exact_fma_loop(int isa, int threads, int64_t iterations, doubl
         require(threads >= 1 && threads <= kMaxThreads, "the number of threads must be 1 to 256");
         const Kernels& kernels = kernels_for(isa);
         std::vector<double> done(threads);
-        Pool(threads).run(threads, [&](int item, int) {
+        flic::Pool(threads).run(threads, [&](int item, int) {
             float state[16];
             std::fill(state, state + 16, 0.5f);
             done[item] = kernels.fma_loop(iterations, state);

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "device_picture.h"
-#include "float_environment.h"
+#include "../float_environment.h"
 
 namespace {
 
@@ -66,7 +66,7 @@ thread_local char last_error[256] = "";
 
 template <class Body>
 int guarded(const Body& body) {
-    const flic::exact::FloatEnvironment environment;
+    const flic::FloatEnvironment environment;
     try {
         last_error[0] = 0;
         body();

@@ -6,7 +6,7 @@
 #include <mutex>
 #include <vector>
 
-#include "pool.h"
+#include "../pool.h"
 #include "weights.h"
 
 namespace flic::exact {

@@ -4,6 +4,9 @@
 // bits. Which one is meant follows from the instruction set that the including file is compiled
 // for; a file that defines FLIC_LANES_SCALAR gets the plain one. Everything has internal linkage:
 // code compiled for one instruction set must never be merged with another's.
+//
+// The float kernels of ../cpu use it too. They define FLIC_LOOSE_FMA: where the plain one has no
+// fused multiply-add it may round twice.
 #pragma once
 #include <float.h>
 #include <stdint.h>
@@ -21,7 +24,8 @@
 
 #if defined(FLIC_LANES_SCALAR) || !(defined(__AVX2__) && defined(__FMA__))
 #define FLIC_LANES_NAME "scalar"
-#if !defined(FLIC_SOFT_FMA) && !defined(__FMA__) && !defined(__aarch64__)
+#if !defined(FLIC_SOFT_FMA) && !defined(FLIC_LOOSE_FMA) && !defined(__FMA__) && \
+    !defined(__aarch64__)
 #define FLIC_SOFT_FMA
 #endif
 #include "soft_fma.h"
@@ -137,7 +141,9 @@ struct Lanes {
     }
     FLIC_INLINE void store(float* p) const { memcpy(p, v, sizeof v); }
     static FLIC_INLINE Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) {
-#ifdef FLIC_SOFT_FMA
+#if defined(FLIC_LOOSE_FMA) && !defined(__FMA__)
+        return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+#elif defined(FLIC_SOFT_FMA)
         return each([&](int i) { return soft_fma(a.v[i], b.v[i], c.v[i]); });
 #else
         return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });

@@ -2,31 +2,10 @@
 
 #include <math.h>
 #include <string.h>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include "../status.h"
 
 namespace flic::exact {
-
-namespace {
-
-constexpr size_t kCacheLine = 64, kHugePage = size_t{1} << 21;
-
-}  // namespace
-
-Floats::Floats(size_t count, Fill fill) : size_(count) {
-    const size_t alignment = count * sizeof(float) >= 2 * kHugePage ? kHugePage : kCacheLine;
-    const size_t bytes = (count * sizeof(float) / alignment + 1) * alignment;
-    data_.reset(static_cast<float*>(aligned_alloc(alignment, bytes)));
-    if (!data_) throw std::bad_alloc();
-#if defined(__linux__)
-    // Caches of many megabytes are new with every picture: few large pages, not many small ones.
-    if (alignment == kHugePage) madvise(data_.get(), bytes, MADV_HUGEPAGE);
-#endif
-    if (fill == Fill::zero) memset(data_.get(), 0, bytes);
-}
 
 Config make_config(const int32_t* fields, int count) {
     if (!fields || count != Config::kFields)

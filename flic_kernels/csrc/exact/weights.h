@@ -1,15 +1,13 @@
 // The engine's weights: found by the published state dict's names, folded and packed once a model.
 #pragma once
 #include <stdint.h>
-#include <stdlib.h>
 
-#include <memory>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "../floats.h"
 #include "kernels.h"
 
 namespace flic::exact {
@@ -21,24 +19,6 @@ struct Error : std::runtime_error {
 };
 
 constexpr int padded(int channels) { return (channels + 15) / 16 * 16; }
-
-// An array of floats, aligned to a cache line; zeroed unless asked otherwise.
-class Floats {
-  public:
-    enum class Fill { zero, none };
-    Floats() = default;
-    explicit Floats(size_t count, Fill fill = Fill::zero);
-    float* get() const { return data_.get(); }
-    size_t size() const { return size_; }
-    float& operator[](size_t i) const { return data_[i]; }
-
-  private:
-    struct Free {
-        void operator()(float* p) const { free(p); }
-    };
-    std::unique_ptr<float[], Free> data_;
-    size_t size_ = 0;
-};
 
 struct Config {
     int hyper_latent;  // channels of z

@@ -6,7 +6,7 @@
 #include <new>
 #include <vector>
 
-#include "../exact/float_environment.h"
+#include "../float_environment.h"
 #include "container.h"
 #include "symbol.h"
 
@@ -212,7 +212,7 @@ FLIC_API int flic_rans_encode(const Push* pushes, int64_t count, int lanes, int 
         if (push.count > 0 && (!push.symbols || !push.indexes)) return FLIC_BAD_ARGUMENT;
         if (push.index_bytes != 4 && push.index_bytes != 2) return FLIC_BAD_ARGUMENT;
     }
-    const flic::exact::FloatEnvironment environment;  // vectors divide in float32
+    const flic::FloatEnvironment environment;  // vectors divide in float32
     try {
         auto stream = std::make_unique<Bytes>();
         const std::vector<Push> all(pushes, pushes + count);

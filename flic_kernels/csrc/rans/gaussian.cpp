@@ -1,6 +1,6 @@
 #include "gaussian.h"
 
-#include "../exact/float_environment.h"
+#include "../float_environment.h"
 #include "../isa.h"
 #include "../status.h"
 
@@ -30,7 +30,7 @@ FLIC_API int flic_rans_gaussian_indexes(const float* means, const float* scales,
     if (count < 0 || !row_first || !row_size || !cells) return FLIC_BAD_ARGUMENT;
     if (count > 0 && (!means || !scales || !indexes || !centers)) return FLIC_BAD_ARGUMENT;
     const GaussianGrid grid{row_first, row_size, cells};
-    const flic::exact::FloatEnvironment environment;
+    const flic::FloatEnvironment environment;
     const GaussianSpan span{means, scales, count, indexes, centers};
 #if defined(__x86_64__)
     switch (flic::isa()) {

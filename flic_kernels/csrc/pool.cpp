@@ -2,11 +2,12 @@
 
 #include <unistd.h>
 
+#include <memory>
 #include <system_error>
 
 #include "float_environment.h"
 
-namespace flic::exact {
+namespace flic {
 namespace {
 
 // Jobs follow each other within microseconds: look for a while before sleeping.
@@ -94,4 +95,20 @@ void Pool::serve(int worker) {
     }
 }
 
-}  // namespace flic::exact
+Pool& team(int threads) {
+    struct Team {
+        std::unique_ptr<Pool> pool;
+        int asked = 0;
+        int process = 0;
+    };
+    static thread_local Team own;
+    if (own.asked != threads || own.process != getpid()) {
+        own.pool.reset();  // its threads end before others begin
+        own.pool = std::make_unique<Pool>(threads);
+        own.asked = threads;
+        own.process = getpid();
+    }
+    return *own.pool;
+}
+
+}  // namespace flic

@@ -1,5 +1,5 @@
-// A fixed set of threads that share out the items of a job. Items are outputs, never parts of a
-// sum, so the number of threads changes no bit.
+// A fixed set of threads that share out the items of a job. Items are outputs or parts of a sum that
+// are the same for every number of threads, so the number of threads changes no bit.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-namespace flic::exact {
+namespace flic {
 
 class Pool {
   public:
@@ -50,4 +50,7 @@ class Pool {
     int process_;  // after a fork the threads are gone
 };
 
-}  // namespace flic::exact
+// The calling thread's own set, made on first use and again where another number is asked for.
+Pool& team(int threads);
+
+}  // namespace flic

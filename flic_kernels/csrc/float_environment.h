@@ -9,7 +9,7 @@
 #include <xmmintrin.h>
 #endif
 
-namespace flic::exact {
+namespace flic {
 
 class FloatEnvironment {
   public:
@@ -44,4 +44,4 @@ class FloatEnvironment {
     Register saved_;
 };
 
-}  // namespace flic::exact
+}  // namespace flic
