@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from compressai.layers import GDN as CompressAIGDN
 from torch import Tensor, nn
 
-from flic_kernels import frequency_modulation, window_attention
+from flic_kernels import fat_block
+from flic_kernels.ops.fat_block import fat_parameters
 from flic_kernels.ops.window_attention import branch_windows, relative_position_index
 
 
@@ -111,16 +112,12 @@ class FrequencyModulation(nn.Module):
         weight[..., 0] += 1
         self.complex_weight = nn.Parameter(weight)
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        return frequency_modulation(x, self.complex_weight, residual=residual)
-
 
 class TransformerBlock(nn.Module):
-    """FDWA and FMFFN, each with its LayerNorm and residual (paper, section 3.1)."""
+    """Parameters of FDWA and FMFFN, each with its LayerNorm (paper, section 3.1)."""
 
-    def __init__(self, channels: int, heads: int, window: int, modulation: int, shifted: bool):
+    def __init__(self, channels: int, heads: int, window: int, modulation: int):
         super().__init__()
-        self.num_heads, self.window, self.shifted = heads, window, shifted
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.norm1 = nn.LayerNorm(channels)
         self.proj = nn.Linear(channels, channels)
@@ -131,17 +128,6 @@ class TransformerBlock(nn.Module):
         )
         self.norm2 = nn.LayerNorm(channels)
 
-    def forward(self, t: Tensor) -> Tensor:
-        attended = window_attention(
-            self.qkv(self.norm1(t)),
-            [branch.relative_position_bias_table for branch in self.attns],
-            num_heads=self.num_heads,
-            window=self.window,
-            shifted=self.shifted,
-        )
-        t = t + self.proj(attended)
-        return self.fm(self.ffn(self.norm2(t)), residual=t)
-
 
 class FATBlock(nn.Module):
     """Frequency-aware transformer block: a transformer block between two 1x1 convolutions."""
@@ -150,12 +136,16 @@ class FATBlock(nn.Module):
         self, channels: int, heads: int, *, shifted: bool, window: int = 8, modulation: int = 16
     ):
         super().__init__()
-        self.trans_block = TransformerBlock(channels, heads, window, modulation, shifted)
+        self.num_heads, self.window, self.shifted = heads, window, shifted
+        self.trans_block = TransformerBlock(channels, heads, window, modulation)
         self.conv1_1 = Conv2d(channels, channels, 1)
         self.conv1_2 = Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv1_2(self.trans_block(self.conv1_1(x)))
+        return fat_block(
+            x, fat_parameters(self), num_heads=self.num_heads, window=self.window,
+            shifted=self.shifted,
+        )  # fmt: skip
 
 
 class Transform(nn.Sequential):

@@ -13,11 +13,13 @@ from .accelerate import accelerate, restore
 from .ops import (
     NotAvailable,
     backends,
+    fat_block,
     frequency_modulation,
     fused_linear,
     gdn,
     positional_encoding,
     slice_attention,
+    use,
     window_attention,
 )
 
@@ -28,6 +30,7 @@ __all__ = [
     "accelerate",
     "backends",
     "exact",
+    "fat_block",
     "frequency_modulation",
     "fused_linear",
     "gdn",
@@ -37,6 +40,7 @@ __all__ = [
     "rans_batch",
     "restore",
     "slice_attention",
+    "use",
     "window_attention",
 ]
 

@@ -2,10 +2,10 @@
 
 Two families are recognised, by class names, attributes and shapes: the published network as its
 authors define it (`FAT_Block`, `TCA_Block`; [B, C, H, W] between modules) and `flic.FLIC`
-(`FATBlock`, `TCABlock`; [B, H, W, C]). Forwards are replaced on the instances: parameters, buffers
-and the state dict stay what they are. A FAT block becomes six products, one modulation and the
-attention, all channels-last; in the authors' family a transform's input is brought to channels_last
-format once, and every module after it keeps that format.
+(`FATBlock`, `TCABlock`; [B, H, W, C]), whose FAT blocks are the fused operation already. Forwards
+are replaced on the instances: parameters, buffers and the state dict stay what they are. In the
+authors' family a transform's input is brought to channels_last format once, and every module after
+it keeps that format.
 """
 
 from __future__ import annotations
@@ -17,14 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ops import (
-    frequency_modulation,
-    fused_linear,
-    gdn,
-    positional_encoding,
-    slice_attention,
-    window_attention,
-)
+from .ops import fat_block, fused_linear, gdn, positional_encoding, slice_attention
+from .ops.fat_block import fat_parameters
 from .ops.positional_encoding import from_windows
 
 LOOKED_FOR = (
@@ -78,8 +72,8 @@ def _replacement(name: str, module: nn.Module, first: bool) -> Callable | None:
     kind = type(module).__name__
     if kind in _FAT:
         _require(name, module, ("conv1_1", "trans_block", "conv1_2"))
-        _check_transformer(f"{name}.trans_block", module.trans_block, module.conv1_1)
-        return _FAT[kind]
+        _check_transformer(f"{name}.trans_block", module)
+        return _fat_first if kind == "FAT_Block" else None
     if kind in _TCA:
         _check_tca(name, module)
         return _TCA[kind]
@@ -101,8 +95,9 @@ def _require(name: str, module: nn.Module, attributes: tuple[str, ...]) -> None:
         )
 
 
-def _check_transformer(name: str, block: nn.Module, conv: nn.Module) -> None:
-    _require(name, block, ("norm1", "qkv", "attns", "proj", "norm2", "ffn", "fm", "num_heads"))
+def _check_transformer(name: str, outer: nn.Module) -> None:
+    block, conv = outer.trans_block, outer.conv1_1
+    _require(name, block, ("norm1", "qkv", "attns", "proj", "norm2", "ffn", "fm"))
     channels = conv.weight.shape[0]
     linears = [m for m in block.ffn.modules() if isinstance(m, nn.Linear)]
     problems = []
@@ -110,6 +105,10 @@ def _check_transformer(name: str, block: nn.Module, conv: nn.Module) -> None:
         problems.append(f"conv1_1.weight is {list(conv.weight.shape)}")
     if list(block.qkv.weight.shape) != [3 * channels, channels]:
         problems.append(f"qkv.weight is {list(block.qkv.weight.shape)}")
+    if block.qkv.bias is not None:
+        problems.append("qkv has a bias")
+    if block.norm1.eps != block.norm2.eps:
+        problems.append("the LayerNorms' eps differ")
     if len(block.attns) != 4:
         problems.append(f"{len(block.attns)} attention branches")
     if len(linears) != 2:
@@ -128,29 +127,6 @@ def _check_tca(name: str, layer: nn.Module) -> None:
         shape = list(getattr(layer, conv).weight.shape)
         if shape != expected:
             raise ValueError(f"{name}.{conv}.weight must be {expected}, not {shape}")
-
-
-def _fat_block(block: nn.Module, x: Tensor, window: int, shifted: bool) -> Tensor:
-    """x [B, H, W, C] -> [B, H, W, C]."""
-    inner = block.trans_block
-    expand, contract = (m for m in inner.ffn.modules() if isinstance(m, nn.Linear))
-    norm1, norm2 = inner.norm1, inner.norm2
-    t = fused_linear(x, block.conv1_1.weight.flatten(1), block.conv1_1.bias)
-    qkv = fused_linear(
-        t, inner.qkv.weight, inner.qkv.bias,
-        norm_weight=norm1.weight, norm_bias=norm1.bias, eps=norm1.eps,
-    )  # fmt: skip
-    tables = [branch.relative_position_bias_table for branch in inner.attns]
-    heads = inner.num_heads
-    attended = window_attention(qkv, tables, num_heads=heads, window=window, shifted=shifted)
-    t = fused_linear(attended, inner.proj.weight, inner.proj.bias, residual=t)
-    hidden = fused_linear(
-        t, expand.weight, expand.bias,
-        norm_weight=norm2.weight, norm_bias=norm2.bias, eps=norm2.eps, gelu=True,
-    )  # fmt: skip
-    hidden = fused_linear(hidden, contract.weight, contract.bias)
-    t = frequency_modulation(hidden, inner.fm.complex_weight, residual=t)
-    return fused_linear(t, block.conv1_2.weight.flatten(1), block.conv1_2.bias, residual=x)
 
 
 def _tca_layer(layer: nn.Module, u: Tensor, heads: int, window: int) -> Tensor:
@@ -185,13 +161,11 @@ def _channels_first(x: Tensor) -> Tensor:
 def _fat_first(self, x: Tensor) -> Tensor:
     """FAT_Block: x [B, C, H, W]."""
     inner = self.trans_block
-    out = _fat_block(self, _channels_last(x), inner.split_size, self.type == "SW")
+    out = fat_block(
+        _channels_last(x), fat_parameters(self), num_heads=inner.num_heads, window=inner.split_size,
+        shifted=self.type == "SW", eps=inner.norm1.eps,
+    )  # fmt: skip
     return _channels_first(out)
-
-
-def _fat_last(self, x: Tensor) -> Tensor:
-    """flic's FATBlock: x [B, H, W, C]."""
-    return _fat_block(self, x, self.trans_block.window, self.trans_block.shifted)
 
 
 def _tca_first(self, y: Tensor) -> Tensor:
@@ -246,11 +220,11 @@ def _transform_first(self, x: Tensor) -> Tensor:
     return x
 
 
-_FAT = {"FAT_Block": _fat_first, "FATBlock": _fat_last}
+_FAT = ("FAT_Block", "FATBlock")
 _TCA = {"TCA_Block": _tca_first, "TCABlock": _tca_last}
 _FORWARDS = frozenset(
     (
-        *_FAT.values(), *_TCA.values(), _stride_first, _stride_last, _upsample_first,
+        _fat_first, *_TCA.values(), _stride_first, _stride_last, _upsample_first,
         _upsample_last, _transform_first,
     )
 )  # fmt: skip

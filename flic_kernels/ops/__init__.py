@@ -1,10 +1,11 @@
 """The operations, one file each; importing this package registers them all."""
 
+from .fat_block import fat_block
 from .frequency_modulation import frequency_modulation
 from .fused_linear import fused_linear
 from .gdn import gdn
 from .positional_encoding import positional_encoding
-from .registry import OPERATIONS, NotAvailable, backends
+from .registry import OPERATIONS, NotAvailable, backends, use
 from .slice_attention import slice_attention
 from .window_attention import window_attention
 
@@ -12,10 +13,12 @@ __all__ = [
     "OPERATIONS",
     "NotAvailable",
     "backends",
+    "fat_block",
     "frequency_modulation",
     "fused_linear",
     "gdn",
     "positional_encoding",
     "slice_attention",
+    "use",
     "window_attention",
 ]

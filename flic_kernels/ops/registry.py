@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from .. import native
 
 OPERATIONS: dict[str, Operation] = {}
+_forced: list[str | None] = [None]
 
 
 class NotAvailable(RuntimeError):
@@ -79,7 +81,11 @@ class Operation:
         return self.cases[-1]
 
     def choose(self, device: torch.device, impl: str | None) -> Callable[..., Tensor]:
-        """The function that computes this operation on `device`; `impl` forces one by name."""
+        """The function that computes this operation on `device`.
+
+        `impl`, or else the name given to `use`, forces one.
+        """
+        impl = impl or _forced[-1]
         if impl == "reference":
             return self.reference
         if impl is not None:
@@ -91,6 +97,21 @@ class Operation:
             if device.type in candidate.devices:
                 return candidate.load()
         return self.reference
+
+
+@contextmanager
+def use(impl: str) -> Iterator[None]:
+    """Every operation computes by this implementation inside a `with` block, process-wide.
+
+    impl: "reference", say, to compare a whole model with its eager self. Where an operation has no
+    such implementation it raises NotAvailable when it is called. An operation's own `impl` counts
+    more.
+    """
+    _forced.append(impl)
+    try:
+        yield
+    finally:
+        _forced.pop()
 
 
 def backends() -> dict[str, dict[str, str]]:

@@ -82,11 +82,25 @@ def window_attention(
 
 
 def _check(qkv: Tensor, tables: Sequence[Tensor], num_heads: int, window: int) -> None:
-    windows = branch_windows(window)
     if qkv.dim() != 4 or qkv.shape[3] % 3:
         raise ValueError(f"qkv must be [B, H, W, 3C], not {list(qkv.shape)}")
-    _, height, width, channels = qkv.shape
-    channels //= 3
+    check_geometry(*qkv.shape[1:3], qkv.shape[3] // 3, num_heads, window)
+    if len(tables) != BRANCHES:
+        raise ValueError(
+            f"tables must be the four branches' bias tables, not {len(tables)} of them"
+        )
+    for table, (wh, ww) in zip(tables, branch_windows(window), strict=True):
+        expected = [(2 * wh - 1) * (2 * ww - 1), num_heads // BRANCHES]
+        if list(table.shape) != expected:
+            raise ValueError(
+                f"the bias table of the {wh}x{ww} windows must be {expected}, "
+                f"not {list(table.shape)}"
+            )
+
+
+def check_geometry(height: int, width: int, channels: int, num_heads: int, window: int) -> None:
+    """Raise ValueError where heads or windows do not fit the tensor."""
+    branch_windows(window)
     if num_heads < BRANCHES or num_heads % BRANCHES or channels % num_heads:
         raise ValueError(
             f"num_heads must be a multiple of 4 that divides C = {channels}, not {num_heads}"
@@ -95,17 +109,6 @@ def _check(qkv: Tensor, tables: Sequence[Tensor], num_heads: int, window: int) -
         raise ValueError(
             f"height and width must be multiples of {2 * window}, not {height} x {width}"
         )
-    if len(tables) != BRANCHES:
-        raise ValueError(
-            f"tables must be the four branches' bias tables, not {len(tables)} of them"
-        )
-    for table, (wh, ww) in zip(tables, windows, strict=True):
-        expected = [(2 * wh - 1) * (2 * ww - 1), num_heads // BRANCHES]
-        if list(table.shape) != expected:
-            raise ValueError(
-                f"the bias table of the {wh}x{ww} windows must be {expected}, "
-                f"not {list(table.shape)}"
-            )
 
 
 def reference(
