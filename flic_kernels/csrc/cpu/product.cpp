@@ -27,23 +27,24 @@ const RowKernels& row_kernels() {
     return kScalarRows;
 }
 
-Product::Product(int outputs, int channels, int taps, int groups) : kernels_(product_kernels()) {
+Product::Product(int outputs, int channels, int taps, int groups)
+    : kernels_(product_kernels()), channels_(channels), taps_(taps) {
+    const ptrdiff_t depth = static_cast<ptrdiff_t>(taps) * channels;
     const int group_outputs = outputs / groups;
     const int group_vectors = (group_outputs + kVector - 1) / kVector;
     const size_t columns = static_cast<size_t>(groups) * group_vectors * kVector;
-    weights_ = Floats(columns * taps * channels, Floats::Fill::none);
+    weights_ = Floats(columns * depth, Floats::Fill::none);
     bias_ = Floats(columns);
-    panels_ = {channels, taps, groups, group_outputs, group_vectors, weights_.get(), bias_.get()};
+    panels_ = {depth, groups, group_outputs, group_vectors, weights_.get(), bias_.get()};
 }
 
 // Where column 0 of a vector of columns lies in the packed weights, and its panel's width.
 float* Product::panel_of(int group, int vector, int* column, int* width) const {
     const PanelSpan span = panel_span(panels_.group_vectors, vector, kernels_.panel_vectors);
     const size_t before = static_cast<size_t>(group) * panels_.group_vectors + span.begin;
-    const size_t depth = static_cast<size_t>(panels_.taps) * panels_.channels;
     *column = (vector - span.begin) * kVector;
     *width = span.vectors * kVector;
-    return weights_.get() + before * kVector * depth;
+    return weights_.get() + before * kVector * panels_.depth;
 }
 
 void Product::pack_bias(const float* bias) {
@@ -56,18 +57,17 @@ void Product::pack_bias(const float* bias) {
 
 void Product::pack(const float* weight, const float* bias, Pool& pool) {
     pack_bias(bias);
-    const size_t depth = static_cast<size_t>(panels_.taps) * panels_.channels;
     pool.run(panels_.groups * panels_.group_vectors, [&](int item, int) {
         const int group = item / panels_.group_vectors, vector = item % panels_.group_vectors;
         const float* from[kVector];
         for (int i = 0; i < kVector; ++i) {
             const int n = vector * kVector + i;
             const size_t output = static_cast<size_t>(n) * panels_.groups + group;
-            from[i] = n < panels_.group_outputs ? weight + output * depth : nullptr;
+            from[i] = n < panels_.group_outputs ? weight + output * panels_.depth : nullptr;
         }
         int column, width;
         float* const panel = panel_of(group, vector, &column, &width);
-        kernels_.pack_columns(from, panels_.channels, panels_.taps, panel + column, width);
+        kernels_.pack_columns(from, channels_, taps_, panel + column, width);
     });
 }
 
@@ -79,7 +79,7 @@ void Product::pack_transposed(const float* weight, const float* bias, Pool& pool
         const int left = panels_.group_outputs - vector * kVector;
         const size_t count = left < kVector ? left : kVector;
         const float* from = weight + static_cast<size_t>(vector) * kVector;
-        for (int k = 0; k < panels_.channels; ++k, to += width, from += panels_.group_outputs) {
+        for (int k = 0; k < channels_; ++k, to += width, from += panels_.group_outputs) {
             memcpy(to, from, count * sizeof(float));
             memset(to + count, 0, (kVector - count) * sizeof(float));
         }

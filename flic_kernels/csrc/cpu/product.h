@@ -44,11 +44,10 @@ struct Epilogue {
     bool padded = false;  // the rows out have room for whole vectors, which are written with zeros
 };
 
-// Packed weights as the kernels see them: panels of at most kMaxPanel * 16 columns, each
-// [k][column], k = tap * channels + channel.
+// Packed weights as the kernels see them: panels of a few times 16 columns, each [k][column],
+// k = tap * channels + channel.
 struct Panels {
-    static constexpr int kMaxPanel = 4;
-    int channels, taps;
+    ptrdiff_t depth;    // of k
     int groups;         // the outputs in equal parts; each part's rows have pointers of their own
     int group_outputs;  // real columns of a group; padded to a multiple of 16
     int group_vectors;
@@ -60,8 +59,8 @@ struct Panels {
 struct ProductKernels {
     int panel_vectors;  // the widest panel
 
-    // All groups and columns of `rows` rows; in has a part for each tap, out (and factor and
-    // residual) one for each group.
+    // All groups and columns of `rows` rows; in has k in equal parts, out (and factor and residual)
+    // a part for each group.
     void (*product)(const Panels&, int rows, const Rows<const float>& in, const Rows<float>& out,
                     const Epilogue&);
     // Sixteen columns of all k into a panel `width` columns wide, at its column 0. from[i] is
@@ -79,8 +78,8 @@ extern const ProductKernels kAvx512Products;
 // The tables for the instruction set in use.
 const ProductKernels& product_kernels();
 
-// out = in * weight^T + bias: a Linear (taps 1), or a 3x3 convolution whose rows are given tap by
-// tap (taps 9).
+// out = in * weight^T + bias: a Linear (taps 1), or a 3x3 convolution (taps 9) whose rows are given
+// in parts: tap by tap, or line by line, three neighbouring pixels each.
 class Product {
   public:
     // groups > 1: output o of the torch weight is column o / groups of group o % groups, as a pixel
@@ -92,14 +91,14 @@ class Product {
     // weight [channels][outputs]: the product with the transposed weight. One tap, one group.
     void pack_transposed(const float* weight, const float* bias, Pool& pool);
 
-    // in: `channels` values for each row and tap. May run in several threads at once.
+    // in: depth() values for each row, in equal parts. May run in several threads at once.
     void run(int rows, const Rows<const float>& in, const Rows<float>& out,
              const Epilogue& epilogue = {}) const {
         kernels_.product(panels_, rows, in, out, epilogue);
     }
 
     int outputs() const { return panels_.groups * panels_.group_outputs; }
-    int channels() const { return panels_.channels; }
+    int depth() const { return static_cast<int>(panels_.depth); }
     int padded_outputs() const { return panels_.groups * panels_.group_vectors * 16; }
 
   private:
@@ -107,6 +106,7 @@ class Product {
     float* panel_of(int group, int vector, int* column, int* width) const;
 
     const ProductKernels& kernels_;
+    int channels_, taps_;
     Panels panels_;
     Floats weights_, bias_;
 };

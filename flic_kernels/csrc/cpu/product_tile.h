@@ -35,6 +35,7 @@ struct Columns {
     int group;
     int column;  // the first, within the group
     int count;   // to store
+    bool plain;  // all of them, as they are
 };
 
 // The epilogue on a tile of `rows` rows: buffer [rows][stride] to out.
@@ -68,7 +69,7 @@ inline void finish(const float* buffer, int stride, int first, int rows, const C
 
 // Rows [first, first + rows), at most ROWS; a tile with fewer computes its last row again.
 template <int ROWS, int VECTORS>
-void product_tile(const Panels& p, const Columns& columns, int first, int rows,
+void product_tile(ptrdiff_t depth, const Columns& columns, int first, int rows,
                   const Rows<const float>& in, const Rows<float>& out, const Epilogue& epilogue) {
     Lanes sum[ROWS][VECTORS];
     FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) {
@@ -76,22 +77,30 @@ void product_tile(const Panels& p, const Columns& columns, int first, int rows,
         FLIC_UNROLL for (int i = 0; i < ROWS; ++i) sum[i][j] = bias;
     }
     const float* weights = columns.weights;
-    for (int tap = 0; tap < p.taps; ++tap) {
+    const ptrdiff_t length = depth / in.parts;
+    for (int part = 0; part < in.parts; ++part) {
         const float* row[ROWS];
         FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
-            row[i] = in.at(first + (i < rows ? i : rows - 1), tap);
+            row[i] = in.at(first + (i < rows ? i : rows - 1), part);
         }
-        for (ptrdiff_t c = 0; c < p.channels; ++c) {
+        _Pragma("GCC unroll 4") for (ptrdiff_t k = 0; k < length; ++k) {
             Lanes w[VECTORS];
             FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) w[j] = Lanes::load(weights + kLanes * j);
             weights += kLanes * VECTORS;
             FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
-                const Lanes x = Lanes::set(row[i][c]);
+                const Lanes x = Lanes::set(row[i][k]);
                 FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) {
                     sum[i][j] = Lanes::fma(x, w[j], sum[i][j]);
                 }
             }
         }
+    }
+    if (columns.plain && rows == ROWS) {
+        FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
+            float* const to = out.at(first + i, columns.group) + columns.column;
+            FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j].store(to + kLanes * j);
+        }
+        return;
     }
     alignas(64) float buffer[ROWS][kLanes * VECTORS];
     FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
@@ -101,12 +110,12 @@ void product_tile(const Panels& p, const Columns& columns, int first, int rows,
 }
 
 template <int VECTORS>
-void product_panel(const Panels& p, const Columns& columns, int rows, const Rows<const float>& in,
+void product_panel(ptrdiff_t depth, const Columns& columns, int rows, const Rows<const float>& in,
                    const Rows<float>& out, const Epilogue& epilogue) {
     constexpr int kRows = tile_rows(VECTORS);
     for (int r = 0; r < rows; r += kRows) {
-        product_tile<kRows, VECTORS>(p, columns, r, rows - r < kRows ? rows - r : kRows, in, out,
-                                     epilogue);
+        product_tile<kRows, VECTORS>(depth, columns, r, rows - r < kRows ? rows - r : kRows, in,
+                                     out, epilogue);
     }
 }
 
@@ -114,7 +123,9 @@ constexpr int at_most_widest(int vectors) { return vectors < kWidest ? vectors :
 
 void product(const Panels& p, int rows, const Rows<const float>& in, const Rows<float>& out,
              const Epilogue& epilogue) {
-    const ptrdiff_t depth = static_cast<ptrdiff_t>(p.taps) * p.channels;
+    const ptrdiff_t depth = p.depth;
+    const bool plain =
+        epilogue.activation == Activation::none && epilogue.root == Root::none && !epilogue.residual;
     const float* weights = p.weights;
     const float* bias = p.bias;
     for (int group = 0; group < p.groups; ++group) {
@@ -122,19 +133,20 @@ void product(const Panels& p, int rows, const Rows<const float>& in, const Rows<
             const int vectors = flic::cpu::panel_span(p.group_vectors, v, kWidest).vectors;
             const int column = v * kLanes, width = vectors * kLanes;
             const int real = p.group_outputs - column < width ? p.group_outputs - column : width;
-            const Columns columns = {weights, bias, group, column, epilogue.padded ? width : real};
+            const int count = epilogue.padded ? width : real;
+            const Columns columns = {weights, bias, group, column, count, plain && count == width};
             switch (vectors) {
                 case 1:
-                    product_panel<1>(p, columns, rows, in, out, epilogue);
+                    product_panel<1>(depth, columns, rows, in, out, epilogue);
                     break;
                 case 2:
-                    product_panel<at_most_widest(2)>(p, columns, rows, in, out, epilogue);
+                    product_panel<at_most_widest(2)>(depth, columns, rows, in, out, epilogue);
                     break;
                 case 3:
-                    product_panel<at_most_widest(3)>(p, columns, rows, in, out, epilogue);
+                    product_panel<at_most_widest(3)>(depth, columns, rows, in, out, epilogue);
                     break;
                 default:
-                    product_panel<kWidest>(p, columns, rows, in, out, epilogue);
+                    product_panel<kWidest>(depth, columns, rows, in, out, epilogue);
                     break;
             }
             v += vectors;
