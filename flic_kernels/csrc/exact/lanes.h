@@ -59,6 +59,9 @@ struct Lanes {
     static FLIC_INLINE Lanes fma(Lanes a, Lanes b, Lanes c) {
         return {_mm512_fmadd_ps(a.v, b.v, c.v)};
     }
+    static FLIC_INLINE Lanes fnma(Lanes a, Lanes b, Lanes c) {  // c - a b
+        return {_mm512_fnmadd_ps(a.v, b.v, c.v)};
+    }
     static FLIC_INLINE Lanes add(Lanes a, Lanes b) { return {_mm512_add_ps(a.v, b.v)}; }
     static FLIC_INLINE Lanes sub(Lanes a, Lanes b) { return {_mm512_sub_ps(a.v, b.v)}; }
     static FLIC_INLINE Lanes mul(Lanes a, Lanes b) { return {_mm512_mul_ps(a.v, b.v)}; }
@@ -89,6 +92,9 @@ struct Lanes {
     FLIC_INLINE void store(float* p) const { _mm256_storeu_ps(p, lo), _mm256_storeu_ps(p + 8, hi); }
     static FLIC_INLINE Lanes fma(Lanes a, Lanes b, Lanes c) {
         return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+    }
+    static FLIC_INLINE Lanes fnma(Lanes a, Lanes b, Lanes c) {
+        return {_mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi)};
     }
     static FLIC_INLINE Lanes add(Lanes a, Lanes b) {
         return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
@@ -147,6 +153,9 @@ struct Lanes {
     static FLIC_INLINE Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) {
         return {a.v * b.v + c.v};
     }
+    static FLIC_INLINE Lanes fnma(const Lanes& a, const Lanes& b, const Lanes& c) {
+        return {c.v - a.v * b.v};
+    }
     static FLIC_INLINE Lanes add(const Lanes& a, const Lanes& b) { return {a.v + b.v}; }
     static FLIC_INLINE Lanes sub(const Lanes& a, const Lanes& b) { return {a.v - b.v}; }
     static FLIC_INLINE Lanes mul(const Lanes& a, const Lanes& b) { return {a.v * b.v}; }
@@ -188,9 +197,7 @@ struct Lanes {
     }
     FLIC_INLINE void store(float* p) const { memcpy(p, v, sizeof v); }
     static FLIC_INLINE Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) {
-#if defined(FLIC_LOOSE_FMA) && !defined(__FMA__)
-        return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
-#elif defined(FLIC_SOFT_FMA)
+#if defined(FLIC_SOFT_FMA)
         return each([&](int i) { return soft_fma(a.v[i], b.v[i], c.v[i]); });
 #else
         return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
