@@ -1,0 +1,1 @@
+"""Launchers of the C++ kernels for CPUs, one file an operation."""
