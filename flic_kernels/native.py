@@ -15,7 +15,7 @@ import torch
 
 _FOLDER = Path(__file__).resolve().parent
 _ISA_NAMES = ("scalar", "avx2", "avx512")
-_ABI = 1  # csrc/abi.h
+_ABI = 2  # csrc/abi.h
 
 # csrc/status.h, in the same order.
 _STATUS = {
