@@ -1,7 +1,5 @@
 #include "product.h"
 
-#include <string.h>
-
 #include "../isa.h"
 
 namespace flic::cpu {
@@ -9,14 +7,28 @@ namespace {
 
 constexpr int kVector = 16;
 
+ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+}
+
 }  // namespace
 
-const ProductKernels& product_kernels() {
+template <>
+const ProductKernels<float>& product_kernels<float>() {
 #if defined(__x86_64__)
     if (isa() == Isa::avx512) return kAvx512Products;
     if (isa() == Isa::avx2) return kAvx2Products;
 #endif
     return kScalarProducts;
+}
+
+template <>
+const ProductKernels<Bfloat16>& product_kernels<Bfloat16>() {
+#if defined(__x86_64__)
+    if (isa() == Isa::avx512) return kAvx512Bfloat16Products;
+    if (isa() == Isa::avx2) return kAvx2Bfloat16Products;
+#endif
+    return kScalarBfloat16Products;
 }
 
 const RowKernels& row_kernels() {
@@ -27,63 +39,88 @@ const RowKernels& row_kernels() {
     return kScalarRows;
 }
 
-Product::Product(int outputs, int channels, int taps, int groups)
-    : kernels_(product_kernels()), channels_(channels), taps_(taps) {
-    const ptrdiff_t depth = static_cast<ptrdiff_t>(taps) * channels;
+template <class In>
+BasicProduct<In>::BasicProduct(int outputs, int channels, int taps, int parts, int interleaved,
+                               int groups)
+    : kernels_(product_kernels<In>()), channels_(channels), taps_(taps), interleaved_(interleaved) {
     const int group_outputs = outputs / groups;
     const int group_vectors = (group_outputs + kVector - 1) / kVector;
+    const ptrdiff_t length = static_cast<ptrdiff_t>(taps) * channels / parts;
+    const ptrdiff_t padded_length = round_up(length, kernels_.depth_multiple);
     const size_t columns = static_cast<size_t>(groups) * group_vectors * kVector;
-    weights_ = Floats(columns * depth, Floats::Fill::none);
+    const size_t bytes = columns * parts * padded_length * kernels_.weight_size;
+    weights_ = Floats(bytes / sizeof(float), Floats::Fill::none);
     bias_ = Floats(columns);
-    panels_ = {depth, groups, group_outputs, group_vectors, weights_.get(), bias_.get()};
+    panels_ = {length,        padded_length,  parts,      groups, group_outputs,
+               group_vectors, weights_.get(), bias_.get()};
 }
 
-// Where column 0 of a vector of columns lies in the packed weights, and its panel's width.
-float* Product::panel_of(int group, int vector, int* column, int* width) const {
+// The torch weight's output that a column of a group is.
+template <class In>
+int BasicProduct<In>::source(int group, int column) const {
+    const int n = group * panels_.group_outputs + column;
+    const int each = outputs() / interleaved_;
+    return n % each * interleaved_ + n / each;
+}
+
+// The task for one vector of columns, its source left open.
+template <class In>
+PackTask BasicProduct<In>::task(int group, int vector) const {
     const PanelSpan span = panel_span(panels_.group_vectors, vector, kernels_.panel_vectors);
     const size_t before = static_cast<size_t>(group) * panels_.group_vectors + span.begin;
-    *column = (vector - span.begin) * kVector;
-    *width = span.vectors * kVector;
-    return weights_.get() + before * kVector * panels_.depth;
+    const size_t depth = panels_.parts * panels_.padded_length;
+    PackTask t = {};
+    t.channels = channels_;
+    t.taps = taps_;
+    t.panels = panels_;
+    t.panel = reinterpret_cast<char*>(weights_.get()) +
+              before * kVector * depth * kernels_.weight_size;
+    t.column = (vector - span.begin) * kVector;
+    t.width = span.vectors * kVector;
+    return t;
 }
 
-void Product::pack_bias(const float* bias) {
+template <class In>
+void BasicProduct<In>::pack_bias(const float* bias) {
     if (!bias) return;
     for (int group = 0; group < panels_.groups; ++group) {
         float* const to = bias_.get() + static_cast<size_t>(group) * panels_.group_vectors * kVector;
-        for (int n = 0; n < panels_.group_outputs; ++n) to[n] = bias[n * panels_.groups + group];
+        for (int n = 0; n < panels_.group_outputs; ++n) to[n] = bias[source(group, n)];
     }
 }
 
-void Product::pack(const float* weight, const float* bias, Pool& pool) {
+template <class In>
+void BasicProduct<In>::pack(const In* weight, const float* bias, Pool& pool) {
     pack_bias(bias);
+    const size_t depth = static_cast<size_t>(channels_) * taps_;
     pool.run(panels_.groups * panels_.group_vectors, [&](int item, int) {
         const int group = item / panels_.group_vectors, vector = item % panels_.group_vectors;
-        const float* from[kVector];
+        const void* from[kVector];
         for (int i = 0; i < kVector; ++i) {
             const int n = vector * kVector + i;
-            const size_t output = static_cast<size_t>(n) * panels_.groups + group;
-            from[i] = n < panels_.group_outputs ? weight + output * panels_.depth : nullptr;
+            from[i] = n < panels_.group_outputs ? weight + source(group, n) * depth : nullptr;
         }
-        int column, width;
-        float* const panel = panel_of(group, vector, &column, &width);
-        kernels_.pack_columns(from, channels_, taps_, panel + column, width);
+        PackTask t = task(group, vector);
+        t.from = from;
+        kernels_.pack(t);
     });
 }
 
-void Product::pack_transposed(const float* weight, const float* bias, Pool& pool) {
+template <class In>
+void BasicProduct<In>::pack_transposed(const In* weight, ptrdiff_t stride, const float* bias,
+                                       Pool& pool) {
     pack_bias(bias);
     pool.run(panels_.group_vectors, [&](int vector, int) {
-        int column, width;
-        float* to = panel_of(0, vector, &column, &width) + column;
         const int left = panels_.group_outputs - vector * kVector;
-        const size_t count = left < kVector ? left : kVector;
-        const float* from = weight + static_cast<size_t>(vector) * kVector;
-        for (int k = 0; k < channels_; ++k, to += width, from += panels_.group_outputs) {
-            memcpy(to, from, count * sizeof(float));
-            memset(to + count, 0, (kVector - count) * sizeof(float));
-        }
+        PackTask t = task(0, vector);
+        t.first = weight + vector * kVector;
+        t.stride = stride;
+        t.count = left < kVector ? left : kVector;
+        kernels_.pack_rows(t);
     });
 }
+
+template class BasicProduct<float>;
+template class BasicProduct<Bfloat16>;
 
 }  // namespace flic::cpu

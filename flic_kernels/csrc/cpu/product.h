@@ -1,115 +1,129 @@
-// Products of rows with packed weights, and what surrounds them in a transformer block: the float
+// Products of rows with packed weights, and what surrounds them in a transformer block: the CPU
 // kernels' one interface to products. Results do not depend on the number of threads.
 //
 //     Product ffn(4 * c, c);                      // Linear(c, 4c)
 //     ffn.pack(weight, bias, pool);               // in every call: nothing is kept between calls
-//     ffn.run(rows, {in, c}, {out, 4 * c}, {Activation::gelu});      // in any thread
+//     ffn.run(rows, {in, c}, {out, 4 * c}, gelu); // in any thread
+//
+// Operands are float32 or bfloat16, results either; sums are in float32.
 #pragma once
 #include <stddef.h>
 
 #include "../floats.h"
 #include "../pool.h"
 #include "row_kernels.h"
+#include "rows.h"
 
 namespace flic::cpu {
-
-// Where rows lie: equally far apart, or by pointers, `parts` of them for each row.
-template <class T>
-struct Rows {
-    T* base = nullptr;
-    ptrdiff_t stride = 0;
-    T* const* pointers = nullptr;
-    int parts = 1;
-
-    Rows() = default;
-    Rows(T* first, ptrdiff_t elements) : base(first), stride(elements) {}
-    Rows(T* const* rows_by_parts, int parts_of_a_row)
-        : pointers(rows_by_parts), parts(parts_of_a_row) {}
-
-    T* at(ptrdiff_t row, int part = 0) const {
-        return pointers ? pointers[row * parts + part] : base + row * stride;
-    }
-    explicit operator bool() const { return base || pointers; }
-};
 
 enum class Activation : int { none, leaky_relu, gelu };
 enum class Root : int { none, divide, multiply };
 
 // What is done to a result (which has its bias) before it is stored, in this order.
+template <class Out = float>
 struct Epilogue {
     Activation activation = Activation::none;  // leaky ReLU of slope 0.01, GELU with erf
-    Root root = Root::none;                    // factor / sqrt(result) or factor * sqrt(result): GDN
-    Rows<const float> factor = {};
-    Rows<const float> residual = {};  // added; may be the output itself
+    Root root = Root::none;         // factor / sqrt(result) or factor * sqrt(result): GDN
+    Rows<const Out> factor = {};    // may be the output itself
+    Rows<const Out> residual = {};  // added; may be the output itself
     bool padded = false;  // the rows out have room for whole vectors, which are written with zeros
 };
 
-// Packed weights as the kernels see them: panels of a few times 16 columns, each [k][column],
-// k = tap * channels + channel.
+// Packed weights as the kernels see them: panels of a few times 16 columns, each [k][column]. k is
+// in `parts`, each of them tap by tap, a tap channel by channel.
 struct Panels {
-    ptrdiff_t depth;    // of k
+    ptrdiff_t length;         // of a part, as in the rows
+    ptrdiff_t padded_length;  // as in the panels: more where the kernels take several k at once
+    int parts;
     int groups;         // the outputs in equal parts; each part's rows have pointers of their own
     int group_outputs;  // real columns of a group; padded to a multiple of 16
     int group_vectors;
-    const float* weights;
+    const void* weights;
     const float* bias;  // [groups][16 * group_vectors]
 };
 
-// One instruction set's functions. Nothing here allocates, locks or knows about threads.
-struct ProductKernels {
-    int panel_vectors;  // the widest panel
-
-    // All groups and columns of `rows` rows; in has k in equal parts, out (and factor and residual)
-    // a part for each group.
-    void (*product)(const Panels&, int rows, const Rows<const float>& in, const Rows<float>& out,
-                    const Epilogue&);
-    // Sixteen columns of all k into a panel `width` columns wide, at its column 0. from[i] is
-    // column i's weights [channels][taps], or null: zeros.
-    void (*pack_columns)(const float* const* from, int channels, int taps, float* panel,
-                         int width);
+// Where weights come from and go to when they are packed: 16 columns of one panel.
+struct PackTask {
+    const void* const* from;  // pack: of each column, or null: zeros
+    int channels, taps;       // pack: a column's weights are [channels][taps]
+    const void* first;        // pack_rows: row k is at first + k * stride
+    ptrdiff_t stride;         //
+    int count;                // pack_rows: columns; the others are zeros
+    Panels panels;
+    void* panel;
+    int column, width;        // of the panel
 };
 
-extern const ProductKernels kScalarProducts;
-#if defined(__x86_64__)
-extern const ProductKernels kAvx2Products;
-extern const ProductKernels kAvx512Products;
-#endif
+// The functions of one instruction set for one type of operands. Nothing here allocates, locks or
+// knows about threads.
+template <class In>
+struct ProductKernels {
+    int panel_vectors;   // the widest panel
+    int depth_multiple;  // what a part's length is padded to
+    int weight_size;     // in bytes
+
+    // All groups and columns of `rows` rows. in has the parts of k, out (and factor and residual)
+    // those of the groups.
+    void (*to_float)(const Panels&, int rows, const Rows<const In>& in, const Rows<float>& out,
+                     const Epilogue<float>&);
+    void (*to_bfloat16)(const Panels&, int rows, const Rows<const In>& in,
+                        const Rows<Bfloat16>& out, const Epilogue<Bfloat16>&);
+    void (*pack)(const PackTask&);
+    void (*pack_rows)(const PackTask&);
+};
 
 // The tables for the instruction set in use.
-const ProductKernels& product_kernels();
+template <class In>
+const ProductKernels<In>& product_kernels();
 
 // out = in * weight^T + bias: a Linear (taps 1), or a 3x3 convolution (taps 9) whose rows are given
-// in parts: tap by tap, or line by line, three neighbouring pixels each.
-class Product {
+// in three parts, neighbouring pixels of three lines.
+template <class In>
+class BasicProduct {
   public:
-    // groups > 1: output o of the torch weight is column o / groups of group o % groups, as a pixel
-    // shuffle wants it.
-    Product(int outputs, int channels, int taps = 1, int groups = 1);
+    // interleaved > 1: output o of the torch weight is result o / interleaved of sub-pixel
+    // o % interleaved, and a row's results come sub-pixel by sub-pixel, as a pixel shuffle wants
+    // them. groups, 1 or interleaved: how many parts a row out has.
+    BasicProduct(int outputs, int channels, int taps = 1, int parts = 1, int interleaved = 1,
+                 int groups = 1);
 
     // weight [outputs][channels][taps], as torch holds it; bias [outputs] or null.
-    void pack(const float* weight, const float* bias, Pool& pool);
+    void pack(const In* weight, const float* bias, Pool& pool);
     // weight [channels][outputs]: the product with the transposed weight. One tap, one group.
-    void pack_transposed(const float* weight, const float* bias, Pool& pool);
+    void pack_transposed(const In* weight, ptrdiff_t stride, const float* bias, Pool& pool);
 
-    // in: depth() values for each row, in equal parts. May run in several threads at once.
-    void run(int rows, const Rows<const float>& in, const Rows<float>& out,
-             const Epilogue& epilogue = {}) const {
-        kernels_.product(panels_, rows, in, out, epilogue);
+    // May run in several threads at once.
+    void run(int rows, const Rows<const In>& in, const Rows<float>& out,
+             const Epilogue<float>& epilogue = {}) const {
+        kernels_.to_float(panels_, rows, in, out, epilogue);
+    }
+    void run(int rows, const Rows<const In>& in, const Rows<Bfloat16>& out,
+             const Epilogue<Bfloat16>& epilogue = {}) const {
+        kernels_.to_bfloat16(panels_, rows, in, out, epilogue);
     }
 
     int outputs() const { return panels_.groups * panels_.group_outputs; }
-    int depth() const { return static_cast<int>(panels_.depth); }
-    int padded_outputs() const { return panels_.groups * panels_.group_vectors * 16; }
 
   private:
+    int source(int group, int column) const;
     void pack_bias(const float* bias);
-    float* panel_of(int group, int vector, int* column, int* width) const;
+    PackTask task(int group, int vector) const;
 
-    const ProductKernels& kernels_;
-    int channels_, taps_;
+    const ProductKernels<In>& kernels_;
+    int channels_, taps_, interleaved_;
     Panels panels_;
     Floats weights_, bias_;
 };
+
+using Product = BasicProduct<float>;
+using Bfloat16Product = BasicProduct<Bfloat16>;
+
+extern const ProductKernels<float> kScalarProducts;
+extern const ProductKernels<Bfloat16> kScalarBfloat16Products;
+#if defined(__x86_64__)
+extern const ProductKernels<float> kAvx2Products, kAvx512Products;
+extern const ProductKernels<Bfloat16> kAvx2Bfloat16Products, kAvx512Bfloat16Products;
+#endif
 
 // The panel that holds vector v of n, none wider than `most`, as even as can be: where it begins
 // and how many vectors it has.

@@ -1,9 +1,14 @@
-// The float kernels' products and row kernels for AVX2.
+// Products and row kernels for AVX2.
 #if defined(__x86_64__)
 #define FLIC_LOOSE_FMA
 #include "product_tile.h"
-#include "rows.h"
+#include "row_kernels_simd.h"
 
-const flic::cpu::ProductKernels flic::cpu::kAvx2Products = make_product_kernels();
-const flic::cpu::RowKernels flic::cpu::kAvx2Rows = make_row_kernels();
+namespace flic::cpu {
+
+const ProductKernels<float> kAvx2Products = make_product_kernels<float>();
+const ProductKernels<Bfloat16> kAvx2Bfloat16Products = make_product_kernels<Bfloat16>();
+const RowKernels kAvx2Rows = make_row_kernels();
+
+}  // namespace flic::cpu
 #endif

@@ -1,9 +1,14 @@
-// The float kernels' products and row kernels for AVX-512.
+// Products and row kernels for AVX-512.
 #if defined(__x86_64__)
 #define FLIC_LOOSE_FMA
 #include "product_tile.h"
-#include "rows.h"
+#include "row_kernels_simd.h"
 
-const flic::cpu::ProductKernels flic::cpu::kAvx512Products = make_product_kernels();
-const flic::cpu::RowKernels flic::cpu::kAvx512Rows = make_row_kernels();
+namespace flic::cpu {
+
+const ProductKernels<float> kAvx512Products = make_product_kernels<float>();
+const ProductKernels<Bfloat16> kAvx512Bfloat16Products = make_product_kernels<Bfloat16>();
+const RowKernels kAvx512Rows = make_row_kernels();
+
+}  // namespace flic::cpu
 #endif

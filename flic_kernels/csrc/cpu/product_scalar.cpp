@@ -1,8 +1,13 @@
-// The float kernels' products and row kernels in plain C++.
+// Products and row kernels in plain C++.
 #define FLIC_LANES_SCALAR
 #define FLIC_LOOSE_FMA
 #include "product_tile.h"
-#include "rows.h"
+#include "row_kernels_simd.h"
 
-const flic::cpu::ProductKernels flic::cpu::kScalarProducts = make_product_kernels();
-const flic::cpu::RowKernels flic::cpu::kScalarRows = make_row_kernels();
+namespace flic::cpu {
+
+const ProductKernels<float> kScalarProducts = make_product_kernels<float>();
+const ProductKernels<Bfloat16> kScalarBfloat16Products = make_product_kernels<Bfloat16>();
+const RowKernels kScalarRows = make_row_kernels();
+
+}  // namespace flic::cpu

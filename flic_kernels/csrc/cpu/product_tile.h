@@ -1,24 +1,18 @@
-// The register-tiled product, for the instruction set of the including file.
+// The register-tiled product with float32 weights, for the instruction set of the including file.
 //
 // A tile is a few rows by a panel of columns. Its sums stay in registers over all of k, go through
 // a small buffer to the epilogue, and are stored once.
 #pragma once
-#include "functions.h"
-#include "product.h"
-#include "vector.h"
+#include <type_traits>
+
+#include "finish.h"
 
 namespace {
-
-using flic::cpu::Activation;
-using flic::cpu::Epilogue;
-using flic::cpu::Panels;
-using flic::cpu::Root;
-using flic::cpu::Rows;
 
 #if defined(FLIC_LANES_AVX512)
 constexpr int kWidest = 4;
 constexpr int tile_rows(int vectors) {  // 32 registers: sums, a panel's row of weights, one value
-    return vectors == 4 ? 6 : vectors == 3 ? 8 : vectors == 2 ? 12 : 12;
+    return vectors == 4 ? 6 : vectors == 3 ? 8 : 12;
 }
 #elif defined(FLIC_LANES_AVX2)
 constexpr int kWidest = 1;
@@ -28,77 +22,65 @@ constexpr int kWidest = 1;
 constexpr int tile_rows(int) { return 4; }
 #endif
 
-// One panel's columns of one group, and where they go.
-struct Columns {
-    const float* weights;  // of the panel
-    const float* bias;
-    int group;
-    int column;  // the first, within the group
-    int count;   // to store
-    bool plain;  // all of them, as they are
-};
-
-// The epilogue on a tile of `rows` rows: buffer [rows][stride] to out.
-inline void finish(const float* buffer, int stride, int first, int rows, const Columns& c,
-                   const Rows<float>& out, const Epilogue& e) {
-    for (int r = 0; r < rows; ++r, buffer += stride) {
-        float* const to = out.at(first + r, c.group) + c.column;
-        const float* const factor =
-            e.root == Root::none ? nullptr : e.factor.at(first + r, c.group) + c.column;
-        const float* const residual =
-            e.residual ? e.residual.at(first + r, c.group) + c.column : nullptr;
-        for (int n = 0; n < c.count; n += kLanes) {
-            const int left = c.count - n;
-            const auto load = [&](const float* from) {
-                return left >= kLanes ? Lanes::load(from + n) : load_first(from + n, left);
-            };
-            Lanes v = Lanes::load(buffer + n);
-            if (e.activation == Activation::leaky_relu) v = leaky_relu(v);
-            if (e.activation == Activation::gelu) v = quick_gelu(v);
-            if (e.root == Root::divide) v = Lanes::mul(load(factor), reciprocal_root(v));
-            if (e.root == Root::multiply) v = Lanes::mul(load(factor), Lanes::sqrt(v));
-            if (residual) v = Lanes::add(v, load(residual));
-            if (left >= kLanes) {
-                v.store(to + n);
-            } else {
-                store_first(to + n, v, left);
+// sum += a run of k.
+template <int ROWS, int VECTORS>
+FLIC_INLINE void multiply_add(const float* const (&row)[ROWS], const float* weights,
+                              ptrdiff_t length, Lanes (&sum)[ROWS][VECTORS]) {
+    _Pragma("GCC unroll 4") for (ptrdiff_t k = 0; k < length; ++k) {
+        Lanes w[VECTORS];
+        FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) w[j] = Lanes::load(weights + kLanes * j);
+        weights += kLanes * VECTORS;
+        FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
+            const Lanes x = Lanes::set(row[i][k]);
+            FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) {
+                sum[i][j] = Lanes::fma(x, w[j], sum[i][j]);
             }
         }
     }
 }
 
-// Rows [first, first + rows), at most ROWS; a tile with fewer computes its last row again.
+// bfloat16 rows are widened, a few k at a time.
 template <int ROWS, int VECTORS>
-void product_tile(ptrdiff_t depth, const Columns& columns, int first, int rows,
-                  const Rows<const float>& in, const Rows<float>& out, const Epilogue& epilogue) {
+FLIC_INLINE void multiply_add(const Bfloat16* const (&row)[ROWS], const float* weights,
+                              ptrdiff_t length, Lanes (&sum)[ROWS][VECTORS]) {
+    constexpr int kRun = 128;
+    float wide[ROWS][kRun];
+    const float* wide_row[ROWS];
+    for (int i = 0; i < ROWS; ++i) wide_row[i] = wide[i];
+    for (ptrdiff_t begin = 0; begin < length; begin += kRun) {
+        const int run = static_cast<int>(length - begin < kRun ? length - begin : kRun);
+        for (int i = 0; i < ROWS; ++i) {
+            int k = 0;
+            for (; k + kLanes <= run; k += kLanes) load(row[i] + begin + k).store(&wide[i][k]);
+            if (k < run) load_first(row[i] + begin + k, run - k).store(&wide[i][k]);
+        }
+        multiply_add<ROWS, VECTORS>(wide_row, weights, run, sum);
+        weights += run * kLanes * VECTORS;
+    }
+}
+
+// Rows [first, first + rows), at most ROWS; a tile with fewer computes its last row again.
+template <int ROWS, int VECTORS, class In, class Out>
+void product_tile(const Panels& p, const float* weights, const Columns& columns, int first,
+                  int rows, const Rows<const In>& in, const Rows<Out>& out,
+                  const Epilogue<Out>& epilogue) {
     Lanes sum[ROWS][VECTORS];
     FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) {
         const Lanes bias = Lanes::load(columns.bias + kLanes * j);
         FLIC_UNROLL for (int i = 0; i < ROWS; ++i) sum[i][j] = bias;
     }
-    const float* weights = columns.weights;
-    const ptrdiff_t length = depth / in.parts;
-    for (int part = 0; part < in.parts; ++part) {
-        const float* row[ROWS];
+    for (int part = 0; part < p.parts; ++part) {
+        const In* row[ROWS];
         FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
             row[i] = in.at(first + (i < rows ? i : rows - 1), part);
         }
-        _Pragma("GCC unroll 4") for (ptrdiff_t k = 0; k < length; ++k) {
-            Lanes w[VECTORS];
-            FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) w[j] = Lanes::load(weights + kLanes * j);
-            weights += kLanes * VECTORS;
-            FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
-                const Lanes x = Lanes::set(row[i][k]);
-                FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) {
-                    sum[i][j] = Lanes::fma(x, w[j], sum[i][j]);
-                }
-            }
-        }
+        multiply_add<ROWS, VECTORS>(row, weights, p.length, sum);
+        weights += p.length * kLanes * VECTORS;
     }
     if (columns.plain && rows == ROWS) {
         FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
-            float* const to = out.at(first + i, columns.group) + columns.column;
-            FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j].store(to + kLanes * j);
+            Out* const to = out.at(first + i, columns.group) + columns.column;
+            FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) store(to + kLanes * j, sum[i][j]);
         }
         return;
     }
@@ -109,74 +91,69 @@ void product_tile(ptrdiff_t depth, const Columns& columns, int first, int rows,
     finish(&buffer[0][0], kLanes * VECTORS, first, rows, columns, out, epilogue);
 }
 
-template <int VECTORS>
-void product_panel(ptrdiff_t depth, const Columns& columns, int rows, const Rows<const float>& in,
-                   const Rows<float>& out, const Epilogue& epilogue) {
-    constexpr int kRows = tile_rows(VECTORS);
-    for (int r = 0; r < rows; r += kRows) {
-        product_tile<kRows, VECTORS>(depth, columns, r, rows - r < kRows ? rows - r : kRows, in,
-                                     out, epilogue);
-    }
-}
-
 constexpr int at_most_widest(int vectors) { return vectors < kWidest ? vectors : kWidest; }
 
-void product(const Panels& p, int rows, const Rows<const float>& in, const Rows<float>& out,
-             const Epilogue& epilogue) {
-    const ptrdiff_t depth = p.depth;
-    const bool plain =
-        epilogue.activation == Activation::none && epilogue.root == Root::none && !epilogue.residual;
-    const float* weights = p.weights;
-    const float* bias = p.bias;
-    for (int group = 0; group < p.groups; ++group) {
-        for (int v = 0; v < p.group_vectors;) {
-            const int vectors = flic::cpu::panel_span(p.group_vectors, v, kWidest).vectors;
-            const int column = v * kLanes, width = vectors * kLanes;
-            const int real = p.group_outputs - column < width ? p.group_outputs - column : width;
-            const int count = epilogue.padded ? width : real;
-            const Columns columns = {weights, bias, group, column, count, plain && count == width};
-            switch (vectors) {
-                case 1:
-                    product_panel<1>(depth, columns, rows, in, out, epilogue);
-                    break;
-                case 2:
-                    product_panel<at_most_widest(2)>(depth, columns, rows, in, out, epilogue);
-                    break;
-                case 3:
-                    product_panel<at_most_widest(3)>(depth, columns, rows, in, out, epilogue);
-                    break;
-                default:
-                    product_panel<kWidest>(depth, columns, rows, in, out, epilogue);
-                    break;
+template <class In, class Out>
+void product(const Panels& p, int rows, const Rows<const In>& in, const Rows<Out>& out,
+             const Epilogue<Out>& epilogue) {
+    for_panels(p, kWidest, sizeof(float), epilogue,
+               [&](int vectors, const void* panel, const Columns& columns) {
+        const float* const weights = static_cast<const float*>(panel);
+        const auto tiles = [&](auto width) {
+            constexpr int kVectors = at_most_widest(decltype(width)::value);
+            constexpr int kRows = tile_rows(kVectors);
+            for (int r = 0; r < rows; r += kRows) {
+                product_tile<kRows, kVectors>(p, weights, columns, r,
+                                              rows - r < kRows ? rows - r : kRows, in, out,
+                                              epilogue);
             }
-            v += vectors;
-            weights += depth * width;
-            bias += width;
+        };
+        switch (vectors) {
+            case 1: return tiles(std::integral_constant<int, 1>());
+            case 2: return tiles(std::integral_constant<int, 2>());
+            case 3: return tiles(std::integral_constant<int, 3>());
+            default: return tiles(std::integral_constant<int, 4>());
         }
-    }
+    });
 }
 
-void pack_columns(const float* const* from, int channels, int taps, float* panel, int width) {
-    const ptrdiff_t depth = static_cast<ptrdiff_t>(channels) * taps;
-    int channel = 0, tap = 0;  // of source element k
+// Blocks of 16 columns by 16 weights are transposed; a weight's place follows from its tap and
+// channel.
+template <class In>
+void pack(const flic::cpu::PackTask& t) {
+    const ptrdiff_t depth = static_cast<ptrdiff_t>(t.channels) * t.taps;
+    float* const panel = static_cast<float*>(t.panel) + t.column;
+    int channel = 0, tap = 0;  // of weight k
     for (ptrdiff_t k = 0; k < depth; k += kLanes) {
         const int count = depth - k < kLanes ? static_cast<int>(depth - k) : kLanes;
         Lanes block[kLanes];
         FLIC_UNROLL for (int i = 0; i < kLanes; ++i) {
-            block[i] = !from[i]          ? Lanes::set(0.0f)
-                       : count == kLanes ? Lanes::load(from[i] + k)
-                                         : load_first(from[i] + k, count);
+            const In* const from = static_cast<const In*>(t.from[i]);
+            block[i] = !from             ? Lanes::set(0.0f)
+                       : count == kLanes ? load(from + k)
+                                         : load_first(from + k, count);
         }
         transpose(block);
         for (int j = 0; j < count; ++j) {
-            block[j].store(panel + (static_cast<ptrdiff_t>(tap) * channels + channel) * width);
-            if (++tap == taps) tap = 0, ++channel;
+            block[j].store(panel + (static_cast<ptrdiff_t>(tap) * t.channels + channel) * t.width);
+            if (++tap == t.taps) tap = 0, ++channel;
         }
     }
 }
 
-constexpr flic::cpu::ProductKernels make_product_kernels() {
-    return {kWidest, product, pack_columns};
+template <class In>
+void pack_rows(const flic::cpu::PackTask& t) {
+    const In* from = static_cast<const In*>(t.first);
+    float* to = static_cast<float*>(t.panel) + t.column;
+    for (int k = 0; k < t.channels; ++k, from += t.stride, to += t.width) {
+        (t.count == kLanes ? load(from) : load_first(from, t.count)).store(to);
+    }
+}
+
+template <class In>
+constexpr flic::cpu::ProductKernels<In> make_product_kernels() {
+    return {kWidest, 1,  sizeof(float), product<In, float>, product<In, Bfloat16>, pack<In>,
+            pack_rows<In>};
 }
 
 }  // namespace

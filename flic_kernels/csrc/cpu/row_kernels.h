@@ -1,21 +1,24 @@
-// Kernels on rows that are in cache, between a block's products. A row's values beyond its channels,
-// up to the next multiple of 16, are zeros where it says "padded"; otherwise they are not touched.
+// Kernels on rows that are in cache, between a block's products.
 #pragma once
 #include <stddef.h>
+
+#include "rows.h"
 
 namespace flic::cpu {
 
 struct RowKernels {
-    // LayerNorm over the first `channels` values of each row. Rows in hold `channels` values, rows
-    // out are padded if `padded`; out may be in.
+    // LayerNorm over the first `channels` values of each row. If `padded`, the rows out have room
+    // for whole vectors of 16, whose rest becomes zeros. out may be in.
     void (*layer_norm)(const float* in, ptrdiff_t in_stride, int rows, int channels,
                        const float* weight, const float* bias, float eps, float* out,
                        ptrdiff_t out_stride, bool padded);
     // out = a + b; rows of `channels` values.
     void (*add)(const float* a, ptrdiff_t a_stride, const float* b, ptrdiff_t b_stride, int rows,
                 int channels, float* out, ptrdiff_t out_stride);
-    // Elementwise, any n; out may be x.
+    // Elementwise, any n; out may be an input.
     void (*square)(const float* x, float* out, ptrdiff_t n);
+    void (*square_bfloat16)(const Bfloat16* x, float* out, ptrdiff_t n);
+    void (*add_bfloat16)(const Bfloat16* a, const Bfloat16* b, Bfloat16* out, ptrdiff_t n);
     void (*gelu)(const float* x, float* out, ptrdiff_t n);
     void (*leaky_relu)(const float* x, float* out, ptrdiff_t n);
 };
@@ -28,5 +31,17 @@ extern const RowKernels kAvx512Rows;
 
 // The table for the instruction set in use.
 const RowKernels& row_kernels();
+
+// By the type of the values.
+inline void square(const float* x, float* out, ptrdiff_t n) { row_kernels().square(x, out, n); }
+inline void square(const Bfloat16* x, float* out, ptrdiff_t n) {
+    row_kernels().square_bfloat16(x, out, n);
+}
+inline void add(const float* a, const float* b, float* out, ptrdiff_t n) {
+    row_kernels().add(a, 0, b, 0, 1, static_cast<int>(n), out, 0);
+}
+inline void add(const Bfloat16* a, const Bfloat16* b, Bfloat16* out, ptrdiff_t n) {
+    row_kernels().add_bfloat16(a, b, out, n);
+}
 
 }  // namespace flic::cpu

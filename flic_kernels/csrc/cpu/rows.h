@@ -1,90 +1,31 @@
-// The row kernels, for the instruction set of the including file.
+// Rows of a matrix in memory.
 #pragma once
-#include "functions.h"
-#include "row_kernels.h"
-#include "vector.h"
+#include <stddef.h>
+#include <stdint.h>
 
-namespace {
+namespace flic::cpu {
 
-template <class Operation>
-void each(const float* x, float* out, ptrdiff_t n, Operation operation) {
-    ptrdiff_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) operation(Lanes::load(x + i)).store(out + i);
-    if (i < n) {
-        const int left = static_cast<int>(n - i);
-        store_first(out + i, operation(load_first(x + i, left)), left);
+using Bfloat16 = uint16_t;  // its bits
+
+// Where rows lie: equally far apart, or by pointers. A row may be in up to four parts, which lie
+// apart from each other.
+template <class T>
+struct Rows {
+    static constexpr int kMostParts = 4;
+    T* base[kMostParts] = {};
+    ptrdiff_t stride[kMostParts] = {};  // in elements
+    T* const* pointers = nullptr;       // [rows][parts]
+    int parts = 1;
+
+    Rows() = default;
+    Rows(T* first, ptrdiff_t elements) : base{first}, stride{elements} {}
+    Rows(T* const* rows_by_parts, int parts_of_a_row)
+        : pointers(rows_by_parts), parts(parts_of_a_row) {}
+
+    T* at(ptrdiff_t row, int part = 0) const {
+        return pointers ? pointers[row * parts + part] : base[part] + row * stride[part];
     }
-}
+    explicit operator bool() const { return base[0] || pointers; }
+};
 
-void square_row(const float* x, float* out, ptrdiff_t n) {
-    each(x, out, n, [](Lanes v) { return Lanes::mul(v, v); });
-}
-void gelu_row(const float* x, float* out, ptrdiff_t n) {
-    each(x, out, n, [](Lanes v) { return quick_gelu(v); });
-}
-void leaky_relu_row(const float* x, float* out, ptrdiff_t n) {
-    each(x, out, n, [](Lanes v) { return leaky_relu(v); });
-}
-
-void add_rows(const float* a, ptrdiff_t a_stride, const float* b, ptrdiff_t b_stride, int rows,
-              int channels, float* out, ptrdiff_t out_stride) {
-    for (; rows > 0; --rows, a += a_stride, b += b_stride, out += out_stride) {
-        int c = 0;
-        for (; c + kLanes <= channels; c += kLanes) {
-            Lanes::add(Lanes::load(a + c), Lanes::load(b + c)).store(out + c);
-        }
-        if (c < channels) {
-            const int left = channels - c;
-            store_first(out + c, Lanes::add(load_first(a + c, left), load_first(b + c, left)),
-                        left);
-        }
-    }
-}
-
-// Two passes over a row, which is in cache: the mean, then the squared differences from it.
-void layer_norm(const float* in, ptrdiff_t in_stride, int rows, int channels, const float* weight,
-                const float* bias, float eps, float* out, ptrdiff_t out_stride, bool padded) {
-    const int whole = channels / kLanes * kLanes, left = channels - whole;
-    const float share = 1.0f / static_cast<float>(channels);
-    for (; rows > 0; --rows, in += in_stride, out += out_stride) {
-        Lanes total = left ? load_first(in + whole, left) : Lanes::set(0.0f);
-        for (int c = 0; c < whole; c += kLanes) total = Lanes::add(total, Lanes::load(in + c));
-        const Lanes mean = Lanes::set(sum(total) * share);
-        Lanes squares = Lanes::set(0.0f);
-        for (int c = 0; c < whole; c += kLanes) {
-            const Lanes d = Lanes::sub(Lanes::load(in + c), mean);
-            squares = Lanes::fma(d, d, squares);
-        }
-        float rest = 0.0f;
-        for (int c = whole; c < channels; ++c) {
-            float d[kLanes];
-            mean.store(d);
-            rest += (in[c] - d[0]) * (in[c] - d[0]);
-        }
-        const float variance = (sum(squares) + rest) * share;
-        const Lanes deviation = Lanes::set(1.0f / __builtin_sqrtf(variance + eps));
-        const auto normalised = [&](Lanes x, Lanes w, Lanes b) {
-            return Lanes::fma(Lanes::mul(Lanes::sub(x, mean), deviation), w, b);
-        };
-        for (int c = 0; c < whole; c += kLanes) {
-            normalised(Lanes::load(in + c), Lanes::load(weight + c), Lanes::load(bias + c))
-                .store(out + c);
-        }
-        if (left) {
-            const Lanes last = normalised(load_first(in + whole, left),
-                                          load_first(weight + whole, left),
-                                          load_first(bias + whole, left));
-            if (padded) {
-                last.store(out + whole);  // weight and bias are zero beyond the channels
-            } else {
-                store_first(out + whole, last, left);
-            }
-        }
-    }
-}
-
-constexpr flic::cpu::RowKernels make_row_kernels() {
-    return {layer_norm, add_rows, square_row, gelu_row, leaky_relu_row};
-}
-
-}  // namespace
+}  // namespace flic::cpu

@@ -1,0 +1,88 @@
+// The row kernels, for the instruction set of the including file.
+#pragma once
+#include "functions.h"
+#include "row_kernels.h"
+#include "typed.h"
+
+namespace {
+
+// out[i] = operation(x[i]), or of x[i] and y[i].
+template <class In, class Out, class Operation>
+FLIC_INLINE void each(const In* x, const In* y, Out* out, ptrdiff_t n, Operation operation) {
+    ptrdiff_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(out + i, operation(load(x + i), load(y + i)));
+    if (i < n) {
+        const int left = static_cast<int>(n - i);
+        store_first(out + i, operation(load_first(x + i, left), load_first(y + i, left)), left);
+    }
+}
+
+template <class In>
+void square_row(const In* x, float* out, ptrdiff_t n) {
+    each(x, x, out, n, [](Lanes v, Lanes) { return Lanes::mul(v, v); });
+}
+void gelu_row(const float* x, float* out, ptrdiff_t n) {
+    each(x, x, out, n, [](Lanes v, Lanes) { return quick_gelu(v); });
+}
+void leaky_relu_row(const float* x, float* out, ptrdiff_t n) {
+    each(x, x, out, n, [](Lanes v, Lanes) { return leaky_relu(v); });
+}
+void add_row(const Bfloat16* a, const Bfloat16* b, Bfloat16* out, ptrdiff_t n) {
+    each(a, b, out, n, [](Lanes v, Lanes w) { return Lanes::add(v, w); });
+}
+
+void add_rows(const float* a, ptrdiff_t a_stride, const float* b, ptrdiff_t b_stride, int rows,
+              int channels, float* out, ptrdiff_t out_stride) {
+    for (; rows > 0; --rows, a += a_stride, b += b_stride, out += out_stride) {
+        each(a, b, out, channels, [](Lanes v, Lanes w) { return Lanes::add(v, w); });
+    }
+}
+
+// Two passes over a row, which is in cache: the mean, then the squared differences from it.
+void layer_norm(const float* in, ptrdiff_t in_stride, int rows, int channels, const float* weight,
+                const float* bias, float eps, float* out, ptrdiff_t out_stride, bool padded) {
+    const int whole = channels / kLanes * kLanes, left = channels - whole;
+    const float share = 1.0f / static_cast<float>(channels);
+    for (; rows > 0; --rows, in += in_stride, out += out_stride) {
+        Lanes total = left ? load_first(in + whole, left) : Lanes::set(0.0f);
+        for (int c = 0; c < whole; c += kLanes) total = Lanes::add(total, Lanes::load(in + c));
+        const Lanes mean = Lanes::set(sum(total) * share);
+        Lanes squares = Lanes::set(0.0f);
+        for (int c = 0; c < whole; c += kLanes) {
+            const Lanes d = Lanes::sub(Lanes::load(in + c), mean);
+            squares = Lanes::fma(d, d, squares);
+        }
+        float rest = 0.0f;
+        for (int c = whole; c < channels; ++c) {
+            float d[kLanes];
+            mean.store(d);
+            rest += (in[c] - d[0]) * (in[c] - d[0]);
+        }
+        const float variance = (sum(squares) + rest) * share;
+        const Lanes deviation = Lanes::set(1.0f / __builtin_sqrtf(variance + eps));
+        const auto normalised = [&](Lanes x, Lanes w, Lanes b) {
+            return Lanes::fma(Lanes::mul(Lanes::sub(x, mean), deviation), w, b);
+        };
+        for (int c = 0; c < whole; c += kLanes) {
+            normalised(Lanes::load(in + c), Lanes::load(weight + c), Lanes::load(bias + c))
+                .store(out + c);
+        }
+        if (left) {
+            const Lanes last = normalised(load_first(in + whole, left),
+                                          load_first(weight + whole, left),
+                                          load_first(bias + whole, left));
+            if (padded) {
+                last.store(out + whole);  // weight and bias are zero beyond the channels
+            } else {
+                store_first(out + whole, last, left);
+            }
+        }
+    }
+}
+
+constexpr flic::cpu::RowKernels make_row_kernels() {
+    return {layer_norm, add_rows, square_row<float>, square_row<Bfloat16>,
+            add_row,    gelu_row, leaky_relu_row};
+}
+
+}  // namespace
