@@ -42,8 +42,12 @@ AttentionBranch attention_branch(int b, int window, bool shifted, int heads, int
 // table [table_rows][heads] -> bias [heads][bias_size].
 void prepare_bias(const AttentionBranch& branch, const float* table, float* bias);
 
-// Floats of scratch for one window; a cache line's alignment is worth having.
+// The reverse: sums dbias [heads][bias_size] up to dtable [table_rows][heads].
+void gather_bias_gradient(const AttentionBranch& branch, const float* dbias, float* dtable);
+
+// Floats of scratch for one window, which begins at a multiple of 8 bytes, better of 64.
 ptrdiff_t attention_scratch(const AttentionBranch& branch);
+ptrdiff_t attention_backward_scratch(const AttentionBranch& branch);
 
 // One window of an image of tokens, row after row. q, k, v and out point to the branch's first
 // channel of the image's first token; a head's channels are contiguous, the heads follow each other.
@@ -60,8 +64,19 @@ struct AttentionWindow {
     float* scratch;
 };
 
-struct AttentionKernels {
-    void (*attend)(const AttentionBranch&, const AttentionWindow&);  // all heads
+// The gradient of one window. Queries, keys, values and results are those of `window`, whose lse was
+// filled. Each token's dq, dk and dv belong to one window and are written; the bias's gradient is
+// added to.
+struct AttentionGradient {
+    AttentionWindow window;  // scratch: attention_backward_scratch
+    const void* grad;        // of out, laid out as that
+    void *dq, *dk, *dv;      // laid out as q, k and v
+    float* dbias;            // [heads][bias_size]
+};
+
+struct AttentionKernels {  // all heads of a branch
+    void (*attend)(const AttentionBranch&, const AttentionWindow&);
+    void (*attend_backward)(const AttentionBranch&, const AttentionGradient&);
 };
 
 extern const AttentionKernels kAttentionScalar;

@@ -1,7 +1,8 @@
-// Window attention's forward kernel, for the instruction set of the including file.
+// What window attention's two directions are made of, for the instruction set of the including
+// file.
 //
-// A head's keys and values are gathered to lie densely; then, for each strip of 16 queries: scores
-// (keys broadcast), softmax, weighted values. Dimensions beyond 16 are taken 16 at a time.
+// Lanes are the 16 queries of a strip; keys and values are broadcast, one dimension at a time.
+// Dimensions beyond 16 are taken 16 at a time.
 #pragma once
 #include "../exact/functions.h"
 #include "attention.h"
@@ -64,8 +65,9 @@ struct Bias {
     ptrdiff_t row_step, column_step;
 };
 
-Bias strip_bias(const AttentionBranch& branch, int head, int strip) {
-    const float* const bias = branch.bias + head * branch.bias_size();
+// Where `prepared` is the prepared bias, or its gradient.
+Bias strip_bias(const AttentionBranch& branch, const float* prepared, int head, int strip) {
+    const float* const bias = prepared + head * branch.bias_size();
     if (!branch.bias_from_table()) {
         return {bias + static_cast<ptrdiff_t>(strip) * branch.keys() * kStrip, 1, branch.keys(), 0,
                 kStrip};
@@ -250,86 +252,18 @@ void window_tokens(const AttentionBranch& branch, const AttentionWindow& w, ptrd
     }
 }
 
-// The scratch memory of one window.
-struct Scratch {
-    ptrdiff_t *source, *target;  // [keys]: tokens
-    float* scores;               // [keys][16]
-    float* lanes;                // [16][16]: queries or results of one strip
-    float *key, *value;          // [keys][dims] for each 16 dimensions
-
-    Scratch(const AttentionBranch& branch, float* memory) {
-        const ptrdiff_t keys = branch.keys(), padded = (keys + 3) / 4 * 4;
-        source = reinterpret_cast<ptrdiff_t*>(memory);
-        target = source + padded;
-        scores = memory + 4 * padded;
-        lanes = scores + keys * kStrip;
-        key = lanes + kStrip * kStrip;
-        value = key + branch.dim * padded;
-    }
-};
-
-// One strip of one head, its keys and values gathered.
-void attend_strip(const AttentionBranch& branch, const AttentionWindow& w, const Scratch& scratch,
-                  int head, int strip) {
-    const int keys = branch.keys(), dim = branch.dim, start = strip * kStrip;
-    const int queries = keys - start < kStrip ? keys - start : kStrip;
-    const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim;
-    const Lanes scale = Lanes::set(kLog2E / __builtin_sqrtf(static_cast<float>(dim)));
-    Bias bias = strip_bias(branch, head, strip);
-    Lanes greatest = Lanes::set(0.0f);
-    for (int first = 0; first < dim; first += kStrip) {
-        const int dims = dim - first < kStrip ? dim - first : kStrip;
-        Lanes query[kLanes];
-        gather_lanes(advance(w.q, w.element, channel + first), w.element, w.stride,
-                     scratch.source + start, queries, dims, query);
-        for (int d = 0; d < dims; ++d) {
-            Lanes::mul(query[d], scale).store(scratch.lanes + d * kStrip);
-        }
-        greatest = kDims[dims - 1].scores(scratch.lanes, scratch.key + first * keys, bias,
-                                          scratch.scores);
-        bias = {scratch.scores, 1, keys, 0, kStrip};  // the next dimensions add to these
-    }
-    const Lanes sum = exponentials(scratch.scores, keys, greatest);
-    const Lanes inverse = Lanes::div(Lanes::set(1.0f), sum);
-    for (int first = 0; first < dim; first += kStrip) {
-        const int dims = dim - first < kStrip ? dim - first : kStrip;
-        kDims[dims - 1].values(scratch.scores, scratch.value + first * keys, keys, scratch.lanes);
-        Lanes result[kLanes];
-        FLIC_UNROLL for (int d = 0; d < kLanes; ++d) {
-            result[d] = Lanes::mul(Lanes::load(scratch.lanes + d * kStrip), inverse);
-        }
-        scatter_lanes(result, queries, dims, scratch.target + start, w.out_stride, w.element,
-                      advance(w.out, w.element, channel + first));
-    }
-    if (w.lse) {
-        store_first(w.lse + head * w.lse_stride + start, Lanes::add(greatest, log2_lanes(sum)),
-                    queries);
-    }
-}
-
-void attend(const AttentionBranch& branch, const AttentionWindow& w) {
+// A head's keys and values, [keys][dims] for each 16 dimensions.
+void gather_keys(const AttentionBranch& branch, const AttentionWindow& w, int head,
+                 const ptrdiff_t* source, float* key, float* value) {
     const int keys = branch.keys(), dim = branch.dim;
-    const Scratch scratch(branch, w.scratch);
-    window_tokens(branch, w, scratch.source, scratch.target);
-    for (int head = 0; head < branch.heads; ++head) {
-        for (int first = 0; first < dim; first += kStrip) {
-            const DimsTable& dims = kDims[(dim - first < kStrip ? dim - first : kStrip) - 1];
-            const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim + first;
-            dims.gather(advance(w.k, w.element, channel), w.element, w.stride, scratch.source, keys,
-                        scratch.key + first * keys);
-            dims.gather(advance(w.v, w.element, channel), w.element, w.stride, scratch.source, keys,
-                        scratch.value + first * keys);
-        }
-        for (int strip = 0; strip < branch.strips(); ++strip) {
-            attend_strip(branch, w, scratch, head, strip);
-        }
+    for (int first = 0; first < dim; first += kStrip) {
+        const DimsTable& dims = kDims[(dim - first < kStrip ? dim - first : kStrip) - 1];
+        const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim + first;
+        dims.gather(advance(w.k, w.element, channel), w.element, w.stride, source, keys,
+                    key + first * keys);
+        dims.gather(advance(w.v, w.element, channel), w.element, w.stride, source, keys,
+                    value + first * keys);
     }
-}
-
-constexpr AttentionKernels make_attention_kernels() {
-    AttentionKernels kernels = {};
-    kernels.attend = attend;
-    return kernels;
 }
 
 }  // namespace
