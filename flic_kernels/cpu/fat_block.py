@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import native
 from ..ops.fat_block import FATParameters, composed
-from .launch import check_dtype, needs_grad, operator, plain
+from .launch import check_dtype, needs_grad, operator
 
 
 class _Shape(ctypes.Structure):
@@ -27,11 +27,17 @@ def _forward(
 ) -> Tensor:
     x = x.contiguous()
     out = _fake(x, parameters, num_heads, window, shifted, eps)
-    weights = [plain(tensor) for tensor in parameters]
+    products = ("conv1_1_weight", "qkv_weight", "proj_weight", "expand_weight",
+                "contract_weight", "conv1_2_weight")  # fmt: skip
+    weights = [
+        tensor.to(x.dtype if name in products else torch.float32).contiguous()
+        for name, tensor in zip(FATParameters._fields, parameters, strict=True)
+    ]
     size = FATParameters(*parameters).complex_weight.shape[0]
     native.check(
         native.library().flic_cpu_fat_block(
             native.pointer(x),
+            int(x.dtype == torch.bfloat16),
             (ctypes.c_void_p * len(weights))(*(weight.data_ptr() for weight in weights)),
             ctypes.byref(_Shape(*x.shape, num_heads, window, size, shifted, eps)),
             native.pointer(out),

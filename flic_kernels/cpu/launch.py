@@ -23,7 +23,7 @@ def operator(schema: str, implementation: Callable, fake: Callable) -> Callable:
 
 def check_dtype(*tensors: Tensor) -> None:
     for tensor in tensors:
-        if tensor.dtype != torch.float32:
+        if tensor.dtype not in (torch.float32, torch.bfloat16):
             raise NotAvailable(f"not {tensor.dtype}")
 
 

@@ -5,11 +5,15 @@
 // looks at the tiles to the right and below, and around the picture's border: bands of tiles go
 // through three stages, up to q, k and v, the attention, and the rest, with the stages' results in a
 // ring of a few rows of tiles.
+//
+// Operands of products, q, k, v and the attention's results have the type of x, T; everything
+// between them is float32.
 #include <algorithm>
 #include <vector>
 
 #include "../status.h"
 #include "attention.h"
+#include "element.h"
 #include "modulation.h"
 #include "product.h"
 
@@ -28,13 +32,37 @@ struct Shape {
     float eps;
 };
 
-// The parameters, in the order of FATParameters in flic_kernels/ops/fat_block.py.
+// The parameters, in the order of FATParameters in flic_kernels/ops/fat_block.py. The products'
+// weights have the type of x, the others are float32.
 struct Parameters {
-    const float *conv1_1_weight, *conv1_1_bias, *norm1_weight, *norm1_bias, *qkv_weight;
+    const void* conv1_1_weight;
+    const float *conv1_1_bias, *norm1_weight, *norm1_bias;
+    const void* qkv_weight;
     const float* tables[kBranches];
-    const float *proj_weight, *proj_bias, *norm2_weight, *norm2_bias;
-    const float *expand_weight, *expand_bias, *contract_weight, *contract_bias;
-    const float *complex_weight, *conv1_2_weight, *conv1_2_bias;
+    const void* proj_weight;
+    const float *proj_bias, *norm2_weight, *norm2_bias;
+    const void* expand_weight;
+    const float* expand_bias;
+    const void* contract_weight;
+    const float *contract_bias, *complex_weight;
+    const void* conv1_2_weight;
+    const float* conv1_2_bias;
+};
+
+template <class T>
+constexpr Element kElement = sizeof(T) == 2 ? Element::bfloat16 : Element::float32;
+
+// Activations of either type, uninitialised.
+template <class T>
+class Activations {
+  public:
+    Activations() = default;
+    explicit Activations(size_t count)
+        : floats_((count * sizeof(T) + sizeof(float) - 1) / sizeof(float), Floats::Fill::none) {}
+    T* get() const { return reinterpret_cast<T*>(floats_.get()); }
+
+  private:
+    Floats floats_;
 };
 
 int padded(int n) { return (n + 15) / 16 * 16; }
@@ -42,14 +70,15 @@ int floor_div(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 int wrapped(int a, int n) { return a - floor_div(a, n) * n; }
 
 // Sizes, and everything that is prepared once a call.
+template <class T>
 struct Block {
     const Shape shape;
     const Parameters& parameters;
-    const int channels, stride, qkv_stride, hidden_stride;  // of a token, in floats
+    const int channels, stride, qkv_stride, hidden_stride;  // of a token, in values
     const int side, tile_rows;                              // of a tile, in tokens
     const int across, down;                                 // tiles of a picture
     const int group;                                        // tiles that go through together
-    Product conv1_1, qkv, proj, expand, contract, conv1_2;
+    BasicProduct<T> conv1_1, qkv, proj, expand, contract, conv1_2;
     AttentionBranch branches[kBranches];
     Floats bias[kBranches];
     ptrdiff_t attention_floats = 0;
@@ -75,12 +104,12 @@ struct Block {
           conv1_2(channels, channels),
           modulation(prepared_weight_size(s.modulation, channels), Floats::Fill::none) {
         prepare_weight(p.complex_weight, s.modulation, channels, false, modulation.get());
-        conv1_1.pack(p.conv1_1_weight, p.conv1_1_bias, pool);
-        qkv.pack(p.qkv_weight, nullptr, pool);
-        proj.pack(p.proj_weight, p.proj_bias, pool);
-        expand.pack(p.expand_weight, p.expand_bias, pool);
-        contract.pack(p.contract_weight, p.contract_bias, pool);
-        conv1_2.pack(p.conv1_2_weight, p.conv1_2_bias, pool);
+        conv1_1.pack(weight(p.conv1_1_weight), p.conv1_1_bias, pool);
+        qkv.pack(weight(p.qkv_weight), nullptr, pool);
+        proj.pack(weight(p.proj_weight), p.proj_bias, pool);
+        expand.pack(weight(p.expand_weight), p.expand_bias, pool);
+        contract.pack(weight(p.contract_weight), p.contract_bias, pool);
+        conv1_2.pack(weight(p.conv1_2_weight), p.conv1_2_bias, pool);
         for (int b = 0; b < kBranches; ++b) {
             AttentionBranch& branch = branches[b];
             branch = attention_branch(b, s.window, s.shifted, s.heads, channels / s.heads);
@@ -91,15 +120,16 @@ struct Block {
         }
     }
 
+    static const T* weight(const void* p) { return static_cast<const T*>(p); }
     size_t group_rows() const { return static_cast<size_t>(group) * tile_rows; }
 
     // Pointers to the tokens of tiles [first, last) of an image that has `down` rows of tiles and
     // repeats itself above and below.
-    template <class T>
-    void find(int first, int last, T* image, ptrdiff_t image_stride, int down, T** pointers) const {
+    template <class U>
+    void find(int first, int last, U* image, ptrdiff_t image_stride, int down, U** pointers) const {
         for (int tile = first; tile < last; ++tile) {
             const ptrdiff_t row = wrapped(floor_div(tile, across), down);
-            T* const start =
+            U* const start =
                 image + (row * shape.width + tile - floor_div(tile, across) * across) * side *
                             image_stride;
             for (int y = 0; y < side; ++y) {
@@ -112,37 +142,55 @@ struct Block {
     }
 };
 
-// A worker's memory, and where its group's tokens lie in x and in the result.
+// A worker's memory, and where its group's tokens lie.
+template <class T>
 struct Worker {
-    Floats t, n, wide, hidden, scratch;
-    std::vector<const float*> in, attended;
-    std::vector<float*> out;
+    Floats t, wide, scratch;
+    Activations<T> n, qkv, hidden;
+    std::vector<const T*> in, attended;
+    std::vector<T*> out;
 
-    explicit Worker(const Block& b)
+    explicit Worker(const Block<T>& b)
         : t(b.group_rows() * b.stride, Floats::Fill::none),
-          n(t.size(), Floats::Fill::none),
-          wide(b.group_rows() * b.qkv_stride, Floats::Fill::none),
-          hidden(static_cast<size_t>(kHiddenRows) * b.hidden_stride, Floats::Fill::none),
+          wide(b.group_rows() * b.stride, Floats::Fill::none),
           scratch(b.attention_floats, Floats::Fill::none),
+          n(b.group_rows() * b.stride),
+          qkv(b.shape.shifted ? 0 : b.group_rows() * b.qkv_stride),
+          hidden(static_cast<size_t>(kHiddenRows) * b.hidden_stride),
           in(b.group_rows()),
           attended(b.group_rows()),
           out(b.group_rows()) {}
+
+    // n = LayerNorm(rows).
+    void normalise(const Block<T>& b, const float* rows, int count, const float* weight,
+                   const float* bias) {
+        const bool narrow = kElement<T> == Element::bfloat16;
+        float* const to = narrow ? wide.get() : reinterpret_cast<float*>(n.get());
+        row_kernels().layer_norm(rows, b.stride, count, b.channels, weight, bias, b.shape.eps, to,
+                                 b.stride, false);
+        if (narrow) {
+            row_kernels().to_bfloat16(to, reinterpret_cast<Bfloat16*>(n.get()),
+                                      static_cast<ptrdiff_t>(count) * b.stride);
+        }
+    }
 };
 
 // t = conv1_1(x), and qkv(norm1(t)).
-void begin(const Block& b, Worker& w, int rows, float* t, const Rows<float>& qkv) {
-    b.conv1_1.run(rows, {w.in.data(), 1}, {t, b.stride});
-    row_kernels().layer_norm(t, b.stride, rows, b.channels, b.parameters.norm1_weight,
-                             b.parameters.norm1_bias, b.shape.eps, w.n.get(), b.stride, false);
+template <class T>
+void begin(const Block<T>& b, Worker<T>& w, int rows, float* t, const Rows<T>& qkv) {
+    b.conv1_1.run(rows, {w.in.data(), 1}, Rows<float>(t, b.stride));
+    w.normalise(b, t, rows, b.parameters.norm1_weight, b.parameters.norm1_bias);
     b.qkv.run(rows, {w.n.get(), b.stride}, qkv);
 }
 
 // All windows of all branches that begin, before the roll, in the tile at (top, left).
-void attend(const Block& b, Worker& w, const float* qkv, int height, int width, int top, int left,
-            float* out) {
+template <class T>
+void attend(const Block<T>& b, Worker<T>& w, const T* qkv, int height, int width, int top, int left,
+            T* out) {
     const int quarter = b.channels / kBranches;
     AttentionWindow window = {};
     window.stride = b.qkv_stride;
+    window.element = kElement<T>;
     window.height = height;
     window.width = width;
     window.out_stride = b.stride;
@@ -164,21 +212,22 @@ void attend(const Block& b, Worker& w, const float* qkv, int height, int width, 
 }
 
 // From the attention's results to the block's; changes t.
-void finish(const Block& b, Worker& w, int rows, const Rows<const float>& attended, float* t) {
-    const Parameters& p = b.parameters;
-    float *const n = w.n.get(), *const filtered = w.wide.get();
-    Epilogue add;
-    add.residual = {t, b.stride};
-    b.proj.run(rows, attended, {t, b.stride}, add);
-    row_kernels().layer_norm(t, b.stride, rows, b.channels, p.norm2_weight, p.norm2_bias,
-                             b.shape.eps, n, b.stride, false);
-    Epilogue gelu;
+template <class T>
+void finish(const Block<T>& b, Worker<T>& w, int rows, const Rows<const T>& attended, float* t) {
+    Epilogue<float> add_t;
+    add_t.residual = {t, b.stride};
+    b.proj.run(rows, attended, Rows<float>(t, b.stride), add_t);
+    w.normalise(b, t, rows, b.parameters.norm2_weight, b.parameters.norm2_bias);
+    T* const n = w.n.get();
+    float* const filtered = w.wide.get();
+    Epilogue<T> gelu;
     gelu.activation = Activation::gelu;
     for (int r = 0; r < rows; r += kHiddenRows) {
         const int count = std::min(kHiddenRows, rows - r);
         const ptrdiff_t at = static_cast<ptrdiff_t>(r) * b.stride;
-        b.expand.run(count, {n + at, b.stride}, {w.hidden.get(), b.hidden_stride}, gelu);
-        b.contract.run(count, {w.hidden.get(), b.hidden_stride}, {filtered + at, b.stride});
+        b.expand.run(count, {n + at, b.stride}, Rows<T>(w.hidden.get(), b.hidden_stride), gelu);
+        b.contract.run(count, {w.hidden.get(), b.hidden_stride},
+                       Rows<float>(filtered + at, b.stride));
     }
     const int size = b.shape.modulation;
     const ptrdiff_t row = static_cast<ptrdiff_t>(b.side) * b.stride;
@@ -192,44 +241,47 @@ void finish(const Block& b, Worker& w, int rows, const Rows<const float>& attend
                     (tile + static_cast<ptrdiff_t>(y) * b.side + x) * b.stride;
                 modulation_kernels().modulate(size, b.channels, b.modulation.get(),
                                               pixels(filtered + at), pixels(t + at),
-                                              {n + at, b.stride, row, Element::float32});
+                                              {n + at, b.stride, row, kElement<T>});
             }
         }
     }
-    add.residual = {w.in.data(), 1};
-    b.conv1_2.run(rows, {n, b.stride}, {w.out.data(), 1}, add);
+    Epilogue<T> add_x;
+    add_x.residual = {w.in.data(), 1};
+    b.conv1_2.run(rows, {n, b.stride}, Rows<T>(w.out.data(), 1), add_x);
 }
 
-void plain(const Block& b, std::vector<Worker>& workers, const float* x, float* out, Pool& pool) {
+template <class T>
+void plain(const Block<T>& b, std::vector<Worker<T>>& workers, const T* x, T* out, Pool& pool) {
     const int down = b.shape.batch * b.down, tiles = down * b.across;
     pool.run((tiles + b.group - 1) / b.group, [&](int item, int worker) {
-        Worker& w = workers[worker];
+        Worker<T>& w = workers[worker];
         const int first = item * b.group, last = std::min(tiles, first + b.group);
         const int rows = (last - first) * b.tile_rows;
         b.find(first, last, x, b.channels, down, w.in.data());
         b.find(first, last, out, b.channels, down, w.out.data());
-        begin(b, w, rows, w.t.get(), {w.wide.get(), b.qkv_stride});
+        begin(b, w, rows, w.t.get(), Rows<T>(w.qkv.get(), b.qkv_stride));
         for (ptrdiff_t row = 0; row < rows; row += b.tile_rows) {
-            attend(b, w, w.wide.get() + row * b.qkv_stride, b.side, b.side, 0, 0,
+            attend(b, w, w.qkv.get() + row * b.qkv_stride, b.side, b.side, 0, 0,
                    w.n.get() + row * b.stride);
         }
-        finish(b, w, rows, {w.n.get(), b.stride}, w.t.get());
+        finish(b, w, rows, Rows<const T>(w.n.get(), b.stride), w.t.get());
     });
 }
 
 // One picture through a shifted block. Rows of tiles are counted without end, above and below the
 // picture too; row r lies in row r mod `rows` of the ring.
+template <class T>
 class Shifted {
   public:
-    Shifted(const Block& block, std::vector<Worker>& workers, Pool& pool)
+    Shifted(const Block<T>& block, std::vector<Worker<T>>& workers, Pool& pool)
         : b_(block), workers_(workers), pool_(pool), rows_(ring_rows(block, pool.threads())) {
         const size_t tokens = static_cast<size_t>(rows_) * b_.across * b_.tile_rows;
         t_ = Floats(tokens * b_.stride, Floats::Fill::none);
-        qkv_ = Floats(tokens * b_.qkv_stride, Floats::Fill::none);
-        attended_ = Floats(tokens * b_.stride, Floats::Fill::none);
+        qkv_ = Activations<T>(tokens * b_.qkv_stride);
+        attended_ = Activations<T>(tokens * b_.stride);
     }
 
-    void run(const float* x, float* out) {
+    void run(const T* x, T* out) {
         if (rows_ == b_.down) {  // the ring is the picture
             project(x, 0, rows_);
             attend_to(0, rows_);
@@ -250,7 +302,7 @@ class Shifted {
 
   private:
     // A band and one row more; the whole picture where that is little more.
-    static int ring_rows(const Block& b, int threads) {
+    static int ring_rows(const Block<T>& b, int threads) {
         const int band = (kGroupsOfBand * threads * b.group + b.across - 1) / b.across;
         return b.down <= kWholeBands * band + 1 ? b.down : band + 1;
     }
@@ -276,11 +328,11 @@ class Shifted {
         return t_.get() + place * b_.tile_rows * b_.stride;
     }
 
-    void project(const float* x, int begin_row, int end_row) {
-        groups(begin_row, end_row, [&](Worker& w, int first, int last) {
+    void project(const T* x, int begin_row, int end_row) {
+        groups(begin_row, end_row, [&](Worker<T>& w, int first, int last) {
             b_.find(first, last, x, b_.channels, b_.down, w.in.data());
             b_.find(first, last, qkv_.get(), b_.qkv_stride, rows_, w.out.data());
-            begin(b_, w, (last - first) * b_.tile_rows, t(first), {w.out.data(), 1});
+            begin(b_, w, (last - first) * b_.tile_rows, t(first), Rows<T>(w.out.data(), 1));
         });
     }
 
@@ -292,42 +344,52 @@ class Shifted {
         });
     }
 
-    void rest(const float* x, float* out, int begin_row, int end_row) {
-        groups(begin_row, end_row, [&](Worker& w, int first, int last) {
-            const float* const attended = attended_.get();
+    void rest(const T* x, T* out, int begin_row, int end_row) {
+        groups(begin_row, end_row, [&](Worker<T>& w, int first, int last) {
+            const T* const attended = attended_.get();
             b_.find(first, last, x, b_.channels, b_.down, w.in.data());
             b_.find(first, last, attended, b_.stride, rows_, w.attended.data());
             b_.find(first, last, out, b_.channels, b_.down, w.out.data());
-            finish(b_, w, (last - first) * b_.tile_rows, {w.attended.data(), 1}, t(first));
+            finish(b_, w, (last - first) * b_.tile_rows, Rows<const T>(w.attended.data(), 1),
+                   t(first));
         });
     }
 
-    const Block& b_;
-    std::vector<Worker>& workers_;
+    const Block<T>& b_;
+    std::vector<Worker<T>>& workers_;
     Pool& pool_;
     const int rows_;
-    Floats t_, qkv_, attended_;
+    Floats t_;
+    Activations<T> qkv_, attended_;
 };
+
+template <class T>
+void run(const T* x, const Parameters& parameters, const Shape& shape, T* out, Pool& pool) {
+    const Block<T> block(shape, parameters, pool);
+    std::vector<Worker<T>> workers;
+    for (int i = 0; i < pool.threads(); ++i) workers.emplace_back(block);
+    if (!shape.shifted) return plain(block, workers, x, out, pool);
+    Shifted<T> picture(block, workers, pool);
+    const size_t size = static_cast<size_t>(shape.height) * shape.width * shape.channels;
+    for (int i = 0; i < shape.batch; ++i) picture.run(x + i * size, out + i * size);
+}
 
 }  // namespace
 }  // namespace flic::cpu
 
-// x, out [batch][height][width][channels]. The caller has checked that the shapes fit together.
-FLIC_API int flic_cpu_fat_block(const float* x, const flic::cpu::Parameters* parameters,
-                                const flic::cpu::Shape* shape, float* out, int threads) {
+// x, out [batch][height][width][channels], of one element type. The caller has checked that the
+// shapes fit together.
+FLIC_API int flic_cpu_fat_block(const void* x, int element, const void* const* parameters,
+                                const flic::cpu::Shape* shape, void* out, int threads) {
     using namespace flic::cpu;
     if (!x || !parameters || !shape || !out || threads < 1) return FLIC_BAD_ARGUMENT;
+    const Parameters& given = *reinterpret_cast<const Parameters*>(parameters);
     try {
         flic::Pool& pool = flic::team(threads);
-        const Block block(*shape, *parameters, pool);
-        std::vector<Worker> workers;
-        for (int i = 0; i < pool.threads(); ++i) workers.emplace_back(block);
-        if (shape->shifted) {
-            Shifted picture(block, workers, pool);
-            const size_t size = static_cast<size_t>(shape->height) * shape->width * shape->channels;
-            for (int i = 0; i < shape->batch; ++i) picture.run(x + i * size, out + i * size);
+        if (static_cast<Element>(element) == Element::float32) {
+            run(static_cast<const float*>(x), given, *shape, static_cast<float*>(out), pool);
         } else {
-            plain(block, workers, x, out, pool);
+            run(static_cast<const Bfloat16*>(x), given, *shape, static_cast<Bfloat16*>(out), pool);
         }
     } catch (const std::bad_alloc&) {
         return FLIC_OUT_OF_MEMORY;
