@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import checkpoint, entropy
 from .config import STRIDE, Config, resolve
+from .hub import HubMixin
 from .hyperprior import EntropyBottleneck, GaussianConditional, add_noise, round_straight_through
 from .layers import (
     FATBlock,
@@ -50,7 +51,7 @@ def pad(x: Tensor) -> Tensor:
     return border + (mean - border) * (1 - fade)
 
 
-class FLIC(CompressionModel):
+class FLIC(HubMixin, CompressionModel):
     """Frequency-aware transformer image codec.
 
     Args:
@@ -58,6 +59,7 @@ class FLIC(CompressionModel):
             fields.
 
     The state dict has the published names; `state_dict(legacy_names=True)` has CompressAI 1.2.4's.
+    `save_pretrained`, `from_pretrained` and `push_to_hub` are huggingface_hub's (flic/hub.py).
     """
 
     def __init__(self, config: Config | dict | str = "base"):
