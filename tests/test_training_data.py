@@ -101,7 +101,7 @@ def test_unreadable_files_are_reported_once_and_left_out(tmp_path):
 
 def test_the_cache_is_bounded(data):
     files = scan(data, 1, refuse)
-    pictures = Pictures(files, 130 * 150 * 3 * 2, refuse)
+    pictures = Pictures(files, 128 * 150 * 3 * 2, refuse)
     kept = [pictures.read(i) for i in range(5)]
     assert [pictures.read(i) is kept[i] for i in range(5)] == [True, True, False, False, False]
     assert np.array_equal(pictures.read(4), kept[4])

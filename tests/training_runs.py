@@ -15,7 +15,7 @@ from flic.training.trainer import Trainer
 MINI = Config(widths=(8, 8, 8), heads=(4, 4, 4), latent=16, hyper=8, slices=2, ratio=2, depth=1)
 
 
-def write_pictures(folder: Path, count: int = 3, width: int = 150, height: int = 130) -> Path:
+def write_pictures(folder: Path, count: int = 3, width: int = 150, height: int = 128) -> Path:
     """A new folder of smooth pictures."""
     folder.mkdir(parents=True)
     for i in range(count):

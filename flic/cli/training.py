@@ -86,6 +86,9 @@ def train(
     cache: Annotated[
         float, typer.Option(min=0.0, help="GiB of decoded pictures to keep, a process.")
     ] = 4.0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's events too.")
+    ] = False,
     cuda: Annotated[bool, typer.Option("--cuda", help="The same as --device cuda.")] = False,
     device: common.Device = "cpu",
     threads: common.Threads = None,
@@ -132,6 +135,7 @@ def train(
             log_every=log_every,
             workers=workers,
             cache=int(cache * _GIB),
+            tensorboard=tensorboard,
         )
         model = training.train(recipe, data, save, start=start, resume=resume, options=options)
     except (ValueError, OSError, FloatingPointError) as error:

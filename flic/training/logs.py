@@ -1,4 +1,4 @@
-"""A run's records: CSV files that a resumed run continues without a gap or a double row."""
+"""A run's records, which a resumed run continues without a gap or a double row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from ..output import write_atomic
+from . import validation
 from .distributed import World
+
+LOG = ("step", "epoch", "loss", "bpp", "psnr", "ms_ssim", "lr", "skipped", "rate", "loading")
+"""Columns of log.csv: means over the steps since the row before; rate in pictures a second, loading
+the share of time in which the step waited for pictures."""
+VALIDATION = ("step", "epoch", *validation.COLUMNS)
+"""Columns of validation.csv."""
 
 
 class Mean:
@@ -72,3 +79,42 @@ class CsvLog:
 def _complete(row: Mapping[str, str], columns: tuple[str, ...], step: int) -> bool:
     """Whether a row was written whole, and not after `step`."""
     return set(row) == set(columns) and None not in row.values() and int(row["step"]) <= step
+
+
+def tensorboard_writer() -> type:
+    """TensorBoard's SummaryWriter; ValueError where the package is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError(
+            "TensorBoard is not installed (pip install 'flic-kernels[tensorboard]')"
+        ) from error
+    return SummaryWriter
+
+
+class Records:
+    """log.csv, validation.csv and, with a `writer`, TensorBoard's events, in a run's folder.
+
+    Rows after `step` are dropped from all of them.
+    """
+
+    def __init__(self, folder: Path, step: int, writer: type | None = None):
+        self._board = writer and writer(folder / "tensorboard", purge_step=step + 1)
+        self._logs = {
+            "training": CsvLog(folder / "log.csv", LOG, step),
+            "validation": CsvLog(folder / "validation.csv", VALIDATION, step),
+        }
+
+    def write(self, name: str, row: Mapping[str, object]) -> None:
+        """Add a row to "training" or "validation"; TensorBoard's scalars are "name/column"."""
+        self._logs[name].write(row)
+        if self._board is None:
+            return
+        for column, value in row.items():
+            if column != "step" and value is not None:
+                self._board.add_scalar(f"{name}/{column}", float(value), row["step"])
+        self._board.flush()
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()

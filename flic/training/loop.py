@@ -10,18 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..model import FLIC
 from ..output import write_atomic
 from . import pictures, state, validation
 from .crops import Crops, batches, to_tensor
 from .distributed import World, world
-from .logs import CsvLog, Mean
+from .logs import Mean, Records, tensorboard_writer
 from .pictures import Pictures
 from .progress import Progress, psnr
 from .recipe import MS_SSIM_SIDE, Recipe
 from .trainer import Trainer
 
-_LOG = ("step", "epoch", "loss", "bpp", "psnr", "ms_ssim", "lr", "skipped", "rate", "loading")
 _HELD_OUT = (20, 24)  # by default a twentieth of the pictures, at most 24
 _PATIENCE = 100  # steps in a row without a finite gradient, after which a run gives up
 
@@ -41,6 +42,7 @@ class Options:
         log_every: steps that a row of log.csv stands for.
         workers: threads that read pictures; 0 reads them between the steps.
         cache: bytes of decoded pictures that each process keeps.
+        tensorboard: write TensorBoard's events too.
     """
 
     device: str = "cpu"
@@ -51,6 +53,7 @@ class Options:
     log_every: int = 50
     workers: int = 2
     cache: int = 4 << 30
+    tensorboard: bool = False
 
 
 def train(
@@ -66,13 +69,14 @@ def train(
 
     In the folder `save`: last.pth.tar (from which the run is continued where it is there),
     model.safetensors (the averaged weights), best.safetensors (those with the least validation
-    loss), log.csv, validation.csv and recipe.json.
+    loss), log.csv, validation.csv, recipe.json and, if asked for, tensorboard/.
 
     `start` gives the first weights, and `recipe.start` their fingerprint; `resume` is another
     run's last.pth.tar to continue from.
     Raises ValueError, OSError or FlicError; FloatingPointError where training diverges.
     """
     options = options or Options()
+    torch.backends.cudnn.deterministic = True  # its other kernels differ from run to run
     with world(options.device) as processes:
         Run(recipe, Path(data), Path(save), start, resume, options, processes).finish()
     return Path(save) / state.MODEL
@@ -93,6 +97,7 @@ class Run:
     ):
         self.recipe, self.folder, self.options, self.world = recipe, folder, options, processes
         self.leads = processes.rank == 0
+        writer = tensorboard_writer() if options.tensorboard else None
         self.progress = Progress(shown=self.leads)
         self._find_pictures(data)
         self.trainer = Trainer(recipe, start=start, world=processes)
@@ -110,9 +115,7 @@ class Run:
         if self.leads:
             text = json.dumps(recipe.to_dict(), indent=1) + "\n"
             write_atomic(folder / "recipe.json", text.encode())
-            self.log = CsvLog(folder / "log.csv", _LOG, self.trainer.step)
-            columns = ("step", "epoch", *validation.COLUMNS)
-            self.scores = CsvLog(folder / "validation.csv", columns, self.trainer.step)
+            self.records = Records(folder, self.trainer.step, writer)
 
     def _find_pictures(self, data: Path) -> None:
         recipe, options, report = self.recipe, self.options, self.progress.line
@@ -158,6 +161,8 @@ class Run:
                     self._log()
                 if last or ends or trainer.step % options.every == 0:
                     self._save()
+        if self.leads:
+            self.records.close()
 
     def _step(self, stream) -> None:
         trainer, begin = self.trainer, time.perf_counter()
@@ -202,7 +207,7 @@ class Run:
             if self.leads:
                 state.save_model(self.folder / state.BEST, self.trainer)
         if self.leads:
-            self.scores.write(self._place | scores)
+            self.records.write("validation", self._place | scores)
         self.progress.validated(self.trainer.step, scores)
 
     def _log(self) -> None:
@@ -220,7 +225,8 @@ class Run:
             row["psnr"] = psnr(row.pop("mse"))
         rate = {name: f"{value:.4g}" for name, value in rate.items()}
         lr, skipped = self.trainer.learning_rate, self.trainer.skipped
-        self.log.write(self._place | row | {"lr": lr, "skipped": skipped} | rate)
+        row = self._place | row | {"lr": lr, "skipped": skipped} | rate
+        self.records.write("training", row)
 
     def _save(self) -> None:
         mean = self.mean.state()

@@ -15,7 +15,6 @@ LAMBDAS = {
 DTYPES = ("float32", "bfloat16")
 MS_SSIM_SIDE = 161
 """Least side in pixels of a picture that has an MS-SSIM: 11 x 11 windows at five scales."""
-_MAX_SEED = 2**20
 
 
 def published_lambda(metric: str, quality: int) -> float:
@@ -93,8 +92,8 @@ class Recipe:
             raise ValueError(f"factor must lie between 0 and 1, not {self.factor}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and under 1, not {self.ema}")
-        if not 0 <= self.seed <= _MAX_SEED:
-            raise ValueError(f"seed must lie in 0 to {_MAX_SEED}, not {self.seed}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be at least 0 and under 2^63, not {self.seed}")
         if self.metric == "ms-ssim" and self.crop < MS_SSIM_SIDE:
             raise ValueError(
                 f"MS-SSIM needs crops of at least {MS_SSIM_SIDE} pixels, not {self.crop}"
