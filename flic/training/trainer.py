@@ -42,8 +42,8 @@ class Trainer:
         self.model = model.to(self.world.device).train()
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.parameters, auxiliary = trained(self.model)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.lr)
-        self.aux_optimizer = torch.optim.Adam(auxiliary, lr=recipe.aux_lr)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.lr, fused=True)
+        self.aux_optimizer = torch.optim.Adam(auxiliary, lr=recipe.aux_lr, fused=True)
         self.scheduler = scheduler(self.optimizer, recipe)
         self.samples = self.world.share(recipe.batch)
         self.network = parallel(self.model, auxiliary, self.world)
@@ -68,27 +68,31 @@ class Trainer:
         Returns this process's terms of the loss, or None where the gradient was not finite: such a
         step changes no weights and no average, and is counted.
         """
-        self.optimizer.zero_grad(set_to_none=True)
         terms = self.forward(x)
         terms["loss"].backward()
+        finite = self.apply()
+        return {name: term.detach() for name, term in terms.items()} if finite else None
+
+    def apply(self) -> bool:
+        """End the step: move weights, quantiles and average by the gradients that are there.
+
+        False where these are not finite; then only the step is counted.
+        """
         norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip or float("inf"))
         finite = bool(torch.isfinite(norm))
         if finite:
-            self.update()
+            self.optimizer.step()
+            self.aux_optimizer.zero_grad(set_to_none=True)
+            self.model.aux_loss().backward()
+            self.aux_optimizer.step()
+            self._average()
+        self.optimizer.zero_grad(set_to_none=True)
         self.skipped += not finite
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if self.recipe.steps is not None:
             self.scheduler.step()
         self.step += 1
-        return {name: term.detach() for name, term in terms.items()} if finite else None
-
-    def update(self) -> None:
-        """Move the weights by the gradients that are there, the quantiles, and the average."""
-        self.optimizer.step()
-        self.aux_optimizer.zero_grad(set_to_none=True)
-        self.model.aux_loss().backward()
-        self.aux_optimizer.step()
-        self._average()
+        return finite
 
     @torch.no_grad()
     def _average(self) -> None:
