@@ -1,1 +1,0 @@
-"""Launchers of the C++ kernels for CPUs, one file an operation."""
