@@ -117,7 +117,7 @@ Lanes gather_strip(const AttentionBranch& branch, const AttentionGradient& g,
 void softmax_gradient(float* weights, float* dscores, int keys, const Lanes& lse) {
     for (int j = 0; j < keys; ++j) {
         float* const at = weights + j * kStrip;
-        const Lanes weight = exp2_nonpositive(Lanes::sub(Lanes::load(at), lse));
+        const Lanes weight = exp2_lanes(Lanes::sub(Lanes::load(at), lse));
         weight.store(at);
         Lanes::mul(weight, Lanes::load(dscores + j * kStrip)).store(dscores + j * kStrip);
     }

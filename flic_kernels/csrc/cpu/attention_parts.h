@@ -4,9 +4,9 @@
 // Lanes are the 16 queries of a strip; keys and values are broadcast, one dimension at a time.
 // Dimensions beyond 16 are taken 16 at a time.
 #pragma once
-#include "../exact/functions.h"
 #include "attention.h"
 #include "elements.h"
+#include "exponential.h"
 
 namespace {
 
@@ -27,36 +27,6 @@ constexpr int kDimsAtOnce = 6;
 constexpr int kKeysAtOnce = 2;
 constexpr int kDimsAtOnce = 2;
 #endif
-constexpr float kLog2E = 1.44269504f;
-
-// 2^x for x <= 0; below -126 it stays at 2^-126. Relative error at most 1.2e-7. NaN stays NaN.
-FLIC_INLINE Lanes exp2_nonpositive(Lanes x) {
-    const float coefficients[7] = {1.0f,           0x1.62e430p-1f, 0x1.ebfbdap-3f, 0x1.c6aed4p-5f,
-                                   0x1.3b2dbcp-7f, 0x1.5f456ap-10f, 0x1.41d334p-13f};
-    x = Lanes::max(Lanes::set(-126.0f), x);
-    const Lanes shifted = Lanes::add(x, Lanes::set(0x1.8p23f));
-    const Lanes r = Lanes::sub(x, Lanes::add(shifted, Lanes::set(-0x1.8p23f)));
-    return Lanes::mul(polynomial(r, coefficients), Lanes::power_of_two(shifted));
-}
-
-// log2(x) for x in [1, 2^24]. Absolute error at most 1.5e-6.
-FLIC_INLINE Lanes log2_lanes(const Lanes& x) {
-    float values[kLanes];
-    x.store(values);
-    for (float& value : values) {
-        uint32_t bits;
-        memcpy(&bits, &value, 4);
-        const uint32_t moved = bits - 0x3f3504f3u;  // the mantissa into [sqrt(1/2), sqrt(2))
-        const uint32_t mantissa = (moved & 0x007fffffu) + 0x3f3504f3u;
-        float m;
-        memcpy(&m, &mantissa, 4);
-        const float t = (m - 1.0f) / (m + 1.0f), t2 = t * t;
-        // 2 log2(e) artanh(t)
-        value = static_cast<float>(static_cast<int32_t>(moved) >> 23) +
-                t * (2.88539008f + t2 * (0.961796694f + t2 * (0.577078016f + t2 * 0.412198583f)));
-    }
-    return Lanes::load(values);
-}
 
 // The bias of one strip and every key, keys row after row: 16 floats from each address.
 struct Bias {
@@ -212,28 +182,6 @@ constexpr DimsTable kDims[kStrip] = {
     dims_table<9>(),  dims_table<10>(), dims_table<11>(), dims_table<12>(),
     dims_table<13>(), dims_table<14>(), dims_table<15>(), dims_table<16>(),
 };
-
-// Replaces scores by 2^(score - greatest); returns each query's sum.
-Lanes exponentials(float* scores, int keys, const Lanes& greatest) {
-    Lanes sum[4];
-    FLIC_UNROLL for (int s = 0; s < 4; ++s) sum[s] = Lanes::set(0.0f);
-    int j = 0;
-    for (; j + 4 <= keys; j += 4) {
-        FLIC_UNROLL for (int s = 0; s < 4; ++s) {
-            float* const at = scores + (j + s) * kStrip;
-            const Lanes e = exp2_nonpositive(Lanes::sub(Lanes::load(at), greatest));
-            e.store(at);
-            sum[s] = Lanes::add(sum[s], e);
-        }
-    }
-    for (; j < keys; ++j) {
-        float* const at = scores + j * kStrip;
-        const Lanes e = exp2_nonpositive(Lanes::sub(Lanes::load(at), greatest));
-        e.store(at);
-        sum[0] = Lanes::add(sum[0], e);
-    }
-    return Lanes::add(Lanes::add(sum[0], sum[1]), Lanes::add(sum[2], sum[3]));
-}
 
 inline int wrapped(int at, int size) { return at < size ? at : at - size; }
 
