@@ -1,7 +1,9 @@
 # Each target sets up what it needs in .venv by itself. Python 3.11 or newer and a C++ compiler must be there.
 #   make demo     compress the shipped photographs, decode them, show what happened
 #   make test     all tests            make test-photos PHOTOS=DIR   also those on photographs
-#   make bench    benchmarks           make lint                     style
+#   make bench    benchmarks: one table, one chart    make bench-coder   of the coder and the exact engine
+#   make lint     style
+#   make test-ray `flic encode-dataset --ray`; installs Ray (about 0.5 GB)
 #   make perturb  20,000 perturbed or damaged decodes, counted
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs (minutes)
 #   make bench-gpu OUT=DIR   tests and benchmarks on the card    make aot   Triton kernels compiled without one
@@ -18,7 +20,8 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := flic_kernels/libflic_kernels.so
 SOURCES := $(shell find flic_kernels/csrc -type f)
 
-.PHONY: all demo test test-photos perturb exact-full bench bench-gpu aot fuzz lint build clean
+.PHONY: all demo test test-photos test-ray perturb exact-full bench bench-coder bench-gpu aot fuzz lint \
+	build clean
 .DELETE_ON_ERROR:
 
 all: demo
@@ -48,6 +51,13 @@ test-photos: $(LIBRARY)
 	@test -n "$(PHOTOS)" || { echo "make: say where: make test-photos PHOTOS=DIR" >&2; exit 2; }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --photos="$(PHOTOS)" tests $(ARGS)
 
+$(VENV)/.ray: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	@touch $@
+
+test-ray: $(LIBRARY) $(VENV)/.ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_dataset.py -k ray $(ARGS)
+
 perturb: $(LIBRARY)
 	PYTHONPATH=tests $(BIN)/python -W ignore -m perturbation $(ARGS)
 
@@ -58,12 +68,16 @@ $(VENV)/.bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
-bench: $(LIBRARY) $(VENV)/.bench
+bench: $(LIBRARY)
 	$(BIN)/python -m benches $(ARGS)
+
+bench-coder: $(LIBRARY) $(VENV)/.bench
+	$(BIN)/python -m benches.bench_exact
+	$(BIN)/python -m benches.bench_rans
 
 bench-gpu: $(LIBRARY)
 	@test -n "$(OUT)" || { echo "make: say where: make bench-gpu OUT=DIR" >&2; exit 2; }
-	$(BIN)/python -m benches.gpu --out "$(OUT)"
+	$(BIN)/python -m benches.gpu --out "$(OUT)" $(ARGS)
 
 aot: $(LIBRARY)
 	$(BIN)/python -m benches.aot --write docs/kernels.md $(ARGS)
@@ -76,4 +90,4 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf build *.egg-info $(INSTALLED) $(VENV)/.bench $(LIBRARY)
+	rm -rf build *.egg-info $(INSTALLED) $(VENV)/.bench $(VENV)/.ray $(LIBRARY)

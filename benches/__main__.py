@@ -1,42 +1,56 @@
-"""Run the benchmarks one after the other, each in a process of its own.
+"""The benchmarks: one table, one chart, one file of rows.
 
-    python -m benches [--out DIR] [NAME ...]
+    python -m benches [GROUP ...] [options]
 
-Each prints its table and writes DIR/NAME.json; ops also draws DIR/ops.png. Nothing else should run
-on the machine meanwhile.
+Groups: ops (operations and FAT blocks), transforms, codec; all of them where none is named. What
+follows is for pytest, which runs them: -k NAME for some of them, and these of their own:
+
+    --compile          torch.compile of the eager reference too (minutes)
+    --rows FILE        the rows (default: runs/bench/rows.json)
+    --chart FILE       the chart, FILE.png and FILE.svg (default: runs/bench/chart)
+    --device, --dtypes, --seconds, --budget, --small: see pytest benches/bench_ops.py --help
+
+Nothing else should run on the machine meanwhile. Implementations are compared with the float64
+reference first, then timed in turns by pytest-benchmark, so that a ratio's two times are of one
+moment. A wrong result shows as WRONG, without a time, and the exit status is not 0. The coder and
+the exact engine have benchmarks of their own: python -m benches.bench_rans, benches.bench_exact.
 """
 
-import argparse
-import subprocess
+import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-BENCHES = ("codec", "exact", "rans", "ops")
+import pytest
+
+HERE = Path(__file__).parent
+GROUPS = ("ops", "transforms", "codec")
+OUT = Path("runs/bench")
+QUIET = (
+    "-q", "--tb=short", "--show-capture=no", "-r", "N", "-W", "ignore",
+    "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:hypothesispytest",
+)  # fmt: skip
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
-    options = parser.parse_args()
-    unknown = set(options.names) - set(BENCHES)
-    if unknown:
-        parser.error(f"no benchmark {', '.join(sorted(unknown))} (there are {', '.join(BENCHES)})")
-    options.out.mkdir(parents=True, exist_ok=True)
-    failed = []
-    for name in options.names or BENCHES:
-        print(f"\n== {name}", flush=True)
-        target = options.out / f"{name}.json"
-        target.unlink(missing_ok=True)
-        command = [sys.executable, "-m", f"benches.bench_{name}", "--json", str(target)]
-        if name == "ops":
-            command += ["--chart", str(options.out / "ops.png")]
-        if subprocess.run(command).returncode:
-            failed.append(name)
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+def pytest_arguments(groups: Sequence[str]) -> list[str]:
+    """What pytest is given to run these groups."""
+    return [*QUIET, "--rootdir", str(HERE.parent), *(str(HERE / f"bench_{g}.py") for g in groups)]
+
+
+def main(arguments: Sequence[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return 0
+    rest = list(itertools.dropwhile(lambda a: not a.startswith("-"), arguments))
+    groups = arguments[: len(arguments) - len(rest)] or GROUPS
+    if unknown := [group for group in groups if group not in GROUPS]:
+        print(f"benches: no group {unknown[0]!r} (there are {', '.join(GROUPS)})", file=sys.stderr)
+        return 2
+    for option, default in (("--rows", OUT / "rows.json"), ("--chart", OUT / "chart")):
+        if not any(a == option or a.startswith(f"{option}=") for a in rest):
+            rest += [option, str(default)]
+    return int(pytest.main([*pytest_arguments(groups), *rest]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,98 +1,114 @@
-"""A whole picture through the codec: where encode and decode spend their time, and peak memory.
+"""A whole picture through the codec: encode and decode, and where their time goes.
 
-    python -m benches.bench_codec [--config base] [--size 768 512] [--repeats 3] [--json FILE]
+    python -m benches codec [--help]
 
-The model has random weights whose latents spread over several integers: a picture then costs more
-bits than it would with trained ones, so the coder's share is an upper bound. Decoded integers are
-compared with the encoder's before anything is reported.
+The base configuration at 768x512 with random weights whose latents spread over several integers: a
+picture then costs more bits than it would with trained ones, so the coder's share is an upper
+bound. "default" is the codec as it is, "reference" the one whose transforms run eagerly; the exact
+engine and rANS are in both. Encoding is right if it decodes to the integers that were coded; a
+decoded picture is compared with the one that the eager transform gives for them.
 """
 
-import argparse
-import json
-import resource
+from __future__ import annotations
+
 import statistics
-import sys
 import time
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from torch import Tensor
 
-from benches.environment import environment
+from benches.measure import compare
+from benches.problems import FORWARD, ModuleProblem, Problem, Spec, eagerly
+from benches.rows import Row
 from flic import entropy
 from flic.engine import engine_of
 from flic.model import FLIC
+from tests.operation_checks import error
 
-STAGES = (
-    ("encode", "g_a, h_a"),
-    ("encode", "exact engine, rANS"),
-    ("decode", "exact engine, rANS"),
-    ("decode", "g_s"),
-)
+PICTURE = 512, 768  # height, width
+SMALL = 128, 128
+TOLERANCES = {"encode": 1e-12, "decode": 2e-5}
 
 
-def spread_model(config: str) -> FLIC:
+def specs(device: str, dtypes: list[torch.dtype], small: bool) -> Iterator[Spec]:
+    height, width = SMALL if small else PICTURE
+    names = tuple(name for name in ModuleProblem.names(device) if name in ("reference", "default"))
+    for op, tolerance in TOLERANCES.items():
+        build = partial(Coding, op, device, small)
+        tolerances = {FORWARD: tolerance}
+        yield Spec(op, f"{width}x{height}", torch.float32, names, tolerances, build)
+
+
+@cache
+def spread_model(device: str, small: bool) -> FLIC:
     """A model with random weights and latents that are not all zero."""
-    torch.manual_seed(0)
-    model = FLIC(config).eval()
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        model = FLIC("tiny" if small else "base").eval()
     with torch.no_grad():
         model.g_a[9].weight.mul_(20)
         model.h_a[3].weight.mul_(20)
-    return model
+    return model.to(device)
 
 
-@torch.no_grad()
-def run(model: FLIC, x: torch.Tensor) -> list[float]:
-    """Seconds of each stage."""
-    size = tuple(x.shape[2:])
-    times = [time.perf_counter()]
-    latents = model.analyze(x)
-    times.append(time.perf_counter())
-    streams = entropy.encode(model, latents)
-    times.append(time.perf_counter())
-    decoded, y_hat = entropy.decode(model, streams, size)
-    times.append(time.perf_counter())
-    model.synthesize(y_hat, size)
-    times.append(time.perf_counter())
-    if not (torch.equal(decoded.y, latents.y) and torch.equal(decoded.z, latents.z)):
-        sys.exit("the decoded latents are not the encoder's; nothing reported")
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+class Coding(Problem):
+    """Encoding or decoding a picture; notes what the stages take."""
+
+    def __init__(self, op: str, device: str, small: bool):
+        self.op, self.device, self.size = op, device, SMALL if small else PICTURE
+        self.model = spread_model(device, small)
+        engine_of(self.model)
+        generator = torch.Generator().manual_seed(0)
+        coarse = torch.rand(1, 3, *(side // 8 for side in self.size), generator=generator)
+        x = torch.nn.functional.interpolate(coarse, size=self.size, mode="bicubic")
+        self.x = x.clamp(0, 1).to(device)
+        self.taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+        _, self.streams = self.encode("reference")
+
+    def check(self, name: str, mode: str) -> tuple[Callable[[], object], dict[str, float]]:
+        if self.op == "decode":
+            off = error([self.decode(name)], [self.decode("reference")])
+        else:
+            latents, streams = self.encode(name)
+            decoded, _ = entropy.decode(self.model, streams, self.size)
+            same = torch.equal(decoded.y, latents.y.cpu())
+            off = 0.0 if same and torch.equal(decoded.z, latents.z.cpu()) else float("inf")
+        self.taken.clear()
+        return partial(getattr(self, self.op), name), {"out": off}
+
+    def describe(self, row: Row) -> None:
+        row.shape = list(self.x.shape)
+        row.stages = {
+            stage: statistics.median(times)
+            for (name, stage), times in self.taken.items()
+            if name == row.impl
+        }
+
+    @contextmanager
+    def stage(self, name: str, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        with eagerly() if name == "reference" else nullcontext():
+            yield
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        self.taken[name, stage].append(time.perf_counter() - start)
+
+    def encode(self, name: str) -> tuple[entropy.Latents, list[bytes]]:
+        with self.stage(name, "g_a, h_a"):
+            latents = self.model.analyze(self.x)
+        with self.stage(name, "exact engine, rANS"):
+            return latents, entropy.encode(self.model, latents)
+
+    def decode(self, name: str) -> Tensor:
+        with self.stage(name, "exact engine, rANS"):
+            _, y_hat = entropy.decode(self.model, self.streams, self.size)
+        with self.stage(name, "g_s"):
+            return self.model.synthesize(y_hat, self.size)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="base")
-    parser.add_argument("--size", type=int, nargs=2, default=(768, 512), metavar=("W", "H"))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the rows to this file, one a line")
-    options = parser.parse_args()
-    width, height = options.size
-    model = spread_model(options.config)
-    engine_of(model)
-    x = torch.rand(1, 3, height // 8, width // 8)
-    x = torch.nn.functional.interpolate(x, size=(height, width), mode="bicubic").clamp(0, 1)
-    run(model, x)
-    runs = [run(model, x) for _ in range(options.repeats)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    rows = []
-    for (mode, stage), times in zip(STAGES, zip(*runs, strict=True), strict=True):
-        rows.append({"mode": mode, "stage": stage, "p50": statistics.median(times)})
-    for mode in ("encode", "decode"):
-        parts = [i for i, (m, _) in enumerate(STAGES) if m == mode]
-        wholes = [sum(times[i] for i in parts) for times in runs]
-        rows.append({"mode": mode, "stage": "whole", "p50": statistics.median(wholes)})
-    table = Table("", "stage", "seconds", title=f"{options.config}, {width}x{height}, float32")
-    for row in rows:
-        table.add_row(row["mode"], row["stage"], f"{row['p50']:.3f}")
-    Console().print(table)
-    print(f"peak memory {peak / 1e9:.2f} GB, {torch.get_num_threads()} threads")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        shared = {"op": "codec", "config": options.config, "shape": [height, width]}
-        shared |= {"dtype": "float32", "device": "cpu", "peak_bytes": peak} | environment()
-        options.json.write_text("".join(json.dumps(shared | row) + "\n" for row in rows))
-
-
-if __name__ == "__main__":
-    main()
+def test_codec(run, benchmark, spec, problem):
+    compare(run, benchmark, spec, problem, FORWARD)

@@ -9,15 +9,14 @@ the engine and eager PyTorch disagree.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import sys
-import time
 from pathlib import Path
 
 import torch
 
 from benches.environment import environment
+from benches.machine import best_of, fma_gflops
 from flic.model import FLIC
 from flic_kernels import native
 from flic_kernels.exact import ExactEngine
@@ -26,32 +25,6 @@ TOLERANCE = 2e-5  # of the largest value
 GOALS = {"avx512": 0.7, "avx2": 0.9}  # T-CA's time as a share of eager's
 PRODUCT_GOAL = 0.75  # of the peak
 HYPER_GOAL = 0.15  # of T-CA's time
-
-
-def best_of(repetitions, *functions):
-    """The shortest time of each function in seconds, taken in turns."""
-    best = [float("inf")] * len(functions)
-    for _ in range(repetitions):
-        for i, function in enumerate(functions):
-            start = time.perf_counter()
-            function()
-            best[i] = min(best[i], time.perf_counter() - start)
-    return best
-
-
-def peak_gflops(isa, threads):
-    """The most float32 multiply-adds, counted twice, in 10^9 a second."""
-    done = ctypes.c_double()
-    call = native.library().flic_exact_fma_loop
-    level = ("scalar", "avx2", "avx512").index(isa)
-
-    def loop():
-        native.check(
-            call(level, threads, ctypes.c_int64(20_000_000), ctypes.byref(done)), "fma loop"
-        )
-
-    (seconds,) = best_of(5, loop)
-    return 2e-9 * done.value / seconds
 
 
 def t_ca(engine, means, scales, y):
@@ -88,7 +61,7 @@ def measure(isa, model, z, y, threads, repetitions):
         lambda: model.hyper_features(z),
         lambda: engine.hyper(z),
     )
-    peak = peak_gflops(isa, threads)
+    peak = fma_gflops(isa, threads)
     rate = 2e-9 * multiply_adds / exact_tca
     return {
         "isa": isa,

@@ -9,7 +9,7 @@ import torch
 
 from flic_kernels import native
 
-_PACKAGES = ("torch", "numpy", "compressai", "constriction", "torchac", "range-coder")
+_PACKAGES = ("torch", "triton", "numpy", "compressai", "constriction", "torchac", "range-coder")
 
 
 def environment() -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -217,10 +218,26 @@ def save(model: FLIC, path: str | Path, *, compact: bool = False, **metadata: st
     write_atomic(path, to_safetensors(state, metadata))
 
 
-def convert(source: str | Path, target: str | Path, *, compact: bool = False) -> FLIC:
-    """Turn any known checkpoint into safetensors; gives the model."""
+def save_torch(model: FLIC, path: str | Path) -> None:
+    """Write a model's state dict as torch's own file, {"state_dict": ...}, for other programs."""
+    out = io.BytesIO()
+    torch.save({"state_dict": torch.nn.Module.state_dict(model)}, out)
+    write_atomic(path, out.getvalue())
+
+
+def convert(
+    source: str | Path, target: str | Path, *, compact: bool = False, **metadata: str
+) -> FLIC:
+    """Turn any known checkpoint into safetensors, or torch's own by another suffix; the model.
+
+    compact: as for `save`. metadata: added to what the source says of itself; both are lost in
+    torch's files.
+    """
     model = load(source)
-    metadata = {k: v for k, v in model.metadata.items() if k not in ("config", "fingerprint")}
-    metadata.pop("format", None)
-    save(model, target, compact=compact, **metadata)
+    if Path(target).suffix != ".safetensors":
+        save_torch(model, target)
+        return model
+    own = ("config", "fingerprint", "format")
+    kept = {key: value for key, value in model.metadata.items() if key not in own}
+    save(model, target, compact=compact, **(kept | metadata))
     return model

@@ -4,9 +4,11 @@ Needs no torch. Nothing read from a file is trusted: every length is checked aga
 before it is used, and sizes are checked against limits before anything is allocated.
 """
 
+import io
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from .errors import FormatError, TruncatedError, UnsupportedVersionError
 
@@ -25,7 +27,6 @@ MAX_METADATA = 1 << 24
 
 _GRAY, _ALPHA, _ICC, _EXIF = 1, 2, 4, 8
 _KNOWN_FLAGS = _GRAY | _ALPHA | _ICC | _EXIF
-_PREFIX = len(MAGIC) + 2 + FINGERPRINT_BYTES
 _MAX_VARINT = 5
 
 
@@ -50,6 +51,23 @@ class Container:
     icc: bytes | None = None
     exif: bytes | None = None
     version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands before a file's stream; fields as in `Container`.
+
+    alpha: whether there is an alpha plane.
+    """
+
+    width: int
+    height: int
+    fingerprint: bytes
+    gray: bool
+    alpha: bool
+    icc: bytes | None
+    exif: bytes | None
+    version: int
 
 
 def check_size(width: int, height: int, error: type[Exception] = FormatError) -> None:
@@ -105,13 +123,67 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
     UnsupportedVersionError.
     """
     data = bytes(data)
-    if not data:
+    reader = _Reader(data)
+    version, flags, fingerprint, width, height = _start(reader)
+    sections = {
+        flag: reader.take(reader.varint()) if flags & flag else None
+        for flag in (_ALPHA, _ICC, _EXIF)
+    }
+    stream = reader.take(reader.varint())
+    end = reader.position
+    (file_crc,) = struct.unpack("<I", reader.take(4))
+    if reader.position != reader.size:
+        raise FormatError(f"the file is damaged: {reader.size - end - 4} bytes after its end")
+    if zlib.crc32(memoryview(data)[:end]) != file_crc:
+        raise FormatError("the file is damaged: its checksum does not match")
+    return Container(
+        width=width,
+        height=height,
+        fingerprint=fingerprint,
+        stream=stream,
+        gray=bool(flags & _GRAY),
+        alpha=sections[_ALPHA],
+        icc=_inflate(sections[_ICC], "ICC profile"),
+        exif=_inflate(sections[_EXIF], "EXIF"),
+        version=version,
+    )
+
+
+def read_header(file: BinaryIO) -> Header:
+    """The fields before the stream, from an open file at its start.
+
+    Alpha plane, stream and checksum are not read: `unpack` says whether the file is whole.
+    Raises as `unpack`.
+    """
+    reader = _FileReader(file)
+    if reader.size > MAX_FILE:
+        raise FormatError(f"larger than any .flic file ({MAX_FILE >> 20} MiB)")
+    version, flags, fingerprint, width, height = _start(reader)
+    if flags & _ALPHA:
+        reader.skip(reader.varint())
+    icc, exif = (reader.take(reader.varint()) if flags & flag else None for flag in (_ICC, _EXIF))
+    return Header(
+        width=width,
+        height=height,
+        fingerprint=fingerprint,
+        gray=bool(flags & _GRAY),
+        alpha=bool(flags & _ALPHA),
+        icc=_inflate(icc, "ICC profile"),
+        exif=_inflate(exif, "EXIF"),
+        version=version,
+    )
+
+
+def _start(reader: "_Reader") -> tuple[int, int, bytes, int, int]:
+    """Version, flags, fingerprint, width and height, checked."""
+    if not reader.size:
         raise TruncatedError("the file is empty")
-    if data[: len(MAGIC)] != MAGIC[: len(data)]:
+    magic = reader.take(min(len(MAGIC), reader.size))
+    if magic != MAGIC[: len(magic)]:
         raise FormatError("not a .flic file")
-    if len(data) <= len(MAGIC):
-        raise TruncatedError(f"the file ends early, after {len(data)} bytes")
-    version = data[len(MAGIC)]
+    if reader.size <= len(MAGIC):
+        raise TruncatedError(f"the file ends early, after {reader.size} bytes")
+    (version,) = reader.take(1)
     if version > VERSION:
         raise UnsupportedVersionError(
             f"the file has format version {version}; this flic reads up to version {VERSION}: "
@@ -122,35 +194,13 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
             f"the file has format version {version}, a draft that was never released: "
             "encode the picture again"
         )
-    reader = _Reader(data)
-    header = reader.take(_PREFIX)
-    flags = header[len(MAGIC) + 1]
+    (flags,) = reader.take(1)
+    fingerprint = reader.take(FINGERPRINT_BYTES)
     if flags & ~_KNOWN_FLAGS:
         raise FormatError(f"the file is damaged: unknown flags 0x{flags & ~_KNOWN_FLAGS:02x}")
     width, height = reader.varint(), reader.varint()
     check_size(width, height)
-    sections = {
-        flag: reader.take(reader.varint()) if flags & flag else None
-        for flag in (_ALPHA, _ICC, _EXIF)
-    }
-    stream = reader.take(reader.varint())
-    end = reader.position
-    (file_crc,) = struct.unpack("<I", reader.take(4))
-    if reader.position != len(data):
-        raise FormatError(f"the file is damaged: {len(data) - reader.position} bytes after its end")
-    if zlib.crc32(memoryview(data)[:end]) != file_crc:
-        raise FormatError("the file is damaged: its checksum does not match")
-    return Container(
-        width=width,
-        height=height,
-        fingerprint=header[-FINGERPRINT_BYTES:],
-        stream=stream,
-        gray=bool(flags & _GRAY),
-        alpha=sections[_ALPHA],
-        icc=_inflate(sections[_ICC], "ICC profile"),
-        exif=_inflate(sections[_EXIF], "EXIF"),
-        version=version,
-    )
+    return version, flags, fingerprint, width, height
 
 
 class _Reader:
@@ -158,18 +208,23 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self.size = len(data)
         self.position = 0
 
     def take(self, count: int) -> bytes:
+        start = self.skip(count)
+        return self.data[start : self.position]
+
+    def skip(self, count: int) -> int:
+        """Go on by `count` bytes; gives the position before."""
         end = self.position + count
-        if end > len(self.data):
+        if end > self.size:
             raise TruncatedError(
-                f"the file ends early or is damaged: {len(self.data)} bytes where at least {end} "
+                f"the file ends early or is damaged: {self.size} bytes where at least {end} "
                 "are needed"
             )
-        piece = self.data[self.position : end]
-        self.position = end
-        return piece
+        start, self.position = self.position, end
+        return start
 
     def varint(self) -> int:
         value = 0
@@ -181,6 +236,20 @@ class _Reader:
                     raise FormatError("the file is damaged: a number is not in its shortest form")
                 return value
         raise FormatError("the file is damaged: a number is too long")
+
+
+class _FileReader(_Reader):
+    """The same on an open file, of which only what is taken is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.begin = file.tell()
+        self.size = file.seek(0, io.SEEK_END) - self.begin
+        self.position = 0
+
+    def take(self, count: int) -> bytes:
+        self.file.seek(self.begin + self.skip(count))
+        return self.file.read(count)
 
 
 def _varint(value: int) -> bytes:

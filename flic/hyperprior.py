@@ -6,6 +6,7 @@ What the coder uses are integer tables made from these: flic/entropy.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from compressai.entropy_models import EntropyBottleneck as CompressAIEntropyBottleneck
@@ -22,9 +23,18 @@ def round_straight_through(x: Tensor) -> Tensor:
     return x + (torch.round(x) - x).detach()
 
 
-def add_noise(x: Tensor) -> Tensor:
-    """x plus uniform noise in [-0.5, 0.5), the training-time stand-in for rounding."""
-    return x + torch.empty_like(x).uniform_(-0.5, 0.5)
+def add_noise(x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
+    """x [B, ...] plus uniform noise in [-0.5, 0.5), the training-time stand-in for rounding.
+
+    generators: one for each of the B samples, on x's device; default: torch's global one. A
+    sample's noise then depends on its own generator alone, not on the batch that it is in.
+    """
+    if generators is None:
+        return x + torch.empty_like(x).uniform_(-0.5, 0.5)
+    noise = torch.empty_like(x, memory_format=torch.contiguous_format)
+    for sample, generator in zip(noise, generators, strict=True):
+        sample.uniform_(-0.5, 0.5, generator=generator)
+    return x + noise
 
 
 def lower_bound(x: Tensor, bound: float) -> Tensor:
@@ -35,15 +45,17 @@ def lower_bound(x: Tensor, bound: float) -> Tensor:
 class EntropyBottleneck(CompressAIEntropyBottleneck):
     """The factorised prior of z, with CompressAI's parameters and a forward that compiles whole."""
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, z: Tensor, generators: Sequence[torch.Generator] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """z [B, C, H, W] -> (z_hat, likelihoods).
 
         z_hat is rounded about the medians, with a straight-through gradient. The likelihoods are
-        those of z plus noise in training, of z_hat in evaluation.
+        those of z plus noise (`add_noise`) in training, of z_hat in evaluation.
         """
         medians = self.quantiles[:, 0, 1].detach()[None, :, None, None]
         z_hat = round_straight_through(z - medians) + medians
-        values = add_noise(z) if self.training else z_hat
+        values = add_noise(z, generators) if self.training else z_hat
         flat = values.transpose(0, 1).flatten(1)[:, None]
         likelihood, _, _ = self._likelihood(flat)
         likelihood = lower_bound(likelihood, LIKELIHOOD_BOUND)

@@ -82,18 +82,18 @@ def find(fingerprint: str, folder: Path | None = None) -> Entry:
 
 
 def locate(name_or_path: str | os.PathLike | None, folder: Path | None = None) -> Path:
-    """The file of a model given by name or path; raises ModelNotFoundError."""
+    """The file of a model given by name, fingerprint or path; raises ModelNotFoundError."""
     if name_or_path is None:
         name_or_path = DEFAULT
     known = entries(folder)
     for entry in known:
-        if entry.name == os.fspath(name_or_path):
+        if os.fspath(name_or_path) in (entry.name, entry.fingerprint):
             return entry.path
     path = Path(name_or_path)
     if path.is_file():
         return path
     raise ModelNotFoundError(
-        f"no model {os.fspath(name_or_path)!r}: neither a file nor one of "
+        f"no model {os.fspath(name_or_path)!r}: neither a file, a fingerprint nor one of "
         f"{', '.join(entry.name for entry in known) or 'the built-in ones (there are none)'}"
     )
 
@@ -106,8 +106,9 @@ def load_model(
 ) -> FLIC:
     """A model in eval mode.
 
-    name_or_path: a built-in model's name, one in the model folder, or a checkpoint (.safetensors,
-    .pth, .pth.tar, .pt); default: the built-in default. device: as torch names it.
+    name_or_path: the name or fingerprint of a built-in model or one in the model folder, or a
+    checkpoint (.safetensors, .pth, .pth.tar, .pt); default: the built-in default. device: as torch
+    names it.
     folder: the model folder (default: the user's).
     Raises ModelNotFoundError, CheckpointError, DeviceError.
     """

@@ -5,7 +5,7 @@ Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import checkpoint, entropy
 from .config import STRIDE, Config, resolve
+from .hub import HubMixin
 from .hyperprior import EntropyBottleneck, GaussianConditional, add_noise, round_straight_through
 from .layers import (
     FATBlock,
@@ -50,7 +51,7 @@ def pad(x: Tensor) -> Tensor:
     return border + (mean - border) * (1 - fade)
 
 
-class FLIC(CompressionModel):
+class FLIC(HubMixin, CompressionModel):
     """Frequency-aware transformer image codec.
 
     Args:
@@ -58,6 +59,7 @@ class FLIC(CompressionModel):
             fields.
 
     The state dict has the published names; `state_dict(legacy_names=True)` has CompressAI 1.2.4's.
+    `save_pretrained`, `from_pretrained` and `push_to_hub` are huggingface_hub's (flic/hub.py).
     """
 
     def __init__(self, config: Config | dict | str = "base"):
@@ -93,11 +95,16 @@ class FLIC(CompressionModel):
         self.entropy_bottleneck = EntropyBottleneck(config.hyper)
         self.gaussian_conditional = GaussianConditional()
 
-    def forward(self, x: Tensor) -> dict:
+    def forward(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> dict:
         """Compress and reconstruct without coding.
+
+        Under autocast only g_a and g_s run in its precision: what lies between them feeds the
+        coding tables and keeps x's.
 
         Args:
             x: [B, 3, H, W], float, values in [0, 1], any H and W of at least 1.
+            generators: of the noise in training mode, one for each of the B pictures, on x's
+                device (noise on z is drawn first, then on y); default: torch's global one.
 
         Returns:
             {"x_hat": [B, 3, H, W], not clamped; "likelihoods": {"y", "z"}; "para": {"means",
@@ -106,18 +113,17 @@ class FLIC(CompressionModel):
             are those of the latents plus uniform noise, in evaluation those of the rounded ones.
         """
         height, width = x.shape[2:]
-        y = self.g_a(pad(x))
-        z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y))
-        y_hat = round_straight_through(y)
-        means, scales, lrp = self.tca(self.hyper_features(z_hat), y_hat)
-        coded = add_noise(y) if self.training else y_hat
-        x_hat = self.g_s(y_hat + 0.5 * torch.tanh(lrp))
+        y = self.g_a(pad(x)).to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y), generators)
+            y_hat = round_straight_through(y)
+            means, scales, lrp = self.tca(self.hyper_features(z_hat), y_hat)
+            coded = add_noise(y, generators) if self.training else y_hat
+            y_likelihoods = self.gaussian_conditional(coded, means, scales)
+        x_hat = self.g_s(y_hat + 0.5 * torch.tanh(lrp)).to(x.dtype)
         return {
             "x_hat": x_hat[:, :, :height, :width],
-            "likelihoods": {
-                "y": self.gaussian_conditional(coded, means, scales),
-                "z": z_likelihoods,
-            },
+            "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
             "para": {"means": means, "scales": scales, "y": y},
         }
 

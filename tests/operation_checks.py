@@ -33,7 +33,7 @@ def error(result: list[Tensor], expected: list[Tensor]) -> float:
     difference = size = 0.0
     for got, want in zip(result, expected, strict=True):
         assert got.shape == want.shape, f"shape {list(got.shape)}, expected {list(want.shape)}"
-        got, want = got.detach().double().cpu(), want.detach().double().cpu()
+        got, want = got.detach().double(), want.detach().double().to(got.device)
         if not torch.isfinite(got).all():
             return float("inf")
         difference += float((got - want).square().sum())

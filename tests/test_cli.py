@@ -13,7 +13,7 @@ from cli_tools import ROOT, fails, pixels, png, program, run
 from PIL import Image
 
 import flic
-from flic import container, images, library, stream
+from flic import checkpoint, container, images, library, stream
 from flic.cli.show import ASSETS
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
@@ -255,12 +255,25 @@ class TestOtherCommands:
         text = run("convert", "small.pth.tar", "new.safetensors").stdout
         assert entry.fingerprint in text
         assert library.entries(here)[1].fingerprint == entry.fingerprint
-        fails("convert", "small.pth.tar", "new.pth", match=".safetensors")
-        fails("convert", "none.pth", "x.safetensors", match="no such file")
+        run("convert", "new.safetensors", "back.pth.tar")
+        run("convert", entry.fingerprint, "back.safetensors")
+        assert checkpoint.fingerprint(checkpoint.load(here / "back.pth.tar")) == entry.fingerprint
+        assert library.entries(here)[1].metadata["lambda"] == "0.01"
+        fails("convert", "small.pth.tar", "new.png", match=".safetensors")
+        fails("convert", "none.pth", "x.safetensors", match="none.pth")
         fails("convert", "picture.png", "x.safetensors", match="picture.png")
         options = ("convert", "small.pth.tar", "new.safetensors", "--no-overwrite")
         fails(*options, match="exists already")
+        fails("convert", "small.pth.tar", "x.pth", "--lambda", "1", match="need a .safetensors")
+        fails("convert", "small.pth.tar", "x.safetensors", "--metric", "psnr", match="ms-ssim")
         assert not (here / "x.safetensors").exists()
+
+    def test_convert_says_what_a_model_was_trained_for(self, here, model_folder):
+        options = ("--lambda", "8.73", "--metric", "ms-ssim")
+        run("convert", "small", "new.safetensors", "--compact", *options)
+        metadata = library.entries(here)[1].metadata
+        assert (metadata["lambda"], metadata["metric"]) == ("8.73", "ms-ssim")
+        assert metadata["fingerprint"] == library.entries()[0].fingerprint
 
     def test_demo(self, here):
         text = run("demo", "shown").stdout

@@ -1,6 +1,7 @@
 """The file format: what goes in comes out; anything else is one clear error."""
 
 import dataclasses
+import io
 import struct
 import tracemalloc
 import zlib
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flic import container
-from flic.container import Container, pack, unpack
+from flic.container import Container, Header, pack, read_header, unpack
 from flic.errors import FlicError, FormatError, TruncatedError, UnsupportedVersionError
 
 PLAIN = Container(768, 512, bytes(range(8)), b"stream of latents")
@@ -54,6 +55,49 @@ def test_every_flipped_bit(c):
         damaged[bit // 8] ^= 1 << (bit % 8)
         with pytest.raises(FormatError):
             unpack(damaged)
+
+
+class Watched(io.BytesIO):
+    """A file that counts the bytes read from it."""
+
+    bytes_read = 0
+
+    def read(self, count=-1):
+        data = super().read(count)
+        self.bytes_read += len(data)
+        return data
+
+
+@pytest.mark.parametrize("c", [PLAIN, FULL])
+def test_the_header_is_read_alone(c):
+    data = pack(dataclasses.replace(c, stream=bytes(10_000), alpha=c.alpha and bytes(10_000)))
+    file = Watched(b"before" + data)
+    file.seek(6)
+    header = read_header(file)
+    assert file.bytes_read < 200
+    fields = {field.name: getattr(c, field.name) for field in dataclasses.fields(Header)}
+    assert header == Header(**(fields | {"alpha": c.alpha is not None}))
+
+
+def test_the_header_of_a_truncated_file():
+    data = pack(FULL)
+    whole = read_header(io.BytesIO(data))
+    end = len(data) - len(FULL.stream) - 5
+    for length in range(len(data)):
+        if length < end:
+            with pytest.raises(TruncatedError):
+                read_header(io.BytesIO(data[:length]))
+        else:
+            assert read_header(io.BytesIO(data[:length])) == whole
+
+
+def test_a_file_larger_than_any_is_not_read(tmp_path):
+    with (tmp_path / "huge.flic").open("wb+") as file:
+        file.write(pack(PLAIN))
+        file.truncate(container.MAX_FILE + 1)
+        file.seek(0)
+        with pytest.raises(FormatError, match="larger than any"):
+            read_header(file)
 
 
 def test_bytes_after_the_end():
@@ -103,8 +147,12 @@ def rebuilt(width=b"\x01", height=b"\x01", flags=0, sections=b"", length=b"\x00"
     ],
 )
 def test_impossible_fields_with_right_checksums(fields, message):
+    data = rebuilt(**fields)
     with pytest.raises(FormatError, match=message):
-        unpack(rebuilt(**fields))
+        unpack(data)
+    if "length" not in fields:
+        with pytest.raises(FormatError, match=message):
+            read_header(io.BytesIO(data))
 
 
 def test_a_decompression_bomb_is_refused_without_memory():

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import FlicError
-from . import code, inspect, show, training
+from . import code, dataset, evaluate, inspect, show, training
 
 
 class _Group(TyperGroup):
@@ -82,6 +82,7 @@ def _root(
 
 app.command()(code.encode)
 app.command()(code.decode)
+app.command()(dataset.encode_dataset)
 app.command()(inspect.info)
 app.command()(inspect.verify)
 app.command()(show.compare)
@@ -89,6 +90,7 @@ app.command()(inspect.models)
 app.command()(inspect.convert)
 app.command()(show.demo)
 app.command()(training.train)
+app.command("eval")(evaluate.evaluate)
 
 
 def main() -> None:

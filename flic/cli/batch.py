@@ -35,14 +35,19 @@ def plan(folder: Path, out: Path, suffixes: frozenset[str], suffix: str) -> list
         ]
     if not sources:
         raise FlicError(f"{folder}: no {' '.join(sorted(suffixes))} files in this folder")
-    wanted = [source.relative_to(folder).with_suffix(suffix) for source in sources]
+    return named_jobs([(source, out / source.relative_to(folder)) for source in sources], suffix)
+
+
+def named_jobs(pairs: list[tuple[Path, Path]], suffix: str) -> list[Job]:
+    """Sources and the places of their results, the latter named as `plan` says."""
+    wanted = [place.with_suffix(suffix) for _, place in pairs]
     # case does not tell names apart on every file system
     taken = Counter(str(path).casefold() for path in wanted)
     jobs = []
-    for source, path in zip(sources, wanted, strict=True):
+    for (source, _), path in zip(pairs, wanted, strict=True):
         if taken[str(path).casefold()] > 1:
             path = path.with_name(source.name + suffix)
-        jobs.append(Job(source, out / path))
+        jobs.append(Job(source, path))
     return jobs
 
 

@@ -21,7 +21,7 @@ STDIO = Path("-")
 
 Model = Annotated[
     str | None,
-    typer.Option("-m", "--model", metavar="NAME|FILE", help="A model's name, or a checkpoint."),
+    typer.Option("-m", "--model", metavar="NAME|FILE", help="A model's name, fingerprint or file."),
 ]
 Models = Annotated[
     Path | None,

@@ -9,6 +9,7 @@ from .. import library, output, stream
 from ..errors import FlicError, ModelNotFoundError, OutputError
 from . import common
 
+_CHECKPOINTS = (".safetensors", ".pth.tar", ".pth", ".pt")
 Files = Annotated[
     list[Path], typer.Argument(metavar="FILE...", help=".flic files, or - for stdin.")
 ]
@@ -148,26 +149,47 @@ def models(folder: common.Models = None, json: common.Json = False) -> None:
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="Checkpoint: .pth, .pth.tar, .pt, .safetensors.")
+        str,
+        typer.Argument(
+            metavar="IN",
+            help="Checkpoint (.pth, .pth.tar, .pt, .safetensors), name or fingerprint.",
+        ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help=".safetensors file to write.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help=".safetensors, .pth.tar, .pth or .pt to write.")
+    ],
     compact: Annotated[
         bool, typer.Option("--compact", help="Leave out what follows from the rest.")
     ] = False,
+    lmbda: Annotated[
+        float | None, typer.Option("--lambda", min=0.0, help="Say what it was trained with.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="mse|ms-ssim", help="Say what it was trained for.")
+    ] = None,
+    models: common.Models = None,
     no_overwrite: common.NoOverwrite = False,
     json: common.Json = False,
 ) -> None:
-    """Turn a checkpoint into safetensors, with its fingerprint in the header."""
-    if target.suffix != ".safetensors":
-        raise OutputError(f"{target}: convert writes .safetensors files")
+    """Turn a checkpoint into safetensors, with its fingerprint in the header, or into torch's own.
+
+    CompressAI's tools read .pth.tar. Only safetensors keep --lambda and --metric.
+    """
+    if not target.name.endswith(_CHECKPOINTS):
+        raise OutputError(f"{target}: convert writes {', '.join(_CHECKPOINTS)} files")
+    described = {"lambda": None if lmbda is None else f"{lmbda:g}", "metric": metric}
+    described = {key: value for key, value in described.items() if value is not None}
+    if target.suffix != ".safetensors" and (compact or described):
+        raise OutputError(f"{target}: --compact, --lambda and --metric need a .safetensors file")
+    if metric not in (None, "mse", "ms-ssim"):
+        raise FlicError(f"--metric {metric}: want mse or ms-ssim")
     output.check_target(target, overwrite=not no_overwrite)
-    if not source.is_file():
-        raise ModelNotFoundError(f"{source}: no such file")
+    path = library.locate(source, models)
     from .. import checkpoint
 
-    checkpoint.convert(source, target, compact=compact)
-    metadata = library.read_header(target)["__metadata__"]
+    model = checkpoint.convert(path, target, compact=compact, **described)
+    fingerprint = checkpoint.fingerprint(model)
     if json:
-        common.print_json({"output": str(target), "fingerprint": metadata["fingerprint"]})
+        common.print_json({"output": str(target), "fingerprint": fingerprint})
     else:
-        typer.echo(f"{target}: model {metadata['fingerprint']}")
+        typer.echo(f"{target}: model {fingerprint}")

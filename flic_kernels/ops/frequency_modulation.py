@@ -95,6 +95,10 @@ FREQUENCY_MODULATION = Operation(
         _case("4", (2, 8, 12, 40), 4, False),
         _case("4-residual", (1, 12, 4, 7), 4, True),
     ),
+    benchmarks=(
+        _case("16-residual", (1, 256, 384, 96), 16, True),
+        _case("4-residual", (1, 16, 24, 256), 4, True),
+    ),
     tolerances={
         torch.float64: 1e-12,
         torch.float32: 1e-6,

@@ -129,6 +129,13 @@ FUSED_LINEAR = Operation(
         _case("groups", (2, 21), 48, 33, 5, "bias gelu residual"),
         _case("plain", (3, 7), 20, 12, 1, "bias"),
     ),
+    benchmarks=(
+        _case("qkv", (1, 256, 384), 96, 288, 1, "norm"),
+        _case("ffn1", (1, 256, 384), 96, 384, 1, "norm bias gelu"),
+        _case("ffn2", (1, 256, 384), 384, 96, 1, "bias"),
+        _case("proj", (1, 256, 384), 96, 96, 1, "bias residual"),
+        _case("tca", (24, 64), 256, 256, 5, "bias gelu"),
+    ),
     tolerances={
         torch.float64: 1e-12,
         torch.float32: 1e-5,

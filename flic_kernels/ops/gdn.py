@@ -95,6 +95,10 @@ GDN = Operation(
         _case("inverse", (3, 5, 6, 144), True, False),
         _case("forward", (1, 7, 20), False, False),
     ),
+    benchmarks=(
+        _case("residual", (1, 256, 384, 96), False, True),
+        _case("inverse-residual", (1, 64, 96, 256), True, True),
+    ),
     tolerances={
         torch.float64: 1e-12,
         torch.float32: 1e-5,

@@ -135,6 +135,7 @@ POSITIONAL_ENCODING = Operation(
         _case("batch", (3, 16, 8, 4 * 12), 4, 8),
         _case("window4", (1, 8, 4, 3 * 5), 3, 4),
     ),
+    benchmarks=(_case("base", (1, 32, 48, 5 * 256), 5, 8),),
     tolerances={
         torch.float64: 1e-12,
         torch.float32: 5e-6,

@@ -58,6 +58,8 @@ def triton_kernel(load: Callable[[], Callable[..., Tensor]]) -> Implementation:
 class Operation:
     """An operation's contract: its eager reference, implementations, test cases and tolerances.
 
+    `benchmarks` are the codec's own sizes: what `python -m benches` times (see `timed`).
+
     `tolerances[dtype]` bounds norm(result - reference) / norm(reference), where the reference runs
     in float64 on the same inputs. The last case is the lightest. Implementations are tried in the
     order of their registration; the reference comes last and runs on every device.
@@ -69,6 +71,7 @@ class Operation:
     tolerances: Mapping[torch.dtype, float]
     differentiable: tuple[str, ...]
     implementations: dict[str, Implementation] = field(default_factory=dict)
+    benchmarks: tuple[Case, ...] = ()
 
     def __post_init__(self):
         if self.name in OPERATIONS:
@@ -79,6 +82,11 @@ class Operation:
     def lightest(self) -> Case:
         """The case for checks that need only one."""
         return self.cases[-1]
+
+    @property
+    def timed(self) -> tuple[Case, ...]:
+        """What to time: the benchmarks, or the first test case where there are none."""
+        return self.benchmarks or self.cases[:1]
 
     def choose(self, device: torch.device, impl: str | None) -> Callable[..., Tensor]:
         """The function that computes this operation on `device`.

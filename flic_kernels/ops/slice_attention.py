@@ -103,6 +103,7 @@ SLICE_ATTENTION = Operation(
         _case("one-slice", 2, 64, 1, 16, 4),
         _case("small", 1, 16, 3, 2, 5),
     ),
+    benchmarks=(_case("base", 24, 64, 5, 16, 16),),
     tolerances={
         torch.float64: 1e-12,
         torch.float32: 1e-5,

@@ -183,6 +183,12 @@ WINDOW_ATTENTION = Operation(
         _case("hyper-shifted", (3, 4, 8), 8, 8, 2, True),
         _case("window4-shifted-dim5", (1, 8, 16), 5, 4, 4, True),
     ),
+    benchmarks=(
+        _case("96", (1, 256, 384), 12, 8, 8, False),
+        _case("144-shifted", (1, 128, 192), 9, 16, 8, True),
+        _case("256", (1, 64, 96), 8, 32, 8, False),
+        _case("hyper-shifted", (1, 16, 24), 8, 32, 2, True),
+    ),
     tolerances={
         torch.float64: 1e-12,
         torch.float32: 1e-5,

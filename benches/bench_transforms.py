@@ -1,0 +1,116 @@
+"""The network's transforms and T-CA of the base configuration at 768x512, forward.
+
+    python -m benches transforms [--compile] [-k g_a] [--help]
+
+"exact" is the exact entropy engine, which coding uses for the hyper-synthesis and T-CA.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+
+import torch
+from torch import Tensor, nn
+
+from benches.bench_exact import t_ca
+from benches.measure import compare
+from benches.problems import FORWARD, ModuleProblem, Spec
+from flic.model import FLIC
+from flic_kernels.exact import ExactEngine
+
+PICTURE = 512, 768  # height, width
+SMALL = 128, 128
+# Ten stages one after the other; T-CA has twelve layers.
+TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 1e-1, torch.float16: 2e-2}
+NAMES = "g_a", "g_s", "h_a", "hyper_synthesis", "tca"
+
+
+class HyperSynthesis(nn.Module):
+    """Both hyper-synthesis transforms, z [B, N, h/4, w/4] -> means and scales [B, 2M, h, w]."""
+
+    def __init__(self, model: FLIC):
+        super().__init__()
+        self.h_mean_s, self.h_scale_s = model.h_mean_s, model.h_scale_s
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat((self.h_mean_s(z), self.h_scale_s(z)), dim=1)
+
+
+@cache
+def network(small: bool) -> FLIC:
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return FLIC("tiny" if small else "base").eval()
+
+
+def specs(device: str, dtypes: list[torch.dtype], small: bool) -> Iterator[Spec]:
+    height, width = SMALL if small else PICTURE
+    for dtype in dtypes:
+        for name in NAMES:
+            exact = ("exact",) if name in EXACT and device == "cpu" else ()
+            if name not in ("g_a", "g_s") and dtype != torch.float32:
+                continue  # what feeds the coding tables is float32, always
+            yield Spec(
+                name, f"{width}x{height}", dtype, ModuleProblem.names(device, exact),
+                {FORWARD: TOLERANCES[dtype]}, partial(transform, name, dtype, device, small),
+            )  # fmt: skip
+
+
+def transform(name: str, dtype: torch.dtype, device: str, small: bool) -> ModuleProblem:
+    model = network(small)
+    latent, hyper = model.config.latent, model.config.hyper
+    height, width = (side // 16 for side in (SMALL if small else PICTURE))
+    generator = torch.Generator().manual_seed(0)
+
+    def integers(*shape: int) -> Tensor:
+        return torch.round(3 * torch.randn(shape, generator=generator))
+
+    y = integers(1, latent, height, width)
+    z = integers(1, hyper, height // 4, width // 4)
+    if name == "hyper_synthesis":
+        module, inputs = HyperSynthesis(model), [z]
+    elif name == "tca":
+        with torch.no_grad():
+            module, inputs = model.tca, [model.hyper_features(z), y]
+    else:
+        picture = torch.rand(1, 3, 16 * height, 16 * width, generator=generator)
+        module, inputs = getattr(model, name), [picture if name == "g_a" else y]
+    module = copy.deepcopy(module).to(device, dtype)
+    return ModuleProblem(
+        module, [x.to(device, dtype) for x in inputs], backward=False, stages=stages,
+        others={"exact": partial(EXACT[name], model)} if name in EXACT else {},
+    )  # fmt: skip
+
+
+def stages(module: nn.Module) -> list[nn.Module]:
+    """The modules between which activations pass through memory."""
+    if isinstance(module, HyperSynthesis):
+        return [*module.h_mean_s, *module.h_scale_s]
+    if isinstance(module, nn.Sequential):
+        return list(module)
+    return [module, *module.TCA.layers]
+
+
+def exact_hyper(model: FLIC) -> Callable:
+    engine = ExactEngine(model.state_dict(), threads=torch.get_num_threads())
+    return lambda z: torch.cat(engine.hyper(z), dim=1)
+
+
+def exact_tca(model: FLIC) -> Callable:
+    engine = ExactEngine(model.state_dict(), threads=torch.get_num_threads())
+
+    def compute(hyper: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        means, scales = hyper[0].chunk(2)
+        results, _ = t_ca(engine, means, scales, y[0])
+        return tuple(torch.cat(parts)[None] for parts in zip(*results, strict=True))
+
+    return compute
+
+
+EXACT = {"hyper_synthesis": exact_hyper, "tca": exact_tca}
+
+
+def test_forward(run, benchmark, spec, problem):
+    compare(run, benchmark, spec, problem, FORWARD)

@@ -1,0 +1,148 @@
+"""Rows as a table and as a chart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from benches.problems import BOTH, FORWARD
+from benches.rows import OK, Row
+
+COLORS = {
+    "reference": "0.65", "compile": "tab:blue", "sdpa": "tab:orange", "default": "tab:purple",
+    "accelerated": "tab:green", "exact": "tab:brown", "cpu": "tab:red", "triton": "tab:red",
+}  # fmt: skip
+WIDTH = 180  # enough for every column
+
+
+def table(found: list[Row]) -> Table:
+    """All rows, a section for each thing; a column that would be empty is left out."""
+    columns = {
+        "op": lambda r: f"{r.op} {r.case}",
+        "shape": lambda r: "x".join(map(str, r.shape or ())),
+        "dtype": lambda r: r.dtype,
+        "mode": lambda r: r.mode.replace(BOTH, "fwd+bwd"),
+        "impl": lambda r: r.impl,
+        "p50, ms": lambda r: _milliseconds(r.p50) if r.status == OK else r.status.upper(),
+        "p20-p80": lambda r: f"{_milliseconds(r.p20)}-{_milliseconds(r.p80)}" if r.p50 else "",
+        "x eager": lambda r: f"{r.speedup:.2f}" if r.speedup else "",
+        "of copy": lambda r: _percent(r.copy_share),
+        "GFLOP/s": lambda r: f"{r.gflops:.0f}" if r.gflops else "",
+        "of peak": lambda r: _percent(r.peak_share),
+        "peak MB": lambda r: f"{r.peak_bytes / 1e6:.0f}" if r.peak_bytes is not None else "",
+        "error": lambda r: f"{r.error:.0e}" if r.error is not None else "",
+    }
+    cells = {name: [cell(row) for row in found] for name, cell in columns.items()}
+    if len({row.dtype for row in found}) == 1:
+        del cells["dtype"]
+    cells = {name: column for name, column in cells.items() if any(column)}
+    made = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in cells:
+        left = name in ("op", "shape", "dtype", "mode", "impl")
+        made.add_column(name, justify="left" if left else "right", no_wrap=True)
+    shown = None
+    for row, values in zip(found, zip(*cells.values(), strict=True), strict=True):
+        # What rows have in common stands in the first of them.
+        same = {"op", "shape", "dtype"} if shown and row.group[:3] == shown[:3] else set()
+        same |= {"mode"} if row.group == shown else set()
+        if not same and shown:
+            made.add_section()
+        shown = row.group
+        made.add_row(*("" if n in same else v for n, v in zip(cells, values, strict=True)))
+    return made
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.{3 if seconds < 1e-3 else 2 if seconds < 1e-1 else 0}f}"
+
+
+def _percent(share: float | None) -> str:
+    return f"{share:.0%}" if share else ""
+
+
+def show(found: list[Row]) -> None:
+    """Print where it ran, the table, and what the rows that were not timed say."""
+    if not found:
+        print("nothing was measured")
+        return
+    first = found[0]
+    where = f"{first.device}, torch {first.versions['torch']}, commit {first.commit}"
+    rates = [f"copy {first.copy_bytes_per_second / 1e9:.0f} GB/s"]
+    if first.fma_gflops:
+        rates.append(f"FMA peak {first.fma_gflops:.0f} GFLOP/s ({first.threads} threads)")
+    print(f"{where}: {', '.join(rates)}")
+    Console(width=WIDTH).print(table(found))
+    for row in found:
+        if row.stages:
+            parts = ", ".join(f"{n} {_milliseconds(t)} ms" for n, t in row.stages.items())
+            print(f"{row.op} {row.case}, {row.impl}: {parts}")
+    for note in dict.fromkeys(_note(row) for row in found if row.status != OK):
+        print(note)
+
+
+def _note(row: Row) -> str:
+    what = "" if row.status == "skipped" else f"{row.op} {row.case}, {row.mode}, {row.dtype}: "
+    return f"{what}{row.impl} {row.status}: {row.note}"
+
+
+def chart(found: list[Row], path: Path) -> None:
+    """Bars: how much faster than eager each implementation is, a panel for each mode."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "flic"  # the same file for the same rows
+    import matplotlib.pyplot as plt
+
+    found = [row for row in found if row.speedup and row.impl != "reference"]
+    modes = [mode for mode in (FORWARD, BOTH) if any(row.mode == mode for row in found)]
+    dtypes = {row.dtype for row in found}
+    if not modes:
+        return
+    panels = {mode: _things(found, mode, len(dtypes) > 1) for mode in modes}
+    bars = {mode: sum(len(rows) + 1 for rows in panels[mode].values()) for mode in modes}
+    figure, axes = plt.subplots(
+        1, len(modes), squeeze=False, layout="constrained",
+        figsize=(6.2 * len(modes), 1.1 + 0.19 * max(bars.values())),
+    )  # fmt: skip
+    handles = {}
+    for mode, ax in zip(modes, axes[0], strict=True):
+        at, ticks = 0.0, {}
+        for name, rows in panels[mode].items():
+            ticks[at + (len(rows) - 1) / 2] = name
+            for row in rows:
+                color = COLORS.get(row.impl, "k")
+                handles[row.impl] = ax.barh(at, row.speedup, 0.9, color=color)
+                text = f" {row.speedup:.2g}x, {_milliseconds(row.p50)} ms"
+                ax.text(row.speedup, at, text, va="center", fontsize=6)
+                at += 1
+            at += 1
+        ax.set_yticks(list(ticks), list(ticks.values()), fontsize=7)
+        ax.set_ylim(max(bars.values()) - 0.5, -1)
+        ax.set_xscale("log")
+        low, high = ax.get_xlim()
+        ax.set_xlim(min(low, 0.8), max(high, 1.25) * 2)  # room for the last bar's text
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
+        ax.axvline(1, color="0.4", linewidth=0.8)
+        ax.set_title(mode, fontsize=9)
+        ax.set_xlabel("times as fast as eager PyTorch", fontsize=8)
+        ax.tick_params(axis="x", labelsize=7)
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=6, fontsize=8)
+    first = found[0]
+    figure.suptitle(f"{first.device}, torch {first.versions['torch']}", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
+        figure.savefig(path.with_suffix(suffix), dpi=130, metadata=metadata)
+    plt.close(figure)
+
+
+def _things(found: list[Row], mode: str, with_dtype: bool) -> dict[str, list[Row]]:
+    things: dict[str, list[Row]] = {}
+    for row in found:
+        if row.mode == mode:
+            dtype = f", {row.dtype}" if with_dtype else ""
+            things.setdefault(f"{row.op} {row.case}{dtype}", []).append(row)
+    return things

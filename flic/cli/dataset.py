@@ -1,0 +1,142 @@
+"""`flic encode-dataset`: a data set's pictures, by one process, by torchrun's or by Ray's."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import images, library
+from ..dataset import manifest, work
+from ..dataset.manifest import Result
+from ..dataset.work import Job, Task
+from ..errors import FlicError, OutputError
+from . import batch, common
+from .code import Force, Quiet, Strip
+
+_SHOWN = 20  # bad pictures that are named on stderr
+
+
+def encode_dataset(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Folder, or text file with one path a line.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for files and manifest.")],
+    model: common.Model = None,
+    models: common.Models = None,
+    device: common.Device = "cpu",
+    strip: Strip = False,
+    force: Force = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Share the work among Ray's workers (Ray Data).")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="With --ray: workers [default: one a CPU]."),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="With --ray: a cluster; default: one made here."),
+    ] = None,
+    json: common.Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compress a data set's pictures with many workers, and write a manifest.
+
+    Workers have one thread each. `torchrun --no-python --nproc-per-node N flic encode-dataset IN
+    OUT` shares the work among N processes, on several machines too where they see the same folders;
+    --ray shares it among Ray's. Without either there is one.
+
+    What is up to date in OUT is skipped, so a run that was stopped goes on where it was. Bad
+    pictures are listed and skipped; the exit code is 1 only where no picture is good. The manifest,
+    OUT/manifest.jsonl, has a line for each picture and is written at the end.
+    """
+    if not ray and (workers is not None or ray_address is not None):
+        raise typer.BadParameter("--workers and --ray-address go with --ray")
+    start = time.perf_counter()
+    if ray:
+        from ..dataset import ray_data
+
+        jobs = _plan(source, out)
+        task = _task(out, model, models, device, strip, force)
+        found = ray_data.run(jobs, task, workers=workers, address=ray_address)
+        results = _watched(found, len(jobs), shown=not quiet)
+    else:
+        from ..dataset.processes import processes
+
+        with processes() as us:
+            jobs = us.from_first(lambda: _plan(source, out))[us.rank :: us.size]
+            worker = work.Worker(_task(out, model, models, us.device(device), strip, force))
+            shown = us.rank == 0 and not quiet
+            results = us.gather(_watched(map(worker, jobs), len(jobs), shown=shown))
+        if us.rank:
+            return
+    manifest.write(out / manifest.NAME, (result.record for result in results))
+    _report(results, out / manifest.NAME, time.perf_counter() - start, json=json, quiet=quiet)
+
+
+def _plan(source: Path, out: Path) -> list[Job]:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is not a folder")
+    source, out = source.absolute(), out.absolute()
+    if source.is_dir():
+        folder, jobs = source, batch.plan(source, out, images.SUFFIXES, ".flic")
+    else:
+        folder, jobs = source.parent, batch.named_jobs(work.listed(source, out), ".flic")
+    return [Job(_name(path, folder), str(path), str(target)) for path, target in jobs]
+
+
+def _name(path: Path, folder: Path) -> str:
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+
+
+def _task(
+    out: Path, model: str | None, models: Path | None, device: str, strip: bool, force: bool
+) -> Task:
+    # a wrong model is an error of the command, not of every worker
+    if library.locate(model, models) == Path(model or ""):
+        model = str(Path(model).absolute())
+    library.check_device(device)
+    folder = None if models is None else str(models.absolute())
+    return Task(str(out.absolute()), model, folder, device, strip, force)
+
+
+def _watched(results: Iterator[Result], total: int, *, shown: bool) -> list[Result]:
+    """All results, with a progress bar on a terminal while they come."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (BarColumn(), MofNCompleteColumn(), Remaining(), TextColumn("{task.description}"))
+    console = Console(stderr=True)
+    found, failed = [], 0
+    with Progress(
+        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+    ) as progress:
+        bar = progress.add_task("", total=total)
+        for result in results:
+            found.append(result)
+            failed += result.record.status == "failed"
+            progress.update(bar, advance=1, description=f"{failed} bad" if failed else "")
+    return found
+
+
+def _report(results: list[Result], path: Path, seconds: float, *, json: bool, quiet: bool) -> None:
+    facts = manifest.summary(results, seconds)
+    bad = [result.record for result in results if result.record.status == "failed"]
+    for record in sorted(bad, key=lambda record: record.path)[:_SHOWN]:
+        typer.echo(f"flic: {record.path}: {record.error}", err=True)
+    if len(bad) > _SHOWN:
+        typer.echo(f"flic: {len(bad) - _SHOWN} more bad pictures are in the manifest", err=True)
+    if json:
+        common.print_json({**facts, "manifest": str(path)})
+    elif not quiet:
+        bpp = "" if facts["bpp"] is None else f", {facts['bpp']:.3f} bpp"
+        typer.echo(
+            f"{facts['pictures']} pictures: {facts['encoded']} encoded, {facts['up_to_date']} up "
+            f"to date, {facts['failed']} bad; {common.size_text(facts['bytes'])}{bpp}; "
+            f"{facts['seconds']:.1f} s, {facts['megapixels_per_second']:.2f} megapixels/s; {path}"
+        )
+    if len(bad) == len(results):
+        raise FlicError(f"no picture could be encoded: {path} says why")

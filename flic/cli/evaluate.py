@@ -1,0 +1,155 @@
+"""`flic eval`: rate, quality, time and memory of models on a set of pictures."""
+
+import itertools
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import library, output
+from ..errors import FlicError, OutputError
+from . import common
+
+_FILES = ("results.json", "results.csv", "results.md", "rd.png", "rd.svg")
+
+
+def evaluate(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Folder of pictures, or one picture.")
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="[CURVE=]MODEL",
+            help="A name, fingerprint, checkpoint, or folder of checkpoints; may be repeated. "
+            "CURVE names the line that the point is on. [default: every built-in model]",
+        ),
+    ] = None,
+    real: Annotated[
+        bool,
+        typer.Option("--real/--estimate", help="Whole files, or bits estimated without coding."),
+    ] = True,
+    anchors: Annotated[
+        str, typer.Option(metavar="LIST", help="Of jpeg,webp,avif: what to compare with.")
+    ] = "",
+    pad: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Zeros all around to multiples of N; 256 is the authors' way. [default: flic's]",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write results.json, .csv, .md, rd.png and rd.svg here."),
+    ] = None,
+    bd_method: Annotated[
+        str, typer.Option(metavar="METHOD", help="Of BD-rate: pchip, akima or cubic.")
+    ] = "pchip",
+    chart_size: Annotated[
+        tuple[float, float], typer.Option(metavar="W H", help="Of the chart, in inches.")
+    ] = (10.0, 4.8),
+    dpi: Annotated[float, typer.Option(min=10, max=1200, help="Pixels an inch of rd.png.")] = 150,
+    published: Annotated[
+        bool, typer.Option(help="Draw the points that FLIC's authors report beside.")
+    ] = True,
+    models: common.Models = None,
+    device: common.Device = "cpu",
+    threads: common.Threads = None,
+    json: common.Json = False,
+) -> None:
+    """Measure models on pictures: bits, PSNR, MS-SSIM, time, memory, BD-rate against anchors.
+
+    Each picture is coded and decoded in a process of its own that does nothing else. What the
+    numbers mean stands below them, and in docs/evaluation.md.
+    """
+    if min(chart_size) < 2 or max(chart_size) > 60:
+        raise typer.BadParameter("--chart-size must lie between 2 and 60 inches")
+    if out is not None:
+        _check_folder(out)
+    library.check_device(device)
+    common.set_threads(threads)
+    # torch, pandas and matplotlib come with these: after what can fail at once
+    from ..evaluation import bd, chart, coders, report, run, select
+
+    if bd_method not in bd.METHODS:
+        raise FlicError(f"no BD-rate method {bd_method!r} (there are {', '.join(bd.METHODS)})")
+    names = anchors.lower().replace(",", " ").split()
+    for name in names:
+        coders.anchor(name)
+    pictures = select.pictures(data)
+    chosen = select.models(model or [], models)
+    settings = run.Settings(real, pad, device, threads, bd_method)
+    with _progress() as bar:
+        task = bar.add_task("", total=run.steps(pictures, chosen, names))
+        done = itertools.count()
+        evaluation = run.evaluate(
+            pictures,
+            chosen,
+            names,
+            settings,
+            lambda name: bar.update(task, description=name, completed=next(done)),
+        )
+    command = shlex.join(["flic", *sys.argv[1:]])
+    if out is not None:
+        files = _files(evaluation, command)
+        drawn = chart.draw(evaluation, chart_size, dpi, with_published=published)
+        files |= {f"rd.{suffix}": data for suffix, data in drawn.items()}
+        _write(out, files)
+    if json:
+        common.print_json(report.document(evaluation, command))
+    else:
+        typer.echo(report.tables(evaluation))
+        if out is not None:
+            typer.echo(f"written to {out}")
+
+
+def _check_folder(out: Path) -> None:
+    """Raise OutputError early, before costly work, where `out` cannot be made or written into."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is not a folder")
+    for name in _FILES:
+        if out.exists():
+            output.check_target(out / name)
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise OutputError(f"{out}: cannot write into {there}")
+
+
+def _progress():
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), Remaining(), TextColumn("{task.description}"))
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _files(evaluation, command: str) -> dict[str, bytes]:
+    """The results as text, by file name."""
+    from ..evaluation import report
+
+    texts = {
+        "results.json": report.to_json(evaluation, command),
+        "results.csv": report.to_csv(evaluation),
+        "results.md": report.to_markdown(evaluation, command),
+    }
+    for curve in evaluation.curves:
+        texts[f"compressai-{report.file_name(curve)}.json"] = report.to_compressai(curve)
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def _write(out: Path, files: dict[str, bytes]) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: {error.strerror or error}") from error
+    for name, data in files.items():
+        output.write_atomic(out / name, data)

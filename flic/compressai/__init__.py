@@ -1,0 +1,85 @@
+"""FLIC for CompressAI's tools: registered where they look, so that they run unchanged.
+
+    python -m flic.compressai TOOL ARGUMENTS...
+
+TOOL: eval_model, update_model, plot, bench, find_close, codec or train, as of CompressAI 1.2.8, or
+the path of a script of your own in their manner. In Python, `register()` before they are imported.
+
+What is registered: the architectures "flic" (the published configuration; for a checkpoint,
+whatever its shapes say) and "flic-tiny", in compressai.registry.MODELS, compressai.zoo.models and
+image_models, and compressai.zoo.image.model_architectures; and the codec "flic" for bench and
+find_close (`flic.compressai.codec`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..config import CONFIGS
+from ..library import Entry, default_folder, entries
+
+ARCHITECTURES = {"flic" if config == "base" else f"flic-{config}": config for config in CONFIGS}
+"""Names for CompressAI's tools, and the configurations that they stand for."""
+_METRICS = ("mse", "ms-ssim")
+
+
+def register() -> None:
+    """Make FLIC known to CompressAI's registry and zoo; doing it again changes nothing."""
+    from compressai import zoo
+    from compressai.registry import register_model
+    from compressai.zoo.image import model_architectures
+
+    from ..model import FLIC
+
+    for name in ARCHITECTURES:
+        register_model(name)(FLIC)
+        model_architectures[name] = FLIC
+        zoo.image_models[name] = zoo.models[name] = partial(entrypoint, name)
+
+
+def entrypoint(
+    architecture: str,
+    quality: int,
+    metric: str = "mse",
+    pretrained: bool = False,
+    progress: bool = True,
+):
+    """A FLIC as a function of CompressAI's zoo gives models.
+
+    quality: 1 for the smallest files; without `pretrained` it plays no part. metric: "mse" or
+    "ms-ssim". progress: nothing is downloaded, so there is none.
+    Raises ValueError as the zoo does; RuntimeError where there is no such pretrained model.
+    """
+    from ..library import load_model
+    from ..model import FLIC
+
+    if metric not in _METRICS:
+        raise ValueError(f'Invalid metric "{metric}"')
+    if not pretrained:
+        return FLIC(ARCHITECTURES[architecture])
+    ladder = qualities(architecture, metric)
+    if not 1 <= quality <= len(ladder):
+        raise RuntimeError(
+            f"{architecture} has {len(ladder)} pretrained models for {metric}, quality {quality} "
+            f"is not one of them: they are the built-in ones of its configuration that say their "
+            f"lambda, or where there are none those in {default_folder()}, by rising lambda"
+        )
+    return load_model(ladder[quality - 1].path)
+
+
+def qualities(architecture: str, metric: str = "mse") -> list[Entry]:
+    """The models that qualities 1, 2, ... stand for, by rising lambda.
+
+    Built-in models of the architecture's configuration; where there are none, those of the user's
+    model folder. Models whose file does not say its lambda have no place in the order.
+    """
+    config = CONFIGS[ARCHITECTURES[architecture]].to_dict()
+    fitting = [
+        entry
+        for entry in entries()
+        if entry.config == config
+        and entry.metadata.get("metric", "mse") == metric
+        and "lambda" in entry.metadata
+    ]
+    fitting = [entry for entry in fitting if entry.builtin] or fitting
+    return sorted(fitting, key=lambda entry: (float(entry.metadata["lambda"]), entry.name))

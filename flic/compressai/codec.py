@@ -1,0 +1,65 @@
+"""FLIC as one of the codecs that CompressAI's `bench` and `find_close` compare."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import numpy as np
+from compressai.utils.bench.codecs import JPEG
+from PIL import Image
+
+from .. import images
+from ..codec import Codec
+from ..errors import FlicError
+from ..library import load_model
+from . import ARCHITECTURES, qualities
+
+
+class Flic(JPEG):
+    """FLIC's whole files on the scale of qualities from 0 to 100.
+
+    The scale is shared evenly among the architecture's models: of three, the first serves 0 to 33.
+    `find_close` knows scales by class, hence JPEG's as the base; nothing else of it is used.
+    """
+
+    _description = "FLIC, whole files"
+
+    @property
+    def name(self) -> str:
+        return "FLIC"
+
+    @classmethod
+    def setup_args(cls, parser) -> None:
+        parser.add_argument(
+            "--architecture",
+            choices=ARCHITECTURES,
+            default="flic-tiny",
+            help="models of this architecture (default: %(default)s)",
+        )
+
+    def _set_args(self, args):
+        self.paths = [entry.path for entry in qualities(args.architecture)]
+        if not self.paths:
+            raise FlicError(f"there are no pretrained models of {args.architecture}")
+        return args
+
+    def _run_impl(self, img, quality):
+        codec = _codec(self.paths[min(100, max(0, int(quality))) * len(self.paths) // 101])
+        picture = images.read(np.asarray(self._load_img(img)))
+        start = time.perf_counter()
+        data = codec.encode_picture(picture)
+        between = time.perf_counter()
+        decoded = codec.decode_picture(data)
+        end = time.perf_counter()
+        numbers = {
+            "bpp": 8 * len(data) / (picture.width * picture.height),
+            "encoding_time": between - start,
+            "decoding_time": end - between,
+        }
+        return numbers, Image.fromarray(decoded.pixels)
+
+
+@functools.cache
+def _codec(path) -> Codec:
+    return Codec(load_model(path))

@@ -1,0 +1,121 @@
+"""What is to be done, and one worker's part of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from .. import container, images, library
+from ..container import Container
+from ..errors import FlicError, OutputError
+from .manifest import Record, Result, write_file
+
+
+class Job(NamedTuple):
+    """name: of the picture in the manifest. source, target: absolute paths of picture and file."""
+
+    name: str
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all workers do.
+
+    out: the output folder. model: a name or a checkpoint's path, None for the default. models: the
+    folder of further models, None for the user's. device: as torch names it. strip: drop ICC
+    profiles and EXIF. force: code again what is up to date. Paths are absolute.
+    """
+
+    out: str
+    model: str | None = None
+    models: str | None = None
+    device: str = "cpu"
+    strip: bool = False
+    force: bool = False
+
+
+def listed(path: Path, out: Path) -> list[tuple[Path, Path]]:
+    """The pictures that a text file names, one path a line, and the places of their results.
+
+    A relative path counts from the list's folder. A result has its picture's place below that
+    folder, or where the picture lies elsewhere its absolute one, in the output folder.
+    Raises FlicError where the list cannot be read or is empty.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise FlicError(f"{path}: {error.strerror or error}") from error
+    folder = os.path.abspath(path.parent)
+    found = {}
+    for line in filter(None, map(bytes.strip, lines)):
+        source = Path(os.path.normpath(os.path.join(folder, os.fsdecode(line))))
+        inside = source.is_relative_to(folder)
+        found[source] = out / source.relative_to(folder if inside else source.anchor)
+    if not found:
+        raise FlicError(f"{path}: names no pictures")
+    return list(found.items())
+
+
+class Worker:
+    """Codes one picture after the other, on one CPU thread; the model is loaded once."""
+
+    def __init__(self, task: Task) -> None:
+        import torch
+
+        from ..codec import Codec
+
+        torch.set_num_threads(1)
+        folder = None if task.models is None else Path(task.models)
+        self.task = task
+        self.codec = Codec(library.load_model(task.model, task.device, folder=folder))
+
+    def __call__(self, job: Job) -> Result:
+        """Whatever is wrong with a picture is recorded; an OutputError ends the work."""
+        try:
+            data = None if self.task.force else self._up_to_date(job)
+            encoded = data is None
+            if encoded:
+                picture = images.read(job.source, strip=self.task.strip)
+                data = self.codec.encode_picture(picture)
+                write_file(Path(job.target), data)
+            file = container.unpack(data)
+        except OutputError:
+            raise
+        except Exception as error:
+            return Result(Record(job.name, "failed", _line(job, error)), False)
+        return Result(self._record(job, data, file), encoded)
+
+    def _up_to_date(self, job: Job) -> bytes | None:
+        """The bytes of a file that need not be made again."""
+        try:
+            if os.stat(job.target).st_mtime_ns < os.stat(job.source).st_mtime_ns:
+                return None
+            data = Path(job.target).read_bytes()
+            file = container.unpack(data)
+        except (OSError, FlicError):
+            return None
+        wanting = self.task.strip and (file.icc is not None or file.exif is not None)
+        return None if wanting or file.fingerprint != self.codec.fingerprint else data
+
+    def _record(self, job: Job, data: bytes, file: Container) -> Record:
+        return Record(
+            path=job.name,
+            status="ok",
+            file=Path(job.target).relative_to(self.task.out).as_posix(),
+            width=file.width,
+            height=file.height,
+            bytes=len(data),
+            bpp=8 * len(data) / (file.width * file.height),
+            fingerprint=file.fingerprint.hex(),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+
+
+def _line(job: Job, error: Exception) -> str:
+    text = " ".join(str(error).split()).removeprefix(f"{job.source}: ")
+    return text if isinstance(error, FlicError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,84 @@
+"""Time and peak memory of steps, measured inside the process that takes them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_CLEAR = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+RESETTABLE = (
+    "largest resident set of the coding process (Python, libraries and weights included) during "
+    "the step: VmHWM, reset before each step through /proc/self/clear_refs"
+)
+WHOLE_RUN = (
+    "largest resident set of the coding process (Python, libraries and weights included) since it "
+    "started, so never less than at the pictures before: ru_maxrss"
+)
+ON_GPU = "torch.cuda.max_memory_allocated in the coding process, reset before each step"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Wall-clock seconds and peak memory in bytes."""
+
+    seconds: float
+    peak_bytes: int
+
+
+class Meter:
+    """Measures named steps; `steps` holds them. device: as torch names it."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self.steps: dict[str, Step] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        on_gpu = self.device.startswith("cuda")
+        if on_gpu:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            reset_peak()
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        peak = torch.cuda.max_memory_allocated(self.device) if on_gpu else peak_bytes()
+        self.steps[name] = Step(seconds, peak)
+
+
+def method(device: str = "cpu") -> str:
+    """How this process measures peak memory, for the report."""
+    if device.startswith("cuda"):
+        return ON_GPU
+    return RESETTABLE if reset_peak() else WHOLE_RUN
+
+
+def reset_peak() -> bool:
+    """Forget the peak so far, and give freed memory back first; whether this system can."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak_bytes() -> int:
+    """The process's largest resident set since `reset_peak`, or since it started."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

@@ -1,0 +1,80 @@
+"""Codecs kept between calls, for interfaces that name a model, or a file, at every call.
+
+Safe to use from several threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import library
+from .errors import ModelNotFoundError
+
+if TYPE_CHECKING:
+    from .codec import Codec
+    from .model import FLIC
+
+MOST = 4
+"""Models that are kept loaded, the most recently used ones; those of `add` aside."""
+
+_lock = threading.Lock()
+_loaded: OrderedDict[tuple, Codec] = OrderedDict()  # by file, its size and its time
+_added: dict[str, Codec] = {}  # by fingerprint
+
+
+def add(model: FLIC | str | os.PathLike) -> str:
+    """Make a model known, so that files made with it open; gives its fingerprint.
+
+    For models that are neither built in nor in the user's model folder.
+    """
+    codec = for_encoding(model)
+    with _lock:
+        _added[codec.fingerprint.hex()] = codec
+    return codec.fingerprint.hex()
+
+
+def for_encoding(
+    model: FLIC | str | os.PathLike | None = None, quality: float | None = None
+) -> Codec:
+    """The codec of a model: a FLIC, a name, a checkpoint's path; default: the built-in default.
+
+    quality: picks among the built-in models in place of `model`. There is one yet, so any value is
+    a ValueError. Raises ModelNotFoundError, CheckpointError.
+    """
+    if model is not None and quality is not None:
+        raise ValueError("quality picks a built-in model: give it or a model, not both")
+    if quality is not None:
+        raise ValueError("there is one built-in model yet, none to pick by quality: name a model")
+    if model is None or isinstance(model, (str, os.PathLike)):
+        return _load(library.locate(model))
+    from .codec import Codec
+
+    return Codec(model)
+
+
+def for_file(fingerprint: bytes) -> Codec:
+    """The codec of the model that a file's header names; raises ModelNotFoundError."""
+    with _lock:
+        added = _added.get(fingerprint.hex())
+    return added or _load(library.find(fingerprint.hex()).path)
+
+
+def _load(path: Path) -> Codec:
+    from .codec import Codec
+
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise ModelNotFoundError(f"{path}: {error.strerror or error}") from error
+    key = (path, stat.st_size, stat.st_mtime_ns)
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = Codec(library.load_model(path))
+            while len(_loaded) > MOST:
+                _loaded.popitem(last=False)
+        _loaded.move_to_end(key)
+        return _loaded[key]

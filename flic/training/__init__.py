@@ -1,0 +1,6 @@
+"""Training: the published recipe, resumable to the last digit, in one process or several."""
+
+from .loop import Options, train
+from .recipe import LAMBDAS, Recipe, published_lambda
+
+__all__ = ["LAMBDAS", "Options", "Recipe", "published_lambda", "train"]

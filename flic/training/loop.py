@@ -1,0 +1,236 @@
+"""A training run from its first step to its last: data in, steps, records and checkpoints out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..model import FLIC
+from ..output import write_atomic
+from . import pictures, state, validation
+from .crops import Crops, batches, to_tensor
+from .distributed import World, world
+from .logs import Mean, Records, tensorboard_writer
+from .pictures import Pictures
+from .progress import Progress, psnr
+from .recipe import MS_SSIM_SIDE, Recipe
+from .trainer import Trainer
+
+_HELD_OUT = (20, 24)  # by default a twentieth of the pictures, at most 24
+_PATIENCE = 100  # steps in a row without a finite gradient, after which a run gives up
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out, and on which pictures it is validated.
+
+    Attributes:
+        device: as torch names it; under torchrun "cuda" means one card a process.
+        validation: folder of validation pictures; None for test/ beside train/ in the data folder,
+            or where these are not there for pictures held out from it.
+        hold_out: how many are held out; None for a twentieth, at most 24; 0 for no validation.
+        validate_every: steps between two validations of a run by steps; one by epochs is validated
+            after each.
+        every: steps between two checkpoints (one comes at each epoch's end as well).
+        log_every: steps that a row of log.csv stands for.
+        workers: threads that read pictures; 0 reads them between the steps.
+        cache: bytes of decoded pictures that each process keeps.
+        tensorboard: write TensorBoard's events too.
+    """
+
+    device: str = "cpu"
+    validation: Path | None = None
+    hold_out: int | None = None
+    validate_every: int = 1000
+    every: int = 250
+    log_every: int = 50
+    workers: int = 2
+    cache: int = 4 << 30
+    tensorboard: bool = False
+
+
+def train(
+    recipe: Recipe,
+    data: str | Path,
+    save: str | Path,
+    *,
+    start: FLIC | None = None,
+    resume: str | Path | None = None,
+    options: Options | None = None,
+) -> Path:
+    """Run or continue a training; returns the path of the averaged model.
+
+    In the folder `save`: last.pth.tar (from which the run is continued where it is there),
+    model.safetensors (the averaged weights), best.safetensors (those with the least validation
+    loss), log.csv, validation.csv, recipe.json and, if asked for, tensorboard/.
+
+    `start` gives the first weights, and `recipe.start` their fingerprint; `resume` is another
+    run's last.pth.tar to continue from.
+    Raises ValueError, OSError or FlicError; FloatingPointError where training diverges.
+    """
+    options = options or Options()
+    torch.backends.cudnn.deterministic = True  # its other kernels differ from run to run
+    with world(options.device) as processes:
+        Run(recipe, Path(data), Path(save), start, resume, options, processes).finish()
+    return Path(save) / state.MODEL
+
+
+class Run:
+    """A training run in one process."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Path,
+        folder: Path,
+        start: FLIC | None,
+        resume: str | Path | None,
+        options: Options,
+        processes: World,
+    ):
+        self.recipe, self.folder, self.options, self.world = recipe, folder, options, processes
+        self.leads = processes.rank == 0
+        writer = tensorboard_writer() if options.tensorboard else None
+        self.progress = Progress(shown=self.leads)
+        self._find_pictures(data)
+        self.trainer = Trainer(recipe, start=start, world=processes)
+        self.total = recipe.steps or recipe.epochs * self.crops.steps_per_epoch
+        self.best, self.mean = math.inf, Mean(processes)
+        self.loading = self.seconds = 0.0
+        self.timed = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        last = folder / state.LAST
+        if last.exists():
+            self._resume(last)
+        elif resume is not None:
+            self._resume(Path(resume))
+        processes.wait()  # nobody writes before all have read
+        if self.leads:
+            text = json.dumps(recipe.to_dict(), indent=1) + "\n"
+            write_atomic(folder / "recipe.json", text.encode())
+            self.records = Records(folder, self.trainer.step, writer)
+
+    def _find_pictures(self, data: Path) -> None:
+        recipe, options, report = self.recipe, self.options, self.progress.line
+        data, test = pictures.subfolders(data)
+        test = options.validation or test
+        files = pictures.scan(data, recipe.crop, report)
+        if test is not None:
+            least = MS_SSIM_SIDE if recipe.metric == "ms-ssim" else 1
+            held = pictures.scan(test, least, report)
+        else:
+            share, most = _HELD_OUT
+            count = options.hold_out
+            if count is None:
+                count = min(most, max(1, len(files) // share)) if len(files) > 1 else 0
+            files, held = pictures.hold_out(files, count, recipe.seed)
+        if not held and recipe.epochs is not None:
+            raise ValueError("a run by epochs needs validation pictures, and there are none")
+        self.digest = [pictures.digest(data, files), pictures.digest(test or data, held)]
+        self.crops = Crops(Pictures(files, options.cache, self.progress.note), recipe)
+        self.held = Pictures(held, 0, self.progress.note)
+
+    def _resume(self, path: Path) -> None:
+        saved = state.read(path)
+        state.restore(self.trainer, saved, self.recipe, path)
+        if saved["digest"] != self.digest:
+            raise ValueError(
+                f"{path} was trained or validated on other pictures than are there now"
+            )
+        self.best = saved["best"]
+        self.mean.restore(saved["mean"])
+
+    def finish(self) -> None:
+        """Train to the last step."""
+        trainer, options = self.trainer, self.options
+        stream = batches(self.crops, trainer.step, trainer.samples, options.workers)
+        with self.progress.of(self.total, trainer.step), contextlib.closing(stream):
+            while trainer.step < self.total:
+                self._step(stream)
+                ends, last = self._epoch_ends(), trainer.step == self.total
+                if self.held and (last or self._validates(ends)):
+                    self._validate()
+                if last or trainer.step % options.log_every == 0:
+                    self._log()
+                if last or ends or trainer.step % options.every == 0:
+                    self._save()
+        if self.leads:
+            self.records.close()
+
+    def _step(self, stream) -> None:
+        trainer, begin = self.trainer, time.perf_counter()
+        x = to_tensor(next(stream), self.world.device)
+        loaded = time.perf_counter()
+        terms = trainer.train_step(x)
+        done = time.perf_counter()
+        self.loading, self.seconds = self.loading + loaded - begin, self.seconds + done - begin
+        self.timed += 1
+        shown = {"rate": self.recipe.batch / (done - begin)}
+        shown["loading"] = (loaded - begin) / (done - begin)
+        if terms is not None:
+            self.mean.add(terms)
+            shown |= {name: float(term) for name, term in terms.items()}
+        elif trainer.skipped_in_a_row >= _PATIENCE:
+            raise FloatingPointError(
+                f"no finite gradient in {_PATIENCE} steps, up to {trainer.step}"
+            )
+        self.progress.step(trainer.step, shown)
+
+    def _epoch_ends(self) -> bool:
+        return self.recipe.epochs is not None and (
+            self.trainer.step % self.crops.steps_per_epoch == 0
+        )
+
+    def _validates(self, epoch_ends: bool) -> bool:
+        if self.recipe.epochs is not None:
+            return epoch_ends
+        return self.trainer.step % self.options.validate_every == 0
+
+    @property
+    def _place(self) -> dict[str, int]:
+        step = self.trainer.step
+        return {"step": step, "epoch": step // self.crops.steps_per_epoch}
+
+    def _validate(self) -> None:
+        scores = validation.validate(self.trainer.averaged, self.held, self.recipe, self.world)
+        if self.recipe.epochs is not None:
+            self.trainer.scheduler.step(scores["loss"])
+        if scores["loss"] < self.best:
+            self.best = scores["loss"]
+            if self.leads:
+                state.save_model(self.folder / state.BEST, self.trainer)
+        if self.leads:
+            self.records.write("validation", self._place | scores)
+        self.progress.validated(self.trainer.step, scores)
+
+    def _log(self) -> None:
+        row: Mapping = self.mean.take()
+        rate = {
+            "rate": self.timed * self.recipe.batch / self.seconds,
+            "loading": self.loading / self.seconds,
+        }
+        self.loading = self.seconds = 0.0
+        self.timed = 0
+        self.progress.log(self.trainer.step, row | rate)
+        if not self.leads:
+            return
+        if row:
+            row["psnr"] = psnr(row.pop("mse"))
+        rate = {name: f"{value:.4g}" for name, value in rate.items()}
+        lr, skipped = self.trainer.learning_rate, self.trainer.skipped
+        row = self._place | row | {"lr": lr, "skipped": skipped} | rate
+        self.records.write("training", row)
+
+    def _save(self) -> None:
+        mean = self.mean.state()
+        if self.leads:
+            state.save_model(self.folder / state.MODEL, self.trainer)
+            more = {"best": self.best, "mean": mean, "digest": self.digest}
+            state.save(self.folder / state.LAST, self.trainer, **more)

@@ -1,0 +1,30 @@
+"""The training loss: rate plus weighted distortion (paper, section 4.1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pytorch_msssim import ms_ssim
+from torch import Tensor
+
+
+def rate_distortion(
+    out: dict, x: Tensor, lmbda: float, metric: str = "mse", *, reduce: bool = True
+) -> dict[str, Tensor]:
+    """Loss and its parts for a forward pass `out` of pictures x [B, 3, H, W] in [0, 1].
+
+    Returns "loss", "bpp" (estimated bits a pixel), "mse" (of values in [0, 1]) and, for metric
+    "ms-ssim", "ms_ssim": means over the batch, each of shape [], or with `reduce` false [B].
+    """
+    pixels = x.shape[2] * x.shape[3]
+    bpp = sum(-torch.log2(p).flatten(1).sum(1) for p in out["likelihoods"].values()) / pixels
+    x_hat = out["x_hat"].to(x.dtype)
+    mse = F.mse_loss(x_hat, x, reduction="none").flatten(1).mean(1)
+    terms = {"bpp": bpp, "mse": mse}
+    if metric == "ms-ssim":
+        terms["ms_ssim"] = ms_ssim(x_hat, x, data_range=1.0, size_average=False)
+        distortion = 1 - terms["ms_ssim"]
+    else:
+        distortion = 255**2 * mse
+    terms = {"loss": lmbda * distortion + bpp, **terms}
+    return {name: term.mean() for name, term in terms.items()} if reduce else terms

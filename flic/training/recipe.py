@@ -1,0 +1,104 @@
+"""What a training run does: the published recipe as the default, and what may be changed in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+from ..config import resolve
+
+LAMBDAS = {
+    "mse": (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483),
+    "ms-ssim": (2.40, 4.58, 8.73, 16.64, 31.73, 60.50),
+}
+"""The published weights of the distortion by metric, for qualities 1 to 6."""
+DTYPES = ("float32", "bfloat16")
+MS_SSIM_SIDE = 161
+"""Least side in pixels of a picture that has an MS-SSIM: 11 x 11 windows at five scales."""
+
+
+def published_lambda(metric: str, quality: int) -> float:
+    """The published lambda of a metric and quality; ValueError names what there is."""
+    if metric not in LAMBDAS:
+        raise ValueError(f"no metric {metric!r} (there are {', '.join(LAMBDAS)})")
+    if not 1 <= quality <= len(LAMBDAS[metric]):
+        raise ValueError(f"published qualities are 1 to {len(LAMBDAS[metric])}, not {quality}")
+    return LAMBDAS[metric][quality - 1]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what a training run computes, beside its pictures.
+
+    Exactly one of `epochs` and `steps` is given. With `epochs` the learning rate falls by `factor`
+    where the validation loss has not improved for `patience` epochs (the published schedule); with
+    `steps` it rises linearly for `warmup` steps and then falls along a cosine to a hundredth.
+
+    Attributes:
+        config: the model's configuration: its name, or the fields of a `flic.config.Config`.
+        metric: "mse" (loss = lambda 255^2 MSE + bits a pixel) or "ms-ssim" (lambda (1 - MS-SSIM)
+            + bits a pixel).
+        lmbda: weight of the distortion.
+        epochs, steps: how long: passes over the pictures, or optimiser steps.
+        batch: pictures a step, over all processes.
+        crop: their side in pixels; one that is no multiple of 128 is padded to one.
+        flip: mirror every other crop.
+        by_area: a picture of n times the crop's area comes round(sqrt(n)) times an epoch, not once.
+        lr, aux_lr: learning rates (at the peak) of the network and of the quantiles of z's prior.
+        warmup, patience, factor: of the schedules, see above.
+        clip: bound on the gradient's norm; 0 for none.
+        ema: decay of the averaged weights, which are validated and saved; 0 for no averaging.
+        dtype: "float32", or "bfloat16" for g_a and g_s (the weights stay float32).
+        seed: of first weights, order, crops and noise.
+        start: fingerprint of the weights that training started from; None for random ones.
+    """
+
+    config: str | dict = "base"
+    metric: str = "mse"
+    lmbda: float = 0.013
+    epochs: int | None = None
+    steps: int | None = None
+    batch: int = 16
+    crop: int = 256
+    flip: bool = False
+    by_area: bool = False
+    lr: float = 1e-4
+    aux_lr: float = 1e-3
+    warmup: int = 100
+    patience: int = 16
+    factor: float = 0.3
+    clip: float = 1.0
+    ema: float = 0.999
+    dtype: str = "float32"
+    seed: int = 0
+    start: str | None = None
+
+    def __post_init__(self):
+        resolve(self.config)
+        if self.metric not in LAMBDAS:
+            raise ValueError(f"no metric {self.metric!r} (there are {', '.join(LAMBDAS)})")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"training runs in {' or '.join(DTYPES)}, not {self.dtype!r}")
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("a run lasts a number of epochs or of steps: give one of the two")
+        for name in ("epochs", "steps", "batch", "crop"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("lmbda", "lr", "aux_lr", "clip", "warmup", "patience"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a number of at least 0, not {value}")
+        if not 0 < self.factor < 1:
+            raise ValueError(f"factor must lie between 0 and 1, not {self.factor}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and under 1, not {self.ema}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be at least 0 and under 2^63, not {self.seed}")
+        if self.metric == "ms-ssim" and self.crop < MS_SSIM_SIDE:
+            raise ValueError(
+                f"MS-SSIM needs crops of at least {MS_SSIM_SIDE} pixels, not {self.crop}"
+            )
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON and checkpoints."""
+        return asdict(self)

@@ -1,0 +1,102 @@
+"""The state of a training run and its step."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ..config import resolve
+from ..model import FLIC
+from .distributed import World, parallel, trained
+from .loss import rate_distortion
+from .randomness import noise_generators
+from .recipe import Recipe
+from .schedule import scheduler
+
+
+class Trainer:
+    """Model, averaged model, optimisers, learning rate and the step they are at.
+
+    Every process of a `World` has one, and all of them go through the same states.
+
+    Attributes:
+        model, averaged: the weights that train, and their running average.
+        step: optimiser steps so far, skipped ones included.
+        skipped, skipped_in_a_row: steps whose gradient was not finite.
+    """
+
+    def __init__(self, recipe: Recipe, *, start: FLIC | None = None, world: World | None = None):
+        """`start` gives the first weights; without, they are random and follow from the seed."""
+        self.recipe, self.world = recipe, world or World()
+        self.step = self.skipped = self.skipped_in_a_row = 0
+        if start is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(recipe.seed)
+                model = FLIC(recipe.config)
+        elif start.config != resolve(recipe.config):
+            raise ValueError("the weights to start from have another configuration")
+        else:
+            model = copy.deepcopy(start)
+        self.model = model.to(self.world.device).train()
+        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.parameters, auxiliary = trained(self.model)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.lr, fused=True)
+        self.aux_optimizer = torch.optim.Adam(auxiliary, lr=recipe.aux_lr, fused=True)
+        self.scheduler = scheduler(self.optimizer, recipe)
+        self.samples = self.world.share(recipe.batch)
+        self.network = parallel(self.model, auxiliary, self.world)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the coming step."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """The terms of the loss (`rate_distortion`) for this process's part of the coming batch."""
+        recipe, device = self.recipe, self.world.device
+        generators = noise_generators(recipe.seed, self.step, self.samples, device)
+        low = recipe.dtype == "bfloat16"
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
+            out = self.network(x, generators)
+        return rate_distortion(out, x, recipe.lmbda, recipe.metric)
+
+    def train_step(self, x: Tensor) -> dict[str, Tensor] | None:
+        """One step on this process's part x [b, 3, crop, crop] of the batch, values in [0, 1].
+
+        Returns this process's terms of the loss, or None where the gradient was not finite: such a
+        step changes no weights and no average, and is counted.
+        """
+        terms = self.forward(x)
+        terms["loss"].backward()
+        finite = self.apply()
+        return {name: term.detach() for name, term in terms.items()} if finite else None
+
+    def apply(self) -> bool:
+        """End the step: move weights, quantiles and average by the gradients that are there.
+
+        False where these are not finite; then only the step is counted.
+        """
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip or float("inf"))
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            self.optimizer.step()
+            self.aux_optimizer.zero_grad(set_to_none=True)
+            self.model.aux_loss().backward()
+            self.aux_optimizer.step()
+            self._average()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.skipped += not finite
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if self.recipe.steps is not None:
+            self.scheduler.step()
+        self.step += 1
+        return finite
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # Early on the average follows quickly, so that it forgets the initial weights.
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        ours, theirs = list(self.averaged.parameters()), list(self.model.parameters())
+        torch._foreach_lerp_(ours, theirs, 1 - decay)

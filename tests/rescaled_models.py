@@ -1,0 +1,27 @@
+"""The built-in model at other rates: points of a curve without training."""
+
+import torch
+
+from flic import FLIC, library
+
+
+@torch.no_grad()
+def rescaled(scale: float) -> FLIC:
+    """`tiny` with y, its means and its scales multiplied, and divided again where y is read.
+
+    A larger scale is a finer quantisation: more bits and, up to a point, better pictures.
+    """
+    model = library.load_model("tiny")
+    size, ratio = model.config.slice_channels, model.config.ratio
+    model.g_a[9].weight.mul_(scale)
+    model.g_a[9].bias.mul_(scale)
+    model.h_a[0].conv1.weight.div_(scale)
+    model.h_a[0].skip.weight.div_(scale)
+    model.g_s[0].subpel_conv[0].weight.div_(scale)
+    model.g_s[0].upsample[0].weight.div_(scale)
+    model.tca.TCA.lift.weight[size * ratio :].div_(scale)  # the first slice reads no y
+    last = model.tca.entropy_parameters_net[4]
+    for part in (0, 1):  # means and scales; lrp, the third, stays
+        last.weight[part::3].mul_(scale)
+        last.bias[part::3].mul_(scale)
+    return model

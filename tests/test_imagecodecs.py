@@ -1,0 +1,116 @@
+"""flic_encode and flic_decode: shapes, `out` as imagecodecs has it, errors."""
+
+import numpy as np
+import pytest
+from cli_tools import pixels
+
+import flic
+from flic.imagecodecs import FLIC, FlicError, flic_check, flic_decode, flic_encode, flic_version
+
+pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
+
+
+def array(*shape: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
+def test_shapes(channels):
+    data = array(20, 30) if channels is None else array(20, 30, channels)
+    coded = flic_encode(data)
+    assert isinstance(coded, bytes) and flic_check(coded)
+    decoded = flic_decode(coded)
+    assert decoded.dtype == np.uint8 and decoded.flags.writeable
+    assert decoded.shape == (data.shape if channels != 1 else (20, 30))
+    assert np.array_equal(decoded, np.asarray(flic.decode(coded)))
+    if channels in (2, 4):
+        assert np.array_equal(decoded[..., -1], data[..., -1])
+
+
+def test_the_same_file_as_from_everywhere_else():
+    assert flic_encode(pixels()) == flic.encode(pixels())
+    assert flic_encode(memoryview(pixels())) == flic.encode(pixels())
+    assert flic_encode(pixels()[:, ::-1]) == flic.encode(pixels()[:, ::-1].copy())
+    opaque = np.dstack((pixels(), np.full((30, 40), 255, np.uint8)))
+    assert flic_encode(opaque) == flic_encode(pixels())
+
+
+def test_output_given_to_encode():
+    data = flic_encode(pixels())
+    size = len(data)
+    for out, kind in ((bytes, bytes), (bytearray, bytearray), (size, bytes)):
+        result = flic_encode(pixels(), out=out)
+        assert type(result) is kind and result == data
+    for out in (bytearray(size + 9), memoryview(bytearray(size)), np.zeros(size + 9, np.uint8)):
+        result = flic_encode(pixels(), out=out)
+        assert bytes(result) == data == bytes(out[:size])
+    for out in (size - 1, bytearray(size - 1), np.zeros(0, np.uint8)):
+        with pytest.raises(FlicError, match=f"too small: .* for {size}"):
+            flic_encode(pixels(), out=out)
+    with pytest.raises(ValueError, match="one dimension"):
+        flic_encode(pixels(), out=np.zeros((2, size), np.uint8))
+
+
+def test_output_given_to_decode():
+    data = flic_encode(pixels())
+    out = np.zeros((30, 40, 3), np.uint8)
+    assert flic_decode(data, out=out) is out
+    assert np.array_equal(out, flic_decode(data))
+    assert flic_decode(data, np.zeros_like(out)).any()
+    wrong = (
+        np.zeros((30, 41, 3), np.uint8),
+        np.zeros((30, 40, 3), np.float32),
+        np.zeros((30, 40, 6), np.uint8)[..., ::2],
+    )
+    for out in wrong:
+        with pytest.raises(ValueError, match=r"out must be contiguous uint8 \[30, 40, 3\]"):
+            flic_decode(data, out=out)
+        assert not out.any()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        array(2, 2).astype(np.float32),
+        array(2, 2).astype(np.uint16),
+        array(4),
+        array(2, 2, 5),
+        array(2, 2, 0),
+        array(0, 2, 3),
+        array(1, 2, 2, 3),
+        np.zeros((1, 70_000), np.uint8),
+    ],
+    ids=lambda data: f"{data.dtype}-{data.shape}",
+)
+def test_arrays_that_are_no_pictures(data):
+    with pytest.raises(ValueError):
+        flic_encode(data)
+
+
+def test_models(small_model, model_folder):
+    data = flic_encode(pixels(), model=model_folder / "small.safetensors")
+    assert data == flic_encode(pixels(), model=small_model) == flic_encode(pixels())
+    assert np.array_equal(flic_decode(data, model=small_model), flic_decode(data))
+    with pytest.raises(flic.ModelMismatchError):
+        flic_decode(data, model=flic.FLIC(small_model.config))
+    with pytest.raises(flic.ModelNotFoundError):
+        flic_encode(pixels(), model="nothing")
+    for level, model in ((50, None), (50, "small")):
+        with pytest.raises(ValueError, match="quality"):
+            flic_encode(pixels(), level, model=model)
+
+
+def test_check_and_damage():
+    data = flic_encode(pixels())
+    for good in (data, bytearray(data), memoryview(data), data[:4]):
+        assert flic_check(good) is True
+    for bad in (b"", b"FLI", b"flic", data[1:]):
+        assert flic_check(bad) is False
+    for bad in (b"", data[:-1], data + b"\0", b"FLIC" + bytes(20)):
+        with pytest.raises(FlicError):
+            flic_decode(bad)
+
+
+def test_about():
+    assert FLIC.available
+    assert flic_version() == f"flic {flic.__version__}"

@@ -1,0 +1,244 @@
+"""The Pillow plugin: lazy opening, metadata, modes, and errors as Pillow's users expect them."""
+
+import io
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from cli_tools import pixels
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+import flic
+import flic.pillow
+from flic import container, kept, library
+
+pytestmark = pytest.mark.usefixtures("one_thread", "known_models", "none_kept")
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture
+def none_kept(monkeypatch):
+    monkeypatch.setattr(kept, "_added", {})
+
+
+def saved(image: Image.Image, **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "FLIC", **options)
+    return out.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def picture(mode: str) -> Image.Image:
+    image = Image.fromarray(pixels()).convert(mode)
+    if mode.endswith("A"):
+        image.putalpha(Image.fromarray(pixels(1)[..., 0]))
+    return image
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_modes(mode):
+    source = picture(mode)
+    data = saved(source)
+    assert data == flic.encode(source)
+    image = opened(data)
+    assert (image.format, image.mode, image.size) == ("FLIC", mode, (40, 30))
+    assert image.get_format_mimetype() == "image/x-flic"
+    assert image.tobytes() == flic.decode(data).tobytes()
+    if mode.endswith("A"):
+        assert image.getchannel("A").tobytes() == source.getchannel("A").tobytes()
+
+
+def test_by_extension(tmp_path):
+    source = picture("RGB")
+    source.save(tmp_path / "a.flic")
+    with Image.open(tmp_path / "a.flic") as image:
+        assert image.tobytes() == flic.decode(saved(source)).tobytes()
+    assert Image.registered_extensions()[".flic"] == "FLIC"
+
+
+def test_other_modes_are_converted_as_pictures_are():
+    palette = Image.fromarray(pixels()).quantize(16)
+    assert opened(saved(palette)).mode == "RGB"
+    palette.info["transparency"] = 3
+    assert opened(saved(palette)).mode == "RGBA"
+    gray = picture("L")
+    gray.info["transparency"] = gray.getpixel((0, 0))
+    alpha = np.asarray(opened(saved(gray)))[..., 1]
+    assert np.array_equal(alpha == 0, np.asarray(gray) == gray.getpixel((0, 0)))
+    opaque = Image.merge("RGBA", (*picture("RGB").split(), Image.new("L", (40, 30), 255)))
+    assert saved(opaque) == saved(picture("RGB"))
+
+
+class Watched(io.BytesIO):
+    bytes_read = 0
+
+    def read(self, count=-1):
+        data = super().read(count)
+        self.bytes_read += len(data)
+        return data
+
+
+def test_opening_reads_the_header_only(monkeypatch):
+    """Nothing is decoded, nor even read, before the pixels are asked for; then once."""
+    data = saved(picture("RGBA"), icc_profile=SRGB)
+    calls = []
+    decode = flic.Codec.decode_picture
+    monkeypatch.setattr(flic.Codec, "decode_picture", lambda *a: (calls.append(1), decode(*a))[1])
+    file = Watched(data)
+    image = Image.open(file)
+    assert file.bytes_read < len(SRGB) + 200 < len(data)
+    assert (image.mode, image.size) == ("RGBA", (40, 30))
+    assert image.info["icc_profile"] == SRGB
+    assert calls == []
+    image.load()
+    image.getpixel((3, 3))
+    assert image.copy().tobytes() == image.tobytes()
+    assert calls == [1]
+    assert not file.closed
+
+
+def test_import_and_opening_need_no_torch(tmp_path):
+    (tmp_path / "a.flic").write_bytes(saved(picture("L")))
+    code = """
+import sys, flic.pillow, flic.imagecodecs
+from PIL import Image
+image = Image.open("a.flic")
+image.verify()
+print(image.size, image.mode, "torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        env={"PYTHONPATH": str(library.__file__).rsplit("/", 2)[0]},
+    )  # fmt: skip
+    assert done.stdout.split("\n")[0] == "(40, 30) L False", done.stderr
+
+
+def test_metadata():
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    source = picture("RGB")
+    source.info |= {"icc_profile": SRGB, "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0", "comment": "x"}
+    assert opened(saved(source)).info == {"icc_profile": SRGB}  # as Pillow's formats have it
+    for value in (exif, exif.tobytes()):
+        image = opened(saved(source, exif=value, icc_profile=None))
+        assert set(image.info) == {"exif"}
+        assert dict(image.getexif()) == {0x010F: "Maker"}
+        assert opened(saved(image, exif=image.getexif())).info == image.info
+    assert source.info["comment"] == "x"
+
+
+def test_an_orientation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = opened(saved(picture("RGBA"), exif=exif))
+    assert image.size == (30, 40)
+    assert dict(image.getexif()) == {0x0112: 1}
+    upright = np.rot90(np.asarray(picture("RGBA"))[..., 3], -1)
+    assert np.array_equal(np.asarray(image)[..., 3], upright)
+
+
+def test_models(model_folder, tmp_path, monkeypatch):
+    other = flic.FLIC(flic.load_model().config)
+    with pytest.raises(OSError, match="no model 'nothing'"):
+        picture("RGB").save(tmp_path / "b.flic", model="nothing")
+    assert not (tmp_path / "b.flic").exists()
+    data = saved(picture("RGB"), model=other)
+    assert data == flic.encode(picture("RGB"), other)
+    image = opened(data)
+    with pytest.raises(OSError, match="neither built in nor"):
+        image.load()
+    fingerprint = flic.pillow.add_model(other)
+    assert container.unpack(data).fingerprint.hex() == fingerprint
+    image.load()  # an error before changes nothing
+    assert image.tobytes() == opened(data).tobytes() == flic.decode(data, other).tobytes()
+    small = model_folder / "small.safetensors"
+    assert saved(picture("RGB"), model=small) == saved(picture("RGB"), model="small")
+    with pytest.raises(ValueError, match="quality"):
+        saved(picture("RGB"), quality=80)
+    with pytest.raises(ValueError, match="not both"):
+        saved(picture("RGB"), quality=80, model="small")
+
+
+def test_models_are_loaded_once(model_folder, tmp_path, monkeypatch):
+    """While their files are the same, from any number of threads; the latest few stay."""
+    monkeypatch.setattr(kept, "_loaded", type(kept._loaded)())
+    calls = []
+    load = library.load_model
+    monkeypatch.setattr(library, "load_model", lambda *a: (calls.append(a), load(*a))[1])
+    data = saved(picture("RGB"))
+    expected, results = opened(data).tobytes(), []
+    threads = [
+        threading.Thread(target=lambda: results.append(opened(data).tobytes())) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 3 and len(calls) == 1
+    weights = (model_folder / "small.safetensors").read_bytes()
+    for i in range(kept.MOST):
+        (tmp_path / f"{i}.safetensors").write_bytes(weights)
+        kept.for_encoding(tmp_path / f"{i}.safetensors")
+    assert len(calls) == 1 + kept.MOST == 1 + len(kept._loaded)
+    kept.for_encoding()
+    assert len(calls) == 2 + kept.MOST
+
+
+def test_what_is_no_flic_file():
+    for data in (b"", b"flic" + bytes(100), b"\x89PNG\r\n\x1a\n"):
+        with pytest.raises(UnidentifiedImageError):
+            opened(data)
+        with pytest.raises(SyntaxError):
+            flic.pillow.FlicImageFile(io.BytesIO(data))
+
+
+def test_damage(tmp_path):
+    data = saved(picture("RGB"))
+    for cut in (4, 5, 15, len(data) // 2, len(data) - 1):
+        with pytest.raises(OSError, match="ends early"):
+            opened(data[:cut]).load()
+        with pytest.raises(OSError, match="ends early"):
+            opened(data[:cut]).verify()
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    (tmp_path / "a.flic").write_bytes(flipped)
+    image = Image.open(tmp_path / "a.flic")
+    assert image.size == (40, 30)
+    for _ in range(2):
+        with pytest.raises(OSError, match="checksum"):
+            image.load()
+    with pytest.raises(OSError, match="checksum"):
+        image.verify()
+    with pytest.raises(OSError, match="newer flic"):
+        opened(b"FLIC\xff" + data[5:])
+
+
+def test_verify_decodes_nothing(monkeypatch):
+    monkeypatch.setattr(flic.Codec, "decode_picture", None)
+    image = opened(saved(picture("RGB")))
+    image.verify()
+
+
+def test_a_file_that_changes_after_opening():
+    file = io.BytesIO(saved(picture("RGB")))
+    image = Image.open(file)
+    file.seek(0)
+    file.write(saved(picture("L")))
+    file.truncate()
+    with pytest.raises(OSError, match="has changed"):
+        image.load()
+
+
+def test_images_that_cannot_be_coded(tmp_path):
+    for image, reason in (
+        (Image.new("F", (8, 8)), "mode F"),
+        (Image.new("RGB", (70_000, 1)), "too large"),
+    ):
+        with pytest.raises(OSError, match=f"as FLIC: .*{reason}"):
+            image.save(tmp_path / "a.flic")
+        assert list(tmp_path.iterdir()) == []
