@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def tensors_of(value) -> list[Tensor]:
@@ -73,3 +74,29 @@ def gradient_errors(
         errors[name] = error(list(found[at : at + count]), list(wanted[at : at + count]))
         at += count
     return errors
+
+
+class _Recorder(TorchDispatchMode):
+    """Records the calls of this package's operators."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "flic_kernels":
+            self.calls.append((function, args))
+        return function(*args, **(kwargs or {}))
+
+
+def check_operators(operation, compute: Callable, arguments: dict) -> None:
+    """opcheck on every operator of this package that `compute` and its gradients call."""
+    arguments = convert(arguments, lambda t: t.detach().requires_grad_())
+    with _Recorder() as recorder:
+        out = compute(**arguments)
+        leaves = [t for n in operation.differentiable for t in tensors_of(arguments[n])]
+        torch.autograd.grad(out.sum(), leaves)
+    assert recorder.calls
+    for function, args in recorder.calls:
+        plain = torch.utils._pytree.tree_map_only(Tensor, Tensor.detach, args)
+        torch.library.opcheck(function, plain)

@@ -19,12 +19,17 @@ COMPOSED = ("fat_block",)  # in Triton: of operations that have cases of their o
 SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
+def device_of(name):
+    """Where an implementation is tested."""
+    return "cpu" if name == "cpu" else DEVICE
+
+
 def implementations(operation):
     """Names of the implementations that can run here, the reference first."""
     names = ["reference"]
     for name in operation.implementations:
         try:
-            operation.choose(torch.device(DEVICE), name)
+            operation.choose(torch.device(device_of(name)), name)
         except NotAvailable:
             continue
         names.append(name)
@@ -57,21 +62,10 @@ def public(operation, name):
     return lambda **arguments: function(**arguments, impl=name)
 
 
-def draw(case, dtype, seed=0):
+def draw(name, case, dtype, seed=0):
+    """The case's arguments where implementation `name` takes them."""
     arguments = case.make(torch.Generator().manual_seed(seed), dtype)
-    return convert(arguments, lambda t: t.to(DEVICE))
-
-
-@pytest.fixture
-def poisoned(monkeypatch):
-    """Fresh memory is full of NaN, so that an element nobody writes shows."""
-    plain = torch.Tensor.new_empty
-
-    def new_empty(self, *arguments, **options):
-        fresh = plain(self, *arguments, **options)
-        return fresh.fill_(float("nan")) if fresh.is_floating_point() else fresh
-
-    monkeypatch.setattr(torch.Tensor, "new_empty", new_empty)
+    return convert(arguments, lambda t: t.to(device_of(name)))
 
 
 def supports(function, arguments):
@@ -84,7 +78,7 @@ def supports(function, arguments):
 
 @pytest.mark.parametrize(("operation", "name", "case", "dtype"), list(every_case(DTYPES)))
 def test_result_and_gradients(operation, name, case, dtype, poisoned):
-    arguments = draw(case, dtype)
+    arguments = draw(name, case, dtype)
     function = public(operation, name)
     if dtype != torch.float32:
         supports(function, arguments)
@@ -96,7 +90,7 @@ def test_result_and_gradients(operation, name, case, dtype, poisoned):
 
 @pytest.mark.parametrize(("operation", "name"), list(every_implementation()))
 def test_without_gradients_and_strided(operation, name, poisoned):
-    arguments = draw(operation.lightest, torch.float32)
+    arguments = draw(name, operation.lightest, torch.float32)
 
     def strided(t):
         return t.transpose(0, -1).contiguous().transpose(0, -1) if t.dim() > 1 else t
@@ -111,7 +105,7 @@ def test_without_gradients_and_strided(operation, name, poisoned):
 @pytest.mark.parametrize(("operation", "name"), list(every_implementation()))
 def test_equal_inputs_give_equal_gradients(operation, name):
     def gradients():
-        given = draw(operation.lightest, torch.float32)
+        given = draw(name, operation.lightest, torch.float32)
         given = convert(given, lambda t: t.requires_grad_())
         out = public(operation, name)(**given)
         leaves = [t for n in operation.differentiable for t in tensors_of(given[n])]
@@ -123,7 +117,7 @@ def test_equal_inputs_give_equal_gradients(operation, name):
 
 @pytest.mark.parametrize(("operation", "name"), list(every_implementation()))
 def test_compiles_whole(operation, name):
-    arguments = draw(operation.lightest, torch.float32)
+    arguments = draw(name, operation.lightest, torch.float32)
     function = getattr(flic_kernels, operation.name)
 
     def call(**given):
@@ -139,8 +133,8 @@ def test_compiles_whole(operation, name):
 
 @pytest.mark.parametrize(("operation", "name"), list(every_implementation()))
 def test_autocast_keeps_what_it_is_given(operation, name):
-    arguments = draw(operation.lightest, torch.float32)
-    with torch.autocast(DEVICE, dtype=torch.bfloat16), torch.no_grad():
+    arguments = draw(name, operation.lightest, torch.float32)
+    with torch.autocast(device_of(name), dtype=torch.bfloat16), torch.no_grad():
         out = public(operation, name)(**arguments)
     expected = operation.reference(**convert(arguments, lambda t: t.double()))
     assert error([out], [expected]) < operation.tolerances[torch.bfloat16]
@@ -148,10 +142,15 @@ def test_autocast_keeps_what_it_is_given(operation, name):
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 def test_default_is_what_backends_says(operation):
-    name = backends()[operation.name][DEVICE]
-    assert operation.choose(torch.device(DEVICE), None) is operation.choose(
-        torch.device(DEVICE), name
-    )
+    name, _, dtypes = backends()[operation.name][DEVICE].partition(" ")
+    device = torch.device(DEVICE)
+    chosen = operation.choose(device, None, torch.float32)
+    assert chosen is operation.choose(device, name, torch.float32)
+    if dtypes:
+        assert dtypes == "(float32, bfloat16)"
+        assert operation.choose(device, None, torch.bfloat16) is chosen
+        for mixed in ((torch.float64,), (torch.float32, torch.float16)):
+            assert operation.choose(device, None, *mixed) is operation.reference
     with pytest.raises(NotAvailable, match="has no implementation 'abacus'"):
         operation.choose(torch.device(DEVICE), "abacus")
 

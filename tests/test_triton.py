@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from operation_checks import convert, gradient_errors, tensors_of
-from torch.utils._python_dispatch import TorchDispatchMode
+from operation_checks import check_operators, convert, gradient_errors
 
 import flic_kernels
 from flic_kernels import NotAvailable
@@ -19,19 +18,6 @@ from flic_kernels.ops import OPERATIONS
 pytest.importorskip("triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WITH_TRITON = [name for name, op in OPERATIONS.items() if "triton" in op.implementations]
-
-
-class Recorder(TorchDispatchMode):
-    """Records the calls of this package's operators."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function.namespace == "flic_kernels":
-            self.calls.append((function, args))
-        return function(*args, **(kwargs or {}))
 
 
 def draw(operation, dtype=torch.float32, case=None):
@@ -47,15 +33,7 @@ def triton_function(operation):
 @pytest.mark.parametrize("name", WITH_TRITON)
 def test_operators_pass_opcheck(name):
     operation = OPERATIONS[name]
-    arguments = convert(draw(operation), lambda t: t.requires_grad_())
-    with Recorder() as recorder:
-        out = triton_function(operation)(**arguments)
-        leaves = [t for n in operation.differentiable for t in tensors_of(arguments[n])]
-        torch.autograd.grad(out.sum(), leaves)
-    assert recorder.calls
-    for function, args in recorder.calls:
-        plain = torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, args)
-        torch.library.opcheck(function, plain)
+    check_operators(operation, triton_function(operation), draw(operation))
 
 
 @pytest.mark.parametrize("name", ["hyper-shifted", "window4-shifted-dim5"])

@@ -12,6 +12,7 @@ section 3.1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from .frequency_modulation import frequency_modulation
 from .frequency_modulation import reference as modulate
 from .fused_linear import fused_linear
-from .registry import Case, Operation, triton_kernel
+from .registry import Case, Operation, cpu_kernel, triton_kernel
 from .window_attention import BRANCHES, branch_windows, check_geometry, window_attention
 from .window_attention import reference as attend
 
@@ -82,7 +83,7 @@ def fat_block(
         ValueError: shapes that do not fit together.
     """
     _check(x, parameters, num_heads, window)
-    compute = FAT_BLOCK.choose(x.device, impl)
+    compute = FAT_BLOCK.choose(x.device, impl, x.dtype)
     return compute(x, parameters, num_heads=num_heads, window=window, shifted=shifted, eps=eps)
 
 
@@ -206,12 +207,16 @@ def _case(
     return Case(name, make)
 
 
-def _triton():
-    import functools
+def _cpu():
+    from ..cpu.fat_block import fat_block
 
+    return fat_block
+
+
+def _triton():
     from ..triton import window_attention  # noqa: F401, where Triton is missing this says so
 
-    return functools.partial(composed, impl="triton")
+    return partial(composed, impl="triton")
 
 
 FAT_BLOCK = Operation(
@@ -230,5 +235,5 @@ FAT_BLOCK = Operation(
         torch.float16: 5e-3,
     },
     differentiable=("x", "parameters"),
-    implementations={"triton": triton_kernel(_triton)},
+    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .registry import Case, Operation, triton_kernel
+from .registry import Case, Operation, cpu_kernel, triton_kernel
 
 
 def frequency_modulation(
@@ -35,7 +35,8 @@ def frequency_modulation(
         ValueError: shapes that do not fit together.
     """
     _check(x, weight, residual)
-    compute = FREQUENCY_MODULATION.choose(x.device, impl)
+    dtypes = [t.dtype for t in (x, weight, residual) if t is not None]
+    compute = FREQUENCY_MODULATION.choose(x.device, impl, *dtypes)
     return compute(x, weight, residual=residual)
 
 
@@ -80,6 +81,12 @@ def _case(name: str, shape: tuple[int, int, int, int], size: int, with_residual:
     return Case(name, make)
 
 
+def _cpu():
+    from ..cpu.frequency_modulation import frequency_modulation
+
+    return frequency_modulation
+
+
 def _triton():
     from ..triton.frequency_modulation import frequency_modulation
 
@@ -106,5 +113,5 @@ FREQUENCY_MODULATION = Operation(
         torch.float16: 1e-3,
     },
     differentiable=("x", "weight", "residual"),
-    implementations={"triton": triton_kernel(_triton)},
+    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

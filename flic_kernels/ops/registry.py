@@ -32,14 +32,21 @@ class Case:
 class Implementation:
     """One way to compute an operation.
 
-    `devices` are the torch device types whose tensors it takes by default; `load` imports and
-    returns the function (called with the operation's arguments, without `impl`) or raises
-    `NotAvailable`.
+    `devices` are the torch device types whose tensors it takes by default, `dtypes` the types of
+    those tensors (None: any); `load` imports and returns the function (called with the operation's
+    arguments, without `impl`) or raises `NotAvailable`. So does the function for tensors that it
+    cannot take.
     """
 
     name: str
     devices: tuple[str, ...]
     load: Callable[[], Callable[..., Tensor]]
+    dtypes: tuple[torch.dtype, ...] | None = None
+
+    def serves(self, device: torch.device, dtypes: tuple[torch.dtype, ...]) -> bool:
+        """Whether it is the default for tensors of these types on this device."""
+        known = self.dtypes is None or all(dtype in self.dtypes for dtype in dtypes)
+        return device.type in self.devices and known
 
 
 def triton_kernel(load: Callable[[], Callable[..., Tensor]]) -> Implementation:
@@ -52,6 +59,18 @@ def triton_kernel(load: Callable[[], Callable[..., Tensor]]) -> Implementation:
             raise NotAvailable(f"Triton cannot be imported ({error})") from error
 
     return Implementation("triton", ("cuda",), load_or_explain)
+
+
+def cpu_kernel(load: Callable[[], Callable[..., Tensor]]) -> Implementation:
+    """The C++ implementation, which `load` imports; without the native library: `NotAvailable`."""
+
+    def load_or_explain() -> Callable[..., Tensor]:
+        try:
+            return load()
+        except native.NativeLibraryMissing as error:
+            raise NotAvailable(str(error)) from error
+
+    return Implementation("cpu", ("cpu",), load_or_explain, (torch.float32, torch.bfloat16))
 
 
 @dataclass
@@ -88,8 +107,10 @@ class Operation:
         """What to time: the benchmarks, or the first test case where there are none."""
         return self.benchmarks or self.cases[:1]
 
-    def choose(self, device: torch.device, impl: str | None) -> Callable[..., Tensor]:
-        """The function that computes this operation on `device`.
+    def choose(
+        self, device: torch.device, impl: str | None, *dtypes: torch.dtype
+    ) -> Callable[..., Tensor]:
+        """The function that computes this operation on `device` for tensors of `dtypes`.
 
         `impl`, or else the name given to `use`, forces one.
         """
@@ -102,7 +123,7 @@ class Operation:
                 raise NotAvailable(f"{self.name} has no implementation {impl!r} (it has: {known})")
             return self.implementations[impl].load()
         for candidate in self.implementations.values():
-            if device.type in candidate.devices:
+            if candidate.serves(device, dtypes):
                 return candidate.load()
         return self.reference
 
@@ -125,7 +146,9 @@ def use(impl: str) -> Iterator[None]:
 def backends() -> dict[str, dict[str, str]]:
     """Which implementation each operation uses by default: {operation: {device type: name}}.
 
-    The entropy coder's parts, "exact_engine" and "rans", are listed too (native.entropy_backends).
+    Where it takes only some types the name is followed by them, "cpu (float32, bfloat16)", and for
+    tensors of other types the next implementation serves, the reference at last. The entropy
+    coder's parts, "exact_engine" and "rans", are listed too (native.entropy_backends).
     """
     table = {}
     for operation in OPERATIONS.values():
@@ -135,6 +158,9 @@ def backends() -> dict[str, dict[str, str]]:
             for candidate in operation.implementations.values():
                 if device in candidate.devices:
                     chosen = candidate.name
+                    if candidate.dtypes is not None:
+                        names = (str(dtype).removeprefix("torch.") for dtype in candidate.dtypes)
+                        chosen = f"{chosen} ({', '.join(names)})"
                     break
             table[operation.name][device] = chosen
     return table | native.entropy_backends()

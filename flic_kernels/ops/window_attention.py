@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation, triton_kernel
+from .registry import Case, Operation, cpu_kernel, triton_kernel
 
 BRANCHES = 4
 
@@ -77,7 +77,7 @@ def window_attention(
         ValueError: shapes that do not fit together.
     """
     _check(qkv, tables, num_heads, window)
-    compute = WINDOW_ATTENTION.choose(qkv.device, impl)
+    compute = WINDOW_ATTENTION.choose(qkv.device, impl, qkv.dtype, *(t.dtype for t in tables))
     return compute(qkv, tables, num_heads=num_heads, window=window, shifted=shifted)
 
 
@@ -165,6 +165,12 @@ def _case(name: str, shape: tuple[int, int, int], dim: int, heads: int, window: 
     return Case(name, make)
 
 
+def _cpu():
+    from ..cpu.window_attention import window_attention
+
+    return window_attention
+
+
 def _triton():
     from ..triton.window_attention import window_attention
 
@@ -196,5 +202,5 @@ WINDOW_ATTENTION = Operation(
         torch.float16: 3e-3,
     },
     differentiable=("qkv", "tables"),
-    implementations={"triton": triton_kernel(_triton)},
+    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

@@ -17,8 +17,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..ops.operators import needs_grad
 from ..ops.registry import NotAvailable
-from .launch import Launch, architecture, check_dtype, needs_grad, operator, run
+from .launch import Launch, architecture, check_dtype, operator, run
 
 WARPS = 8
 PROGRAMS_WANTED = 528  # of the backward pass: four for each of 132 multiprocessors

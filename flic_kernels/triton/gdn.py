@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import Launch, check_dtype, needs_grad, operator, run
+from ..ops.operators import needs_grad
+from .launch import Launch, check_dtype, operator, run
 
 BLOCK_M, BLOCK_N, BLOCK_K = 64, 64, 32
 WARPS, STAGES = 4, 3

@@ -16,10 +16,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..ops import operators
 from ..ops.registry import NotAvailable
 
 INTERPRETED = triton.knobs.runtime.interpret
-_LIBRARY = torch.library.Library("flic_kernels", "FRAGMENT")
 _DTYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
@@ -77,12 +77,7 @@ def operator(schema: str, implementation: Callable, fake: Callable) -> Callable:
 
     The CPU registration serves Triton's interpreter; outside of it `run` refuses CPU tensors.
     """
-    name = schema.partition("(")[0]
-    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _LIBRARY.impl(name, implementation, "CUDA")
-    _LIBRARY.impl(name, implementation, "CPU")
-    torch.library.register_fake(f"flic_kernels::{name}", fake, lib=_LIBRARY)
-    return getattr(torch.ops.flic_kernels, name).default
+    return operators.operator(schema, implementation, fake, ("CUDA", "CPU"))
 
 
 def check_dtype(*tensors: Tensor) -> None:
@@ -100,10 +95,6 @@ def dot_dtype(dtype: torch.dtype) -> Any:
     The interpreter multiplies bfloat16 bit patterns as integers, so there operands are cast up.
     """
     return tl.float32 if INTERPRETED else _DTYPES[dtype]
-
-
-def needs_grad(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def power_of_two(value: int, least: int = 1) -> int:

@@ -13,9 +13,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..ops.operators import needs_grad
 from ..ops.positional_encoding import from_windows, to_windows
 from ..ops.registry import NotAvailable
-from .launch import Launch, check_dtype, needs_grad, operator, power_of_two, run
+from .launch import Launch, check_dtype, operator, power_of_two, run
 
 WARPS = 16
 

@@ -13,13 +13,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..ops.operators import needs_grad
 from ..ops.registry import NotAvailable
 from .launch import (
     Launch,
     architecture,
     check_dtype,
     dot_dtype,
-    needs_grad,
     operator,
     power_of_two,
     run,

@@ -15,8 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..ops.operators import needs_grad
 from ..ops.registry import NotAvailable
-from .launch import Launch, check_dtype, dot_dtype, needs_grad, operator, power_of_two, run
+from .launch import Launch, check_dtype, dot_dtype, operator, power_of_two, run
 from .window_attention_backward import backward_launches
 from .windows import FORWARD, bias_tile, log_width, pixels, window_groups
 

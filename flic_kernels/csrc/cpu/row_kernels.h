@@ -21,6 +21,7 @@ struct RowKernels {
     void (*add_bfloat16)(const Bfloat16* a, const Bfloat16* b, Bfloat16* out, ptrdiff_t n);
     void (*gelu)(const float* x, float* out, ptrdiff_t n);
     void (*leaky_relu)(const float* x, float* out, ptrdiff_t n);
+    void (*to_bfloat16)(const float* x, Bfloat16* out, ptrdiff_t n);
 };
 
 extern const RowKernels kScalarRows;

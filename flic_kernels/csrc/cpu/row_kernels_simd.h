@@ -38,6 +38,15 @@ void add_rows(const float* a, ptrdiff_t a_stride, const float* b, ptrdiff_t b_st
     }
 }
 
+void to_bfloat16_row(const float* x, Bfloat16* out, ptrdiff_t n) {
+    ptrdiff_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(out + i, Lanes::load(x + i));
+    if (i < n) {
+        const int left = static_cast<int>(n - i);
+        store_first(out + i, load_first(x + i, left), left);
+    }
+}
+
 // Two passes over a row, which is in cache: the mean, then the squared differences from it.
 void layer_norm(const float* in, ptrdiff_t in_stride, int rows, int channels, const float* weight,
                 const float* bias, float eps, float* out, ptrdiff_t out_stride, bool padded) {
@@ -82,7 +91,7 @@ void layer_norm(const float* in, ptrdiff_t in_stride, int rows, int channels, co
 
 constexpr flic::cpu::RowKernels make_row_kernels() {
     return {layer_norm, add_rows, square_row<float>, square_row<Bfloat16>,
-            add_row,    gelu_row, leaky_relu_row};
+            add_row,    gelu_row, leaky_relu_row, to_bfloat16_row};
 }
 
 }  // namespace

@@ -59,6 +59,9 @@ struct Lanes {
     static FLIC_INLINE Lanes fma(Lanes a, Lanes b, Lanes c) {
         return {_mm512_fmadd_ps(a.v, b.v, c.v)};
     }
+    static FLIC_INLINE Lanes fnma(Lanes a, Lanes b, Lanes c) {  // c - a b
+        return {_mm512_fnmadd_ps(a.v, b.v, c.v)};
+    }
     static FLIC_INLINE Lanes add(Lanes a, Lanes b) { return {_mm512_add_ps(a.v, b.v)}; }
     static FLIC_INLINE Lanes sub(Lanes a, Lanes b) { return {_mm512_sub_ps(a.v, b.v)}; }
     static FLIC_INLINE Lanes mul(Lanes a, Lanes b) { return {_mm512_mul_ps(a.v, b.v)}; }
@@ -90,6 +93,9 @@ struct Lanes {
     static FLIC_INLINE Lanes fma(Lanes a, Lanes b, Lanes c) {
         return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
     }
+    static FLIC_INLINE Lanes fnma(Lanes a, Lanes b, Lanes c) {
+        return {_mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi)};
+    }
     static FLIC_INLINE Lanes add(Lanes a, Lanes b) {
         return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
     }
@@ -118,6 +124,56 @@ struct Lanes {
     }
 };
 
+#elif defined(FLIC_LOOSE_FMA)
+
+// The compilers' own vectors: what the plain code below computes, in far less time to compile.
+
+constexpr int kPanelVectors = 1;
+constexpr int kTileRows = 4;
+constexpr int kAttentionTile = 1;
+
+struct Lanes {
+    typedef float Vector __attribute__((vector_size(64), aligned(16)));
+    typedef uint32_t Bits __attribute__((vector_size(64), aligned(16)));
+    Vector v;
+
+    template <class Operation>
+    static FLIC_INLINE Lanes each(Operation operation) {
+        Lanes r;
+        for (int i = 0; i < kLanes; ++i) r.v[i] = operation(i);
+        return r;
+    }
+    static FLIC_INLINE Lanes set(float x) { return {x - Vector{}}; }
+    static FLIC_INLINE Lanes load(const float* p) {
+        Lanes r;
+        memcpy(&r.v, p, sizeof r.v);
+        return r;
+    }
+    FLIC_INLINE void store(float* p) const { memcpy(p, &v, sizeof v); }
+    static FLIC_INLINE Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) {
+        return {a.v * b.v + c.v};
+    }
+    static FLIC_INLINE Lanes fnma(const Lanes& a, const Lanes& b, const Lanes& c) {
+        return {c.v - a.v * b.v};
+    }
+    static FLIC_INLINE Lanes add(const Lanes& a, const Lanes& b) { return {a.v + b.v}; }
+    static FLIC_INLINE Lanes sub(const Lanes& a, const Lanes& b) { return {a.v - b.v}; }
+    static FLIC_INLINE Lanes mul(const Lanes& a, const Lanes& b) { return {a.v * b.v}; }
+    static FLIC_INLINE Lanes div(const Lanes& a, const Lanes& b) { return {a.v / b.v}; }
+    static FLIC_INLINE Lanes sqrt(const Lanes& a) {
+        return each([&](int i) { return __builtin_sqrtf(a.v[i]); });
+    }
+    static FLIC_INLINE Lanes max(const Lanes& a, const Lanes& b) {
+        return {a.v > b.v ? a.v : b.v};
+    }
+    static FLIC_INLINE Lanes min(const Lanes& a, const Lanes& b) {
+        return {a.v < b.v ? a.v : b.v};
+    }
+    static FLIC_INLINE Lanes power_of_two(const Lanes& a) {
+        return {reinterpret_cast<Vector>((reinterpret_cast<Bits>(a.v) << 23) + 0x3f800000u)};
+    }
+};
+
 #else
 
 constexpr int kPanelVectors = 1;
@@ -141,9 +197,7 @@ struct Lanes {
     }
     FLIC_INLINE void store(float* p) const { memcpy(p, v, sizeof v); }
     static FLIC_INLINE Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) {
-#if defined(FLIC_LOOSE_FMA) && !defined(__FMA__)
-        return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
-#elif defined(FLIC_SOFT_FMA)
+#if defined(FLIC_SOFT_FMA)
         return each([&](int i) { return soft_fma(a.v[i], b.v[i], c.v[i]); });
 #else
         return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });

@@ -1,0 +1,1 @@
+"""The C++ kernels' launchers: one file an operation."""

@@ -1,0 +1,91 @@
+// Window attention, one window of one branch at a time: what an instruction set provides, and what
+// callers prepare once for all windows.
+//
+// Lanes are 16 queries, a strip. Scores are kept for one strip only, in base 2: log2(e) is folded
+// into the queries and the bias.
+#pragma once
+#include <stddef.h>
+
+#include "element.h"
+
+namespace flic::cpu {
+
+constexpr int kStrip = 16;
+constexpr int kBranches = 4;
+
+// One branch: its windows, heads, rolls before and after (rows, columns), and bias.
+struct AttentionBranch {
+    int window_height, window_width;
+    int heads, dim;
+    int look_y, look_x;
+    int put_y, put_x;
+    const float* bias;  // prepare_bias
+
+    int keys() const { return window_height * window_width; }
+    int strips() const { return (keys() + kStrip - 1) / kStrip; }
+    // Where a strip lies within one row of the window, the bias of its 16 queries and one key lies
+    // side by side in the table. Otherwise the bias is written out for every strip and key.
+    bool bias_from_table() const { return window_width % kStrip == 0; }
+    ptrdiff_t table_rows() const {
+        return static_cast<ptrdiff_t>(2 * window_height - 1) * (2 * window_width - 1);
+    }
+    // Floats of prepared bias for one head.
+    ptrdiff_t bias_size() const {
+        return bias_from_table() ? table_rows()
+                                 : static_cast<ptrdiff_t>(strips()) * keys() * kStrip;
+    }
+};
+
+// Branch b (0 to 3) of `heads` heads in all, for window size s; bias left empty.
+AttentionBranch attention_branch(int b, int window, bool shifted, int heads, int dim);
+
+// table [table_rows][heads] -> bias [heads][bias_size].
+void prepare_bias(const AttentionBranch& branch, const float* table, float* bias);
+
+// The reverse: sums dbias [heads][bias_size] up to dtable [table_rows][heads].
+void gather_bias_gradient(const AttentionBranch& branch, const float* dbias, float* dtable);
+
+// Floats of scratch for one window, which begins at a multiple of 8 bytes, better of 64.
+ptrdiff_t attention_scratch(const AttentionBranch& branch);
+ptrdiff_t attention_backward_scratch(const AttentionBranch& branch);
+
+// One window of an image of tokens, row after row. q, k, v and out point to the branch's first
+// channel of the image's first token; a head's channels are contiguous, the heads follow each other.
+struct AttentionWindow {
+    const void *q, *k, *v;
+    ptrdiff_t stride;   // from token to token, in elements
+    Element element;    // of q, k, v and out
+    int height, width;  // of the image, in tokens
+    int top, left;      // the window's first token before the roll
+    void* out;
+    ptrdiff_t out_stride;
+    float* lse;  // null, or log2 of the sums of 2^score for the window's queries, for each head
+    ptrdiff_t lse_stride;  // from head to head
+    float* scratch;
+};
+
+// The gradient of one window. Queries, keys, values and results are those of `window`, whose lse was
+// filled. Each token's dq, dk and dv belong to one window and are written; the bias's gradient is
+// added to.
+struct AttentionGradient {
+    AttentionWindow window;  // scratch: attention_backward_scratch
+    const void* grad;        // of out, laid out as that
+    void *dq, *dk, *dv;      // laid out as q, k and v
+    float* dbias;            // [heads][bias_size]
+};
+
+struct AttentionKernels {  // all heads of a branch
+    void (*attend)(const AttentionBranch&, const AttentionWindow&);
+    void (*attend_backward)(const AttentionBranch&, const AttentionGradient&);
+};
+
+extern const AttentionKernels kAttentionScalar;
+#if defined(__x86_64__)
+extern const AttentionKernels kAttentionAvx2;
+extern const AttentionKernels kAttentionAvx512;
+#endif
+
+// Those of the instruction set in use.
+const AttentionKernels& attention_kernels();
+
+}  // namespace flic::cpu

@@ -1,0 +1,210 @@
+// Window attention's gradient, for the instruction set of the including file.
+//
+// Scores are computed again, strip by strip, and the weights follow from the log-sum-exp. The
+// gradient of the queries has queries as lanes, like the forward pass; those of keys and values have
+// dimensions as lanes, with weights broadcast.
+#pragma once
+#include "attention_parts.h"
+
+namespace {
+
+using flic::cpu::AttentionGradient;
+
+#if defined(FLIC_LANES_AVX512)
+constexpr int kSumsAtOnce = 8;  // keys whose gradients are summed together
+#elif defined(FLIC_LANES_AVX2)
+constexpr int kSumsAtOnce = 4;
+#else
+constexpr int kSumsAtOnce = 2;
+#endif
+
+// The scratch memory of one window. Where lanes are queries: [dims][16]; where lanes are
+// dimensions: [queries or keys][16]. Each of them once for each 16 dimensions.
+struct BackwardScratch {
+    ptrdiff_t *source, *target;       // [keys]: tokens
+    float *weights, *dscores;         // [keys][16], lanes are queries
+    float *query, *grad;              // of the strip, lanes are queries
+    float *query_rows, *grad_rows;    // of the strip, lanes are dimensions
+    float *key, *value;               // [keys][dims]
+    float *dkey, *dvalue;             // [keys], lanes are dimensions
+
+    BackwardScratch(const AttentionBranch& branch, float* memory) {
+        const ptrdiff_t keys = branch.keys(), padded = (keys + 3) / 4 * 4;
+        const ptrdiff_t blocks = (branch.dim + kStrip - 1) / kStrip, square = kStrip * kStrip;
+        const auto take = [&](ptrdiff_t size) {
+            float* const start = memory;
+            memory += size;
+            return start;
+        };
+        source = reinterpret_cast<ptrdiff_t*>(take(2 * padded));
+        target = reinterpret_cast<ptrdiff_t*>(take(2 * padded));
+        weights = take(keys * kStrip);
+        dscores = take(keys * kStrip);
+        query = take(blocks * square);
+        grad = take(blocks * square);
+        query_rows = take(blocks * square);
+        grad_rows = take(blocks * square);
+        dkey = take(blocks * keys * kStrip);
+        dvalue = take(blocks * keys * kStrip);
+        key = take(branch.dim * padded);
+        value = take(branch.dim * padded);
+    }
+};
+
+// KEYS rows of sums[keys][16] += factors[keys][16] times rows[16][16].
+template <int KEYS>
+FLIC_INLINE void add_outer(const float* factors, const float* rows, float* sums) {
+    Lanes sum[KEYS];
+    FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[j] = Lanes::load(sums + j * kStrip);
+    for (int i = 0; i < kStrip; ++i) {
+        const Lanes row = Lanes::load(rows + i * kStrip);
+        FLIC_UNROLL for (int j = 0; j < KEYS; ++j) {
+            sum[j] = Lanes::fma(Lanes::set(factors[j * kStrip + i]), row, sum[j]);
+        }
+    }
+    FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[j].store(sums + j * kStrip);
+}
+
+void add_outer(const float* factors, const float* rows, int keys, float* sums) {
+    int j = 0;
+    for (; j + kSumsAtOnce <= keys; j += kSumsAtOnce) {
+        add_outer<kSumsAtOnce>(factors + j * kStrip, rows, sums + j * kStrip);
+    }
+    for (; j < keys; ++j) add_outer<1>(factors + j * kStrip, rows, sums + j * kStrip);
+}
+
+// The 16 tokens' dimensions as rows; zero beyond `tokens` and `dims`.
+FLIC_INLINE void gather_rows(const void* from, Element element, ptrdiff_t stride,
+                             const ptrdiff_t* at, int tokens, int dims, Lanes (&rows)[kLanes]) {
+    FLIC_UNROLL for (int i = 0; i < kLanes; ++i) {
+        rows[i] = i < tokens ? load_elements(from, element, at[i] * stride, dims) : Lanes::set(0.0f);
+    }
+}
+
+// The strip's queries and its result's gradient, both ways round; returns each query's sum of
+// gradient times result.
+Lanes gather_strip(const AttentionBranch& branch, const AttentionGradient& g,
+                   const BackwardScratch& scratch, int head, int start, int queries) {
+    const AttentionWindow& w = g.window;
+    const int dim = branch.dim;
+    const Lanes scale = Lanes::set(kLog2E / __builtin_sqrtf(static_cast<float>(dim)));
+    Lanes delta = Lanes::set(0.0f);
+    for (int first = 0; first < dim; first += kStrip) {
+        const int dims = dim - first < kStrip ? dim - first : kStrip;
+        const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim + first;
+        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * kStrip;
+        Lanes rows[kLanes], out[kLanes];
+        gather_rows(advance(w.q, w.element, channel), w.element, w.stride, scratch.source + start,
+                    queries, dims, rows);
+        for (int i = 0; i < kLanes; ++i) rows[i].store(scratch.query_rows + block + i * kStrip);
+        transpose(rows);
+        for (int d = 0; d < dims; ++d) {
+            Lanes::mul(rows[d], scale).store(scratch.query + block + d * kStrip);
+        }
+        gather_rows(advance(g.grad, w.element, channel), w.element, w.out_stride,
+                    scratch.target + start, queries, dims, rows);
+        for (int i = 0; i < kLanes; ++i) rows[i].store(scratch.grad_rows + block + i * kStrip);
+        transpose(rows);
+        for (int d = 0; d < dims; ++d) rows[d].store(scratch.grad + block + d * kStrip);
+        gather_lanes(advance(w.out, w.element, channel), w.element, w.out_stride,
+                     scratch.target + start, queries, dims, out);
+        for (int d = 0; d < dims; ++d) delta = Lanes::fma(rows[d], out[d], delta);
+    }
+    return delta;
+}
+
+// weights = 2^(score - lse); dscores, which hold the weights' gradients less delta, times weights.
+void softmax_gradient(float* weights, float* dscores, int keys, const Lanes& lse) {
+    for (int j = 0; j < keys; ++j) {
+        float* const at = weights + j * kStrip;
+        const Lanes weight = exp2_lanes(Lanes::sub(Lanes::load(at), lse));
+        weight.store(at);
+        Lanes::mul(weight, Lanes::load(dscores + j * kStrip)).store(dscores + j * kStrip);
+    }
+}
+
+// Adds a strip's dscores to the gradient of the prepared bias.
+void add_bias_gradient(const AttentionBranch& branch, int head, int strip, const float* dscores,
+                       float* dbias) {
+    const Bias bias = strip_bias(branch, dbias, head, strip);
+    // Column by column: rows lie apart, so that no load meets a store that is still under way.
+    for (int column = 0; column < bias.columns; ++column) {
+        for (int row = 0; row < bias.rows; ++row) {
+            float* const to = dbias + (bias.first - dbias) + row * bias.row_step +
+                              column * bias.column_step;
+            const float* const from = dscores + (row * bias.columns + column) * kStrip;
+            Lanes::add(Lanes::load(to), Lanes::load(from)).store(to);
+        }
+    }
+}
+
+void strip_backward(const AttentionBranch& branch, const AttentionGradient& g,
+                    const BackwardScratch& scratch, int head, int strip) {
+    const AttentionWindow& w = g.window;
+    const int keys = branch.keys(), dim = branch.dim, start = strip * kStrip;
+    const int queries = keys - start < kStrip ? keys - start : kStrip;
+    const Lanes delta = gather_strip(branch, g, scratch, head, start, queries);
+    float minus_delta[kLanes];
+    Lanes::sub(Lanes::set(0.0f), delta).store(minus_delta);
+    Bias bias = strip_bias(branch, branch.bias, head, strip);
+    Bias base = {minus_delta, 1, keys, 0, 0};
+    for (int first = 0; first < dim; first += kStrip) {
+        const DimsTable& dims = kDims[(dim - first < kStrip ? dim - first : kStrip) - 1];
+        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * kStrip;
+        dims.scores(scratch.query + block, scratch.key + first * keys, bias, scratch.weights);
+        dims.scores(scratch.grad + block, scratch.value + first * keys, base,
+                    scratch.dscores);
+        bias = {scratch.weights, 1, keys, 0, kStrip};  // the next dimensions add to these
+        base = {scratch.dscores, 1, keys, 0, kStrip};
+    }
+    softmax_gradient(scratch.weights, scratch.dscores, keys,
+                     load_first(w.lse + head * w.lse_stride + start, queries));
+    add_bias_gradient(branch, head, strip, scratch.dscores, g.dbias);
+    const Lanes scale = Lanes::set(1.0f / __builtin_sqrtf(static_cast<float>(dim)));
+    for (int first = 0; first < dim; first += kStrip) {
+        const int dims = dim - first < kStrip ? dim - first : kStrip;
+        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * kStrip;
+        add_outer(scratch.weights, scratch.grad_rows + block, keys, scratch.dvalue + first * keys);
+        add_outer(scratch.dscores, scratch.query_rows + block, keys, scratch.dkey + first * keys);
+        kDims[dims - 1].values(scratch.dscores, scratch.key + first * keys, keys, scratch.query);
+        Lanes result[kLanes];
+        FLIC_UNROLL for (int d = 0; d < kLanes; ++d) {
+            result[d] = Lanes::mul(Lanes::load(scratch.query + d * kStrip), scale);
+        }
+        scatter_lanes(result, queries, dims, scratch.source + start, w.stride, w.element,
+                      advance(g.dq, w.element, static_cast<ptrdiff_t>(head) * dim + first));
+    }
+}
+
+void attend_backward(const AttentionBranch& branch, const AttentionGradient& g) {
+    const AttentionWindow& w = g.window;
+    const int keys = branch.keys(), dim = branch.dim;
+    const ptrdiff_t padded_dim = (dim + kStrip - 1) / kStrip * kStrip;
+    const Lanes scale = Lanes::set(1.0f / __builtin_sqrtf(static_cast<float>(dim)));
+    const BackwardScratch scratch(branch, w.scratch);
+    window_tokens(branch, w, scratch.source, scratch.target);
+    for (int head = 0; head < branch.heads; ++head) {
+        gather_keys(branch, w, head, scratch.source, scratch.key, scratch.value);
+        const size_t size = static_cast<size_t>(padded_dim * keys) * sizeof(float);
+        memset(scratch.dkey, 0, size);
+        memset(scratch.dvalue, 0, size);
+        for (int strip = 0; strip < branch.strips(); ++strip) {
+            strip_backward(branch, g, scratch, head, strip);
+        }
+        for (int first = 0; first < dim; first += kStrip) {
+            const int dims = dim - first < kStrip ? dim - first : kStrip;
+            const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim + first;
+            void* const dk = advance(g.dk, w.element, channel);
+            void* const dv = advance(g.dv, w.element, channel);
+            for (int j = 0; j < keys; ++j) {
+                const ptrdiff_t at = scratch.source[j] * w.stride;
+                const ptrdiff_t row = first * keys + j * kStrip;
+                store_elements(dk, w.element, at, Lanes::mul(Lanes::load(scratch.dkey + row), scale),
+                               dims);
+                store_elements(dv, w.element, at, Lanes::load(scratch.dvalue + row), dims);
+            }
+        }
+    }
+}
+
+}  // namespace
