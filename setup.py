@@ -39,6 +39,12 @@ AVX512_FLAGS = (
     + "-mavx512f -mavx512bw -mavx512dq -mavx512vl".split()
     + "-Wno-uninitialized -Wno-maybe-uninitialized".split()
 )
+INSTRUCTION_SETS = {  # by the end of a source's name
+    "_avx2": AVX2_FLAGS,
+    "_avx512": AVX512_FLAGS,
+    "_avx512bf16": [*AVX512_FLAGS, "-mavx512bf16"],
+    "_amx": [*AVX512_FLAGS, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+}
 NVCC_FLAGS = (
     "-O3 -std=c++17 -Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off "
     "-fmad=false -ftz=false -prec-div=true -prec-sqrt=true"
@@ -60,10 +66,9 @@ def cxx_compiler():
 def cxx_command(source):
     flags = list(CXX_FLAGS)
     if platform.machine().lower() in ("x86_64", "amd64"):
-        if source.stem.endswith("_avx512"):
-            flags += AVX512_FLAGS
-        elif source.stem.endswith("_avx2"):
-            flags += AVX2_FLAGS
+        for ending, more in INSTRUCTION_SETS.items():
+            if source.stem.endswith(ending):
+                flags += more
     return [*cxx_compiler(), *flags, "-MMD"]
 
 

@@ -15,6 +15,7 @@ import torch
 
 _FOLDER = Path(__file__).resolve().parent
 _ISA_NAMES = ("scalar", "avx2", "avx512")
+_BFLOAT16_NAMES = ("widened", "avx512_bf16", "amx")
 _ABI = 2  # csrc/abi.h
 
 # csrc/status.h, in the same order.
@@ -160,6 +161,35 @@ def use_isa(name: str | None) -> Iterator[None]:
         yield
     finally:
         native.flic_set_isa(before)
+
+
+def bfloat16_isa() -> str:
+    """How bfloat16 products are computed: "widened" (to float32), "avx512_bf16" or "amx"."""
+    return _BFLOAT16_NAMES[library().flic_bfloat16_isa()]
+
+
+def available_bfloat16_isas() -> tuple[str, ...]:
+    """The ways that this machine has, from the plainest up."""
+    return _BFLOAT16_NAMES[: library().flic_bfloat16_isa_best() + 1]
+
+
+@contextmanager
+def use_bfloat16_isa(name: str | None) -> Iterator[None]:
+    """Forces how bfloat16 products are computed inside a `with` block, for the whole process.
+
+    None detects the best. Another instruction set than AVX-512 (`use_isa`) widens in any case.
+    Raises ValueError for an unknown name and RuntimeError where the machine lacks it.
+    """
+    if name is not None and name not in _BFLOAT16_NAMES:
+        raise ValueError(f"unknown instructions {name!r}: one of {', '.join(_BFLOAT16_NAMES)}")
+    native = library()
+    before = native.flic_forced_bfloat16_isa()
+    level = -1 if name is None else _BFLOAT16_NAMES.index(name)
+    check(native.flic_set_bfloat16_isa(level), f"bfloat16 products by {name}")
+    try:
+        yield
+    finally:
+        native.flic_set_bfloat16_isa(before)
 
 
 @contextmanager

@@ -9,15 +9,17 @@
 
 #include "../status.h"
 #include "element.h"
+#include "large_pages.h"
 #include "product.h"
 
 namespace flic::cpu {
 namespace {
 
-constexpr int kLines = 8;               // of the result, that a thread takes at a time, at most
-constexpr int kItemsOfThread = 4;       // at least, if the image has so many lines
-constexpr int kSegment = 48;            // pixels: whole register tiles
-constexpr int kSegmentBytes = 1 << 19;  // of three lines of a segment: they stay in cache
+// A block of results that a thread computes at a time: so many that weights from beyond the cache
+// serve many rows, so few that the pixels they are made from stay in it.
+constexpr int kBlockWidth = 48;
+constexpr int kBlockPixels = 192;
+constexpr int kBlocksOfThread = 3;  // at least, if the image has so many lines
 
 template <class T>
 struct Image {
@@ -28,6 +30,7 @@ struct Image {
     T* at(int64_t picture, int y, int x) const {
         return data + ((picture * height + y) * width + x) * channels;
     }
+    size_t bytes() const { return static_cast<size_t>(batch) * height * width * channels * sizeof(T); }
 };
 
 // The parameters of GDN after the convolution; gamma null: none.
@@ -45,163 +48,160 @@ class Convolution {
         : x_(x),
           stride_(stride),
           shuffle_(shuffle),
-          groups_(groups(outputs, shuffle)),
+          sub_pixels_(shuffle * shuffle),
+          groups_(outputs / sub_pixels_ % 16 ? 1 : sub_pixels_),
           height_((x.height - 1) / stride + 1),
           width_((x.width - 1) / stride + 1),
           outputs_(outputs),
-          out_{out, x.batch, height_ * shuffle, width_ * shuffle, outputs / (shuffle * shuffle)},
+          out_{out, x.batch, height_ * shuffle, width_ * shuffle, outputs / sub_pixels_},
           residual_{residual, x.batch, out_.height, out_.width, out_.channels},
           gdn_(gdn),
           pool_(pool),
-          product_(outputs, x.channels, 9, 3, shuffle * shuffle, groups_),
+          product_(outputs, x.channels, 9, 3, sub_pixels_, groups_),
           norm_(gdn.gamma ? outputs : 1, gdn.gamma ? outputs : 1),
           zeros_(3 * static_cast<size_t>(x.channels)) {
         product_.pack(weight, bias, pool);
         if (gdn.gamma) norm_.pack(gdn.gamma, gdn.beta, pool);
         if (leaky) epilogue_.activation = Activation::leaky_relu;
+        ask_for_large_pages(out, out_.bytes());
     }
 
     void run() {
+        const int across = (width_ + kBlockWidth - 1) / kBlockWidth;
+        const int block_width = (width_ + across - 1) / across;
         const int64_t lines = x_.batch * height_;
-        const int64_t share = lines / (static_cast<int64_t>(pool_.threads()) * kItemsOfThread);
-        const int each = static_cast<int>(std::clamp<int64_t>(share, 1, kLines));
-        const int of_picture = (height_ + each - 1) / each;
+        const int64_t share = lines * across / (pool_.threads() * kBlocksOfThread);
+        const int block_height = static_cast<int>(
+            std::clamp<int64_t>(share, 1, std::max(1, kBlockPixels / block_width)));
+        const int down = (height_ + block_height - 1) / block_height;
         std::vector<Worker> workers;
-        for (int i = 0; i < pool_.threads(); ++i) workers.emplace_back(*this, each);
-        pool_.run(static_cast<int>(x_.batch) * of_picture, [&](int item, int worker) {
-            const int begin = item % of_picture * each;
-            lines_of(workers[worker], item / of_picture, begin, std::min(height_, begin + each));
+        for (int i = 0; i < pool_.threads(); ++i) {
+            workers.emplace_back(*this, block_width, block_height);
+        }
+        pool_.run(static_cast<int>(x_.batch * down * across), [&](int item, int worker) {
+            const int left = item % across * block_width, top = item / across % down * block_height;
+            compute(workers[worker], {item / across / down, top,
+                                      std::min(height_, top + block_height), left,
+                                      std::min(width_, left + block_width)});
         });
     }
 
   private:
-    // A worker's memory: rows at the sides, results before they are shuffled, squares.
-    struct Worker {
-        Floats sides, results, squares;
-        Worker(const Convolution& c, int lines)
-            : sides(static_cast<size_t>(lines) * 9 * c.x_.channels, Floats::Fill::none),
-              results(c.direct() ? 0 : static_cast<size_t>(std::max(c.width_, lines)) * c.outputs_,
-                      Floats::Fill::none),
-              squares(c.gdn_.gamma ? static_cast<size_t>(c.width_) * c.outputs_ : 0,
-                      Floats::Fill::none) {}
+    struct Block {
+        int64_t picture;
+        int top, bottom, left, right;
     };
 
-    // Where a sub-pixel's channels are whole vectors, it is written to its place at once.
-    static int groups(int outputs, int shuffle) {
-        const int sub_pixels = shuffle * shuffle;
-        return outputs / sub_pixels % 16 == 0 ? sub_pixels : 1;
-    }
-    bool direct() const { return groups_ == shuffle_ * shuffle_; }
+    // A worker's memory: where its rows are, rows at the image's sides, results before they are
+    // shuffled or normalised.
+    struct Worker {
+        std::vector<const T*> in, residual;
+        std::vector<T*> out;
+        Floats sides, results;
 
-    // Results whose three pixels all lie in the image: [1, inner_end).
-    int inner_end() const { return x_.width < 2 ? 1 : (x_.width - 2) / stride_ + 1; }
+        Worker(const Convolution& c, int block_width, int block_height)
+            : sides(static_cast<size_t>(block_height) * 2 * 9 * c.x_.channels, Floats::Fill::none) {
+            const size_t rows = static_cast<size_t>(block_height) * block_width;
+            in.reserve(3 * rows);
+            out.reserve(c.sub_pixels_ * rows);
+            residual.reserve(c.sub_pixels_ * rows);
+            if (c.gdn_.gamma || !c.direct()) results = Floats(rows * c.outputs_, Floats::Fill::none);
+        }
+    };
 
-    void lines_of(Worker& w, int64_t picture, int begin, int end) {
-        const int inner = inner_end();
-        const int segment = std::max<int>(
-            kSegment,
-            kSegmentBytes / (3 * sizeof(T) * stride_ * x_.channels) / kSegment * kSegment);
-        for (int first = 1; first < inner; first += segment) {
-            const int count = std::min(segment, inner - first);
-            for (int y = begin; y < end; ++y) {
-                Rows<const T> in;
-                in.parts = 3;
-                for (int line = 0; line < 3; ++line) {
-                    const int from = y * stride_ - 1 + line;
-                    const bool inside = from >= 0 && from < x_.height;
-                    in.base[line] = inside ? x_.at(picture, from, first * stride_ - 1)
-                                           : reinterpret_cast<const T*>(zeros_.get());
-                    in.stride[line] = inside ? stride_ * x_.channels : 0;
+    // Where a sub-pixel's channels are whole vectors, the product writes them to their place.
+    bool direct() const { return groups_ == sub_pixels_; }
+
+    void compute(Worker& w, const Block& b) {
+        w.in.clear();
+        w.out.clear();
+        w.residual.clear();
+        // The pixels around results [1, inner) are in the image.
+        const int inner = x_.width < 2 ? 1 : (x_.width - 2) / stride_ + 1;
+        for (int y = b.top; y < b.bottom; ++y) {
+            for (int x = std::max(b.left, 1); x < std::min(b.right, inner); ++x) {
+                for (int line = -1; line <= 1; ++line) {
+                    const int from = y * stride_ + line;
+                    w.in.push_back(from >= 0 && from < x_.height
+                                       ? x_.at(b.picture, from, x * stride_ - 1)
+                                       : reinterpret_cast<const T*>(zeros_.get()));
                 }
-                multiply(w, in, count, picture, y, first, 0, 1);
+                add_targets(w, b.picture, y, x);
             }
         }
-        side(w, picture, begin, end, 0);
-        for (int x = std::max(inner, 1); x < width_; ++x) side(w, picture, begin, end, x);
-        if (gdn_.gamma) normalise(w, picture, begin, end);
+        T* side = reinterpret_cast<T*>(w.sides.get());
+        if (b.left == 0) side = add_column(w, b, 0, side);
+        for (int x = std::max({b.left, inner, 1}); x < b.right; ++x) side = add_column(w, b, x, side);
+
+        const int rows = static_cast<int>(w.in.size() / 3);
+        const Rows<const T> in(w.in.data(), 3);
+        if (!direct()) {
+            T* const results = reinterpret_cast<T*>(w.results.get());
+            product_.run(rows, in, {results, outputs_}, epilogue_);
+            scatter(w, results);
+            return;
+        }
+        Epilogue<T> epilogue = epilogue_;
+        const Rows<T> out(w.out.data(), sub_pixels_);
+        const Rows<const T> residual(w.residual.data(), sub_pixels_);
+        if (!gdn_.gamma) {
+            if (residual_.data) epilogue.residual = residual;
+            product_.run(rows, in, out, epilogue);
+            return;
+        }
+        product_.run(rows, in, out, epilogue);
+        float* const squares = w.results.get();
+        for (int r = 0; r < rows; ++r) {
+            square(w.out[r], squares + static_cast<ptrdiff_t>(r) * outputs_, outputs_);
+        }
+        Epilogue<T> normalise;
+        normalise.root = gdn_.inverse ? Root::multiply : Root::divide;
+        normalise.factor = Rows<const T>(const_cast<const T* const*>(w.out.data()), 1);
+        if (residual_.data) normalise.residual = residual;
+        norm_.run(rows, {squares, outputs_}, out, normalise);
     }
 
-    // The results of a column at the image's side, on all lines.
-    void side(Worker& w, int64_t picture, int begin, int end, int x) {
+    void add_targets(Worker& w, int64_t picture, int y, int x) const {
+        for (int g = 0; g < sub_pixels_; ++g) {
+            const int at_y = y * shuffle_ + g / shuffle_, at_x = x * shuffle_ + g % shuffle_;
+            w.out.push_back(out_.at(picture, at_y, at_x));
+            if (residual_.data) w.residual.push_back(residual_.at(picture, at_y, at_x));
+        }
+    }
+
+    // The rows of one column at the image's side: their pixels are copied to `to`, zeros beyond the
+    // image. Returns where the next may go.
+    T* add_column(Worker& w, const Block& b, int x, T* to) const {
         const ptrdiff_t channels = x_.channels;
-        T* const rows = reinterpret_cast<T*>(w.sides.get());
-        T* to = rows;
-        for (int y = begin; y < end; ++y) {
+        for (int y = b.top; y < b.bottom; ++y) {
             for (int tap = 0; tap < 9; ++tap, to += channels) {
                 const int from_y = y * stride_ - 1 + tap / 3, from_x = x * stride_ - 1 + tap % 3;
-                const bool inside =
-                    from_y >= 0 && from_y < x_.height && from_x >= 0 && from_x < x_.width;
-                if (inside) {
-                    memcpy(to, x_.at(picture, from_y, from_x), channels * sizeof(T));
+                if (tap % 3 == 0) w.in.push_back(to);
+                if (from_y >= 0 && from_y < x_.height && from_x >= 0 && from_x < x_.width) {
+                    memcpy(to, x_.at(b.picture, from_y, from_x), channels * sizeof(T));
                 } else {
                     memset(to, 0, channels * sizeof(T));
                 }
             }
+            add_targets(w, b.picture, y, x);
         }
-        Rows<const T> in;
-        in.parts = 3;
-        for (int line = 0; line < 3; ++line) {
-            in.base[line] = rows + line * 3 * channels;
-            in.stride[line] = 9 * channels;
-        }
-        multiply(w, in, end - begin, picture, begin, x, 1, 0);
+        return to;
     }
 
-    // `count` results from (y, x) on, each dy below and dx to the right of the one before.
-    void multiply(Worker& w, const Rows<const T>& in, int count, int64_t picture, int y, int x,
-                  int dy, int dx) {
-        if (!direct()) {
-            T* const results = reinterpret_cast<T*>(w.results.get());
-            product_.run(count, in, {results, outputs_}, epilogue_);
-            for (int i = 0; i < count; ++i) {
-                scatter(results + static_cast<ptrdiff_t>(i) * outputs_, picture, y + i * dy,
-                        x + i * dx);
-            }
-            return;
-        }
-        Epilogue<T> epilogue = epilogue_;
-        Rows<T> out;
-        out.parts = groups_;
-        for (int g = 0; g < groups_; ++g) {
-            const int at_y = y * shuffle_ + g / shuffle_, at_x = x * shuffle_ + g % shuffle_;
-            out.base[g] = out_.at(picture, at_y, at_x);
-            out.stride[g] = (static_cast<ptrdiff_t>(dy) * out_.width + dx) * shuffle_ *
-                            out_.channels;
-            if (residual_.data && !gdn_.gamma) {
-                epilogue.residual.base[g] = residual_.at(picture, at_y, at_x);
-                epilogue.residual.stride[g] = out.stride[g];
-            }
-        }
-        product_.run(count, in, out, epilogue);
-    }
-
-    // A pixel's results, sub-pixel by sub-pixel, to their places.
-    void scatter(const T* from, int64_t picture, int y, int x) {
-        for (int g = 0; g < shuffle_ * shuffle_; ++g, from += out_.channels) {
-            const int at_y = y * shuffle_ + g / shuffle_, at_x = x * shuffle_ + g % shuffle_;
-            T* const to = out_.at(picture, at_y, at_x);
-            if (residual_.data) {
-                add(from, residual_.at(picture, at_y, at_x), to, out_.channels);
+    // Results, sub-pixel by sub-pixel, to their places.
+    void scatter(const Worker& w, const T* from) const {
+        const bool with_residual = residual_.data != nullptr;
+        for (size_t i = 0; i < w.out.size(); ++i, from += out_.channels) {
+            if (with_residual) {
+                add(from, w.residual[i], w.out[i], out_.channels);
             } else {
-                for (int c = 0; c < out_.channels; ++c) to[c] = from[c];
+                for (int c = 0; c < out_.channels; ++c) w.out[i][c] = from[c];
             }
-        }
-    }
-
-    void normalise(Worker& w, int64_t picture, int begin, int end) {
-        Epilogue<T> epilogue;
-        epilogue.root = gdn_.inverse ? Root::multiply : Root::divide;
-        for (int y = begin; y < end; ++y) {
-            T* const line = out_.at(picture, y, 0);
-            square(line, w.squares.get(), static_cast<ptrdiff_t>(width_) * outputs_);
-            epilogue.factor = {line, outputs_};
-            if (residual_.data) epilogue.residual = {residual_.at(picture, y, 0), outputs_};
-            norm_.run(width_, {w.squares.get(), outputs_}, {line, outputs_}, epilogue);
         }
     }
 
     const Image<const T> x_;
-    const int stride_, shuffle_, groups_;
+    const int stride_, shuffle_, sub_pixels_, groups_;
     const int height_, width_, outputs_;  // of the convolution's results before the shuffle
     const Image<T> out_;
     const Image<const T> residual_;

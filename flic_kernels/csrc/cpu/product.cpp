@@ -25,6 +25,8 @@ const ProductKernels<float>& product_kernels<float>() {
 template <>
 const ProductKernels<Bfloat16>& product_kernels<Bfloat16>() {
 #if defined(__x86_64__)
+    if (bfloat16_isa() == Bfloat16Isa::amx) return kAmxProducts;
+    if (bfloat16_isa() == Bfloat16Isa::avx512_bf16) return kPairProducts;
     if (isa() == Isa::avx512) return kAvx512Bfloat16Products;
     if (isa() == Isa::avx2) return kAvx2Bfloat16Products;
 #endif

@@ -123,6 +123,7 @@ extern const ProductKernels<Bfloat16> kScalarBfloat16Products;
 #if defined(__x86_64__)
 extern const ProductKernels<float> kAvx2Products, kAvx512Products;
 extern const ProductKernels<Bfloat16> kAvx2Bfloat16Products, kAvx512Bfloat16Products;
+extern const ProductKernels<Bfloat16> kPairProducts, kAmxProducts;  // AVX-512 BF16, AMX
 #endif
 
 // The panel that holds vector v of n, none wider than `most`, as even as can be: where it begins

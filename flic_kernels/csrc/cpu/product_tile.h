@@ -91,6 +91,18 @@ void product_tile(const Panels& p, const float* weights, const Columns& columns,
     finish(&buffer[0][0], kLanes * VECTORS, first, rows, columns, out, epilogue);
 }
 
+// Rows that come from memory are asked for one tile ahead, by the first panel that needs them.
+template <class In>
+FLIC_INLINE void prefetch(const Panels& p, int first, int last, const Rows<const In>& in) {
+    constexpr ptrdiff_t kLine = 64 / sizeof(In);
+    for (int r = first; r < last; ++r) {
+        for (int part = 0; part < p.parts; ++part) {
+            const In* const row = in.at(r, part);
+            for (ptrdiff_t k = 0; k < p.length; k += kLine) __builtin_prefetch(row + k);
+        }
+    }
+}
+
 constexpr int at_most_widest(int vectors) { return vectors < kWidest ? vectors : kWidest; }
 
 template <class In, class Out>
@@ -103,6 +115,9 @@ void product(const Panels& p, int rows, const Rows<const In>& in, const Rows<Out
             constexpr int kVectors = at_most_widest(decltype(width)::value);
             constexpr int kRows = tile_rows(kVectors);
             for (int r = 0; r < rows; r += kRows) {
+                if (columns.bias == p.bias) {
+                    prefetch(p, r + kRows, rows < r + 2 * kRows ? rows : r + 2 * kRows, in);
+                }
                 product_tile<kRows, kVectors>(p, weights, columns, r,
                                               rows - r < kRows ? rows - r : kRows, in, out,
                                               epilogue);

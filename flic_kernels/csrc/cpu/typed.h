@@ -32,7 +32,13 @@ FLIC_INLINE void store(Bfloat16* p, Lanes a) {
 #else
 
 FLIC_INLINE Lanes load(const Bfloat16* p) { return load_bfloat16(p, kLanes); }
+#if defined(__AVX512BF16__)
+FLIC_INLINE void store(Bfloat16* p, Lanes a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(a.v));
+}
+#else
 FLIC_INLINE void store(Bfloat16* p, const Lanes& a) { store_bfloat16(p, a, kLanes); }
+#endif
 
 #endif
 
