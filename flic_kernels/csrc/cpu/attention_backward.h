@@ -76,7 +76,7 @@ void add_outer(const float* factors, const float* rows, int keys, float* sums) {
 // The 16 tokens' dimensions as rows; zero beyond `tokens` and `dims`.
 FLIC_INLINE void gather_rows(const void* from, Element element, ptrdiff_t stride,
                              const ptrdiff_t* at, int tokens, int dims, Lanes (&rows)[kLanes]) {
-    FLIC_UNROLL for (int i = 0; i < kLanes; ++i) {
+    for (int i = 0; i < kLanes; ++i) {
         rows[i] = i < tokens ? load_elements(from, element, at[i] * stride, dims) : Lanes::set(0.0f);
     }
 }
@@ -168,7 +168,7 @@ void strip_backward(const AttentionBranch& branch, const AttentionGradient& g,
         add_outer(scratch.dscores, scratch.query_rows + block, keys, scratch.dkey + first * keys);
         kDims[dims - 1].values(scratch.dscores, scratch.key + first * keys, keys, scratch.query);
         Lanes result[kLanes];
-        FLIC_UNROLL for (int d = 0; d < kLanes; ++d) {
+        for (int d = 0; d < kLanes; ++d) {
             result[d] = Lanes::mul(Lanes::load(scratch.query + d * kStrip), scale);
         }
         scatter_lanes(result, queries, dims, scratch.source + start, w.stride, w.element,

@@ -52,7 +52,7 @@ void attend_strip(const AttentionBranch& branch, const AttentionWindow& w, const
         const int dims = dim - first < kStrip ? dim - first : kStrip;
         kDims[dims - 1].values(scratch.scores, scratch.value + first * keys, keys, scratch.lanes);
         Lanes result[kLanes];
-        FLIC_UNROLL for (int d = 0; d < kLanes; ++d) {
+        for (int d = 0; d < kLanes; ++d) {
             result[d] = Lanes::mul(Lanes::load(scratch.lanes + d * kStrip), inverse);
         }
         scatter_lanes(result, queries, dims, scratch.target + start, w.out_stride, w.element,

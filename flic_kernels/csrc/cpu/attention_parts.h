@@ -51,7 +51,7 @@ Bias strip_bias(const AttentionBranch& branch, const float* prepared, int head, 
 // Lanes are tokens: out[d], d < dims, from up to 16 tokens `at`; zero in the lanes beyond.
 FLIC_INLINE void gather_lanes(const void* from, Element element, ptrdiff_t stride,
                               const ptrdiff_t* at, int tokens, int dims, Lanes (&out)[kLanes]) {
-    FLIC_UNROLL for (int i = 0; i < kLanes; ++i) {
+    for (int i = 0; i < kLanes; ++i) {
         out[i] = i < tokens ? load_elements(from, element, at[i] * stride, dims) : Lanes::set(0.0f);
     }
     transpose(out);
@@ -61,7 +61,7 @@ FLIC_INLINE void gather_lanes(const void* from, Element element, ptrdiff_t strid
 FLIC_INLINE void scatter_lanes(Lanes (&values)[kLanes], int tokens, int dims, const ptrdiff_t* at,
                                ptrdiff_t stride, Element element, void* to) {
     transpose(values);
-    FLIC_UNROLL for (int i = 0; i < kLanes; ++i) {
+    for (int i = 0; i < kLanes; ++i) {
         if (i < tokens) store_elements(to, element, at[i] * stride, values[i], dims);
     }
 }
