@@ -192,6 +192,7 @@ WRONG = [
     ("frequency_modulation", {"weight": torch.zeros(16, 8, 24, 2)}, r"P // 2 \+ 1"),
     ("frequency_modulation", {"residual": torch.zeros(1, 16, 16, 24)}, "residual"),
     ("slice_attention", {"k": torch.zeros(1, 64, 64)}, "one shape"),
+    ("slice_attention", {"v": torch.zeros(1, 64, 1280).double()}, "one dtype"),
     ("slice_attention", {"slices": 7}, "multiple of slices"),
 ]
 

@@ -37,7 +37,8 @@ def _forward_fake(qkv, tables, num_heads, window, shifted, with_lse):
 
 
 def _backward(grad, qkv, tables, out, lse, num_heads, window, shifted):
-    grad, qkv, out, lse = grad.contiguous(), qkv.contiguous(), out.contiguous(), lse.contiguous()
+    grad, qkv = grad.to(qkv.dtype).contiguous(), qkv.contiguous()
+    out, lse = out.contiguous(), lse.contiguous()
     wide = [table.float().contiguous() for table in tables]
     dqkv, dtables = qkv.new_empty(qkv.shape), [table.new_empty(table.shape) for table in wide]
     call(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation, triton_kernel
+from .registry import Case, Operation, cpu_kernel, triton_kernel
 
 
 def slice_attention(
@@ -23,7 +23,8 @@ def slice_attention(
     """Block-causal attention over channel tokens, all slices at once.
 
     Args:
-        q, k, v: [N, L, C], float: N windows of L positions; channel = heads * token + head.
+        q, k, v: [N, L, C], of one float dtype: N windows of L positions; channel = heads * token +
+            head.
         slices: number of slices; C / heads tokens are split evenly among them.
         heads: number of heads.
         impl: "reference" or another implementation's name; None picks by device.
@@ -34,18 +35,20 @@ def slice_attention(
         least.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: shapes or dtypes that do not fit together.
     """
     if q.dim() != 3 or q.shape != k.shape or q.shape != v.shape:
         raise ValueError(
             "q, k and v must have one shape [N, L, C], not "
             f"{list(q.shape)}, {list(k.shape)}, {list(v.shape)}"
         )
+    if q.dtype != k.dtype or q.dtype != v.dtype:
+        raise ValueError(f"q, k and v must have one dtype, not {q.dtype}, {k.dtype}, {v.dtype}")
     if slices < 1 or heads < 1 or q.shape[2] % (slices * heads):
         raise ValueError(
             f"C = {q.shape[2]} must be a multiple of slices * heads = {slices * heads}"
         )
-    compute = SLICE_ATTENTION.choose(q.device, impl)
+    compute = SLICE_ATTENTION.choose(q.device, impl, q.dtype)
     return compute(q, k, v, slices=slices, heads=heads)
 
 
@@ -88,6 +91,12 @@ def _case(name: str, windows: int, positions: int, slices: int, heads: int, toke
     return Case(name, make)
 
 
+def _cpu():
+    from ..cpu.slice_attention import slice_attention
+
+    return slice_attention
+
+
 def _triton():
     from ..triton.slice_attention import slice_attention
 
@@ -111,5 +120,5 @@ SLICE_ATTENTION = Operation(
         torch.float16: 3e-3,
     },
     differentiable=("q", "k", "v"),
-    implementations={"triton": triton_kernel(_triton)},
+    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

@@ -11,6 +11,7 @@
 namespace flic::cpu {
 
 constexpr int kStrip = 16;
+constexpr int kMostStripsTogether = 2;  // with any instruction set
 constexpr int kBranches = 4;
 
 // One branch: its windows, heads, rolls before and after (rows, columns), and bias.

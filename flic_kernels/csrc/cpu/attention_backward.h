@@ -18,19 +18,20 @@ constexpr int kSumsAtOnce = 4;
 constexpr int kSumsAtOnce = 2;
 #endif
 
-// The scratch memory of one window. Where lanes are queries: [dims][16]; where lanes are
-// dimensions: [queries or keys][16]. Each of them once for each 16 dimensions.
+// The scratch memory of one window. S strips go together. Where lanes are queries: [dims][S][16];
+// where lanes are dimensions: [queries or keys][16], once for each 16 dimensions.
 struct BackwardScratch {
-    ptrdiff_t *source, *target;       // [keys]: tokens
-    float *weights, *dscores;         // [keys][16], lanes are queries
-    float *query, *grad;              // of the strip, lanes are queries
-    float *query_rows, *grad_rows;    // of the strip, lanes are dimensions
-    float *key, *value;               // [keys][dims]
-    float *dkey, *dvalue;             // [keys], lanes are dimensions
+    ptrdiff_t *source, *target;     // [keys]: tokens
+    float *weights, *dscores;       // [keys][S][16], lanes are queries
+    float *query, *grad;            // of the strips, lanes are queries
+    float *query_rows, *grad_rows;  // of the strips, lanes are dimensions
+    float *key, *value;             // [keys][dims]
+    float *dkey, *dvalue;           // [keys], lanes are dimensions
 
     BackwardScratch(const AttentionBranch& branch, float* memory) {
         const ptrdiff_t keys = branch.keys(), padded = (keys + 3) / 4 * 4;
-        const ptrdiff_t blocks = (branch.dim + kStrip - 1) / kStrip, square = kStrip * kStrip;
+        const ptrdiff_t blocks = (branch.dim + kStrip - 1) / kStrip;
+        const ptrdiff_t square = kMostStrips * kStrip * kStrip;
         const auto take = [&](ptrdiff_t size) {
             float* const start = memory;
             memory += size;
@@ -38,8 +39,8 @@ struct BackwardScratch {
         };
         source = reinterpret_cast<ptrdiff_t*>(take(2 * padded));
         target = reinterpret_cast<ptrdiff_t*>(take(2 * padded));
-        weights = take(keys * kStrip);
-        dscores = take(keys * kStrip);
+        weights = take(kMostStrips * keys * kStrip);
+        dscores = take(kMostStrips * keys * kStrip);
         query = take(blocks * square);
         grad = take(blocks * square);
         query_rows = take(blocks * square);
@@ -51,128 +52,144 @@ struct BackwardScratch {
     }
 };
 
-// KEYS rows of sums[keys][16] += factors[keys][16] times rows[16][16].
-template <int KEYS>
+// KEYS rows of sums[keys][16] += factors[keys][queries] times rows[queries][16].
+template <int QUERIES, int KEYS>
 FLIC_INLINE void add_outer(const float* factors, const float* rows, float* sums) {
     Lanes sum[KEYS];
     FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[j] = Lanes::load(sums + j * kStrip);
-    for (int i = 0; i < kStrip; ++i) {
+    for (int i = 0; i < QUERIES; ++i) {
         const Lanes row = Lanes::load(rows + i * kStrip);
         FLIC_UNROLL for (int j = 0; j < KEYS; ++j) {
-            sum[j] = Lanes::fma(Lanes::set(factors[j * kStrip + i]), row, sum[j]);
+            sum[j] = Lanes::fma(Lanes::set(factors[j * QUERIES + i]), row, sum[j]);
         }
     }
     FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[j].store(sums + j * kStrip);
 }
 
+template <int QUERIES>
 void add_outer(const float* factors, const float* rows, int keys, float* sums) {
     int j = 0;
     for (; j + kSumsAtOnce <= keys; j += kSumsAtOnce) {
-        add_outer<kSumsAtOnce>(factors + j * kStrip, rows, sums + j * kStrip);
+        add_outer<QUERIES, kSumsAtOnce>(factors + j * QUERIES, rows, sums + j * kStrip);
     }
-    for (; j < keys; ++j) add_outer<1>(factors + j * kStrip, rows, sums + j * kStrip);
-}
-
-// The 16 tokens' dimensions as rows; zero beyond `tokens` and `dims`.
-FLIC_INLINE void gather_rows(const void* from, Element element, ptrdiff_t stride,
-                             const ptrdiff_t* at, int tokens, int dims, Lanes (&rows)[kLanes]) {
-    FLIC_UNROLL for (int i = 0; i < kLanes; ++i) {
-        rows[i] = i < tokens ? load_elements(from, element, at[i] * stride, dims) : Lanes::set(0.0f);
+    for (; j < keys; ++j) {
+        add_outer<QUERIES, 1>(factors + j * QUERIES, rows, sums + j * kStrip);
     }
 }
 
-// The strip's queries and its result's gradient, both ways round; returns each query's sum of
-// gradient times result.
+// Strip s of S: its queries and its result's gradient, both ways round; returns each query's sum
+// of gradient times result.
+template <int S>
 Lanes gather_strip(const AttentionBranch& branch, const AttentionGradient& g,
-                   const BackwardScratch& scratch, int head, int start, int queries) {
+                   const BackwardScratch& scratch, int head, int start, int s) {
     const AttentionWindow& w = g.window;
-    const int dim = branch.dim;
+    const int keys = branch.keys(), dim = branch.dim;
+    const int queries = keys - start < kStrip ? keys - start : kStrip;
     const Lanes scale = Lanes::set(kLog2E / __builtin_sqrtf(static_cast<float>(dim)));
+    const ptrdiff_t* const source = scratch.source + start;
+    const ptrdiff_t* const target = scratch.target + start;
     Lanes delta = Lanes::set(0.0f);
     for (int first = 0; first < dim; first += kStrip) {
         const int dims = dim - first < kStrip ? dim - first : kStrip;
         const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim + first;
-        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * kStrip;
+        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * S * kStrip;
+        const ptrdiff_t own_rows = block + s * kStrip * kStrip;
         Lanes rows[kLanes], out[kLanes];
-        gather_rows(advance(w.q, w.element, channel), w.element, w.stride, scratch.source + start,
-                    queries, dims, rows);
-        for (int i = 0; i < kLanes; ++i) rows[i].store(scratch.query_rows + block + i * kStrip);
+        gather_rows(advance(w.q, w.element, channel), w.element, w.stride, source, queries, dims,
+                    rows);
+        for (int i = 0; i < kLanes; ++i) rows[i].store(scratch.query_rows + own_rows + i * kStrip);
         transpose(rows);
         for (int d = 0; d < dims; ++d) {
-            Lanes::mul(rows[d], scale).store(scratch.query + block + d * kStrip);
+            Lanes::mul(rows[d], scale).store(scratch.query + block + (d * S + s) * kStrip);
         }
-        gather_rows(advance(g.grad, w.element, channel), w.element, w.out_stride,
-                    scratch.target + start, queries, dims, rows);
-        for (int i = 0; i < kLanes; ++i) rows[i].store(scratch.grad_rows + block + i * kStrip);
+        gather_rows(advance(g.grad, w.element, channel), w.element, w.out_stride, target, queries,
+                    dims, rows);
+        for (int i = 0; i < kLanes; ++i) rows[i].store(scratch.grad_rows + own_rows + i * kStrip);
         transpose(rows);
-        for (int d = 0; d < dims; ++d) rows[d].store(scratch.grad + block + d * kStrip);
-        gather_lanes(advance(w.out, w.element, channel), w.element, w.out_stride,
-                     scratch.target + start, queries, dims, out);
+        for (int d = 0; d < dims; ++d) rows[d].store(scratch.grad + block + (d * S + s) * kStrip);
+        gather_lanes(advance(w.out, w.element, channel), w.element, w.out_stride, target, queries,
+                     dims, out);
         for (int d = 0; d < dims; ++d) delta = Lanes::fma(rows[d], out[d], delta);
     }
     return delta;
 }
 
 // weights = 2^(score - lse); dscores, which hold the weights' gradients less delta, times weights.
-void softmax_gradient(float* weights, float* dscores, int keys, const Lanes& lse) {
+template <int S>
+void softmax_gradient(float* weights, float* dscores, int keys, const Lanes* lse) {
     for (int j = 0; j < keys; ++j) {
-        float* const at = weights + j * kStrip;
-        const Lanes weight = exp2_lanes(Lanes::sub(Lanes::load(at), lse));
-        weight.store(at);
-        Lanes::mul(weight, Lanes::load(dscores + j * kStrip)).store(dscores + j * kStrip);
+        FLIC_UNROLL for (int s = 0; s < S; ++s, weights += kStrip, dscores += kStrip) {
+            const Lanes weight = exp2_lanes(Lanes::sub(Lanes::load(weights), lse[s]));
+            weight.store(weights);
+            Lanes::mul(weight, Lanes::load(dscores)).store(dscores);
+        }
     }
 }
 
-// Adds a strip's dscores to the gradient of the prepared bias.
-void add_bias_gradient(const AttentionBranch& branch, int head, int strip, const float* dscores,
-                       float* dbias) {
-    const Bias bias = strip_bias(branch, dbias, head, strip);
+// Adds dscores[keys][S][16] to the gradient of the prepared bias.
+template <int S>
+void add_bias_gradient(const Bias& bias, const float* dscores, float* dbias) {
+    float* const first = dbias + (bias.first - dbias);
     // Column by column: rows lie apart, so that no load meets a store that is still under way.
     for (int column = 0; column < bias.columns; ++column) {
         for (int row = 0; row < bias.rows; ++row) {
-            float* const to = dbias + (bias.first - dbias) + row * bias.row_step +
-                              column * bias.column_step;
-            const float* const from = dscores + (row * bias.columns + column) * kStrip;
-            Lanes::add(Lanes::load(to), Lanes::load(from)).store(to);
+            const float* const from = dscores + (row * bias.columns + column) * S * kStrip;
+            float* const to = first + row * bias.row_step + column * bias.column_step;
+            FLIC_UNROLL for (int s = 0; s < S; ++s) {
+                float* const at = to + s * bias.strip_step;
+                Lanes::add(Lanes::load(at), Lanes::load(from + s * kStrip)).store(at);
+            }
         }
     }
 }
 
-void strip_backward(const AttentionBranch& branch, const AttentionGradient& g,
-                    const BackwardScratch& scratch, int head, int strip) {
+template <int S>
+void strips_backward(const AttentionBranch& branch, const AttentionGradient& g,
+                     const BackwardScratch& scratch, int head, int strip) {
     const AttentionWindow& w = g.window;
     const int keys = branch.keys(), dim = branch.dim, start = strip * kStrip;
     const int queries = keys - start < kStrip ? keys - start : kStrip;
-    const Lanes delta = gather_strip(branch, g, scratch, head, start, queries);
-    float minus_delta[kLanes];
-    Lanes::sub(Lanes::set(0.0f), delta).store(minus_delta);
-    Bias bias = strip_bias(branch, branch.bias, head, strip);
-    Bias base = {minus_delta, 1, keys, 0, 0};
-    for (int first = 0; first < dim; first += kStrip) {
-        const DimsTable& dims = kDims[(dim - first < kStrip ? dim - first : kStrip) - 1];
-        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * kStrip;
-        dims.scores(scratch.query + block, scratch.key + first * keys, bias, scratch.weights);
-        dims.scores(scratch.grad + block, scratch.value + first * keys, base,
-                    scratch.dscores);
-        bias = {scratch.weights, 1, keys, 0, kStrip};  // the next dimensions add to these
-        base = {scratch.dscores, 1, keys, 0, kStrip};
+    float minus_delta[S * kLanes];
+    Lanes lse[S], unused[S];
+    for (int s = 0; s < S; ++s) {
+        const int own = start + s * kStrip;
+        const Lanes delta = gather_strip<S>(branch, g, scratch, head, own, s);
+        Lanes::sub(Lanes::set(0.0f), delta).store(minus_delta + s * kStrip);
+        lse[s] = load_first(w.lse + head * w.lse_stride + own, queries);
     }
-    softmax_gradient(scratch.weights, scratch.dscores, keys,
-                     load_first(w.lse + head * w.lse_stride + start, queries));
-    add_bias_gradient(branch, head, strip, scratch.dscores, g.dbias);
+    Bias bias = strip_bias(branch, branch.bias, head, strip);
+    Bias base = {minus_delta, 1, keys, 0, 0, kStrip};
+    for (int first = 0; first < dim; first += kStrip) {
+        const auto& dims = kDims<S>[(dim - first < kStrip ? dim - first : kStrip) - 1];
+        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * S * kStrip;
+        dims.scores(scratch.query + block, scratch.key + first * keys, bias, scratch.weights,
+                    unused);
+        dims.scores(scratch.grad + block, scratch.value + first * keys, base, scratch.dscores,
+                    unused);
+        bias = {scratch.weights, 1, keys, 0, S * kStrip, kStrip};  // the next dimensions add to it
+        base = {scratch.dscores, 1, keys, 0, S * kStrip, kStrip};
+    }
+    softmax_gradient<S>(scratch.weights, scratch.dscores, keys, lse);
+    add_bias_gradient<S>(strip_bias(branch, g.dbias, head, strip), scratch.dscores, g.dbias);
     const Lanes scale = Lanes::set(1.0f / __builtin_sqrtf(static_cast<float>(dim)));
     for (int first = 0; first < dim; first += kStrip) {
         const int dims = dim - first < kStrip ? dim - first : kStrip;
-        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * kStrip;
-        add_outer(scratch.weights, scratch.grad_rows + block, keys, scratch.dvalue + first * keys);
-        add_outer(scratch.dscores, scratch.query_rows + block, keys, scratch.dkey + first * keys);
-        kDims[dims - 1].values(scratch.dscores, scratch.key + first * keys, keys, scratch.query);
-        Lanes result[kLanes];
-        FLIC_UNROLL for (int d = 0; d < kLanes; ++d) {
-            result[d] = Lanes::mul(Lanes::load(scratch.query + d * kStrip), scale);
+        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * S * kStrip;
+        add_outer<S * kStrip>(scratch.weights, scratch.grad_rows + block, keys,
+                              scratch.dvalue + first * keys);
+        add_outer<S * kStrip>(scratch.dscores, scratch.query_rows + block, keys,
+                              scratch.dkey + first * keys);
+        kDims<S>[dims - 1].values(scratch.dscores, scratch.key + first * keys, keys, scratch.query);
+        for (int s = 0; s < S; ++s) {
+            Lanes result[kLanes];
+            for (int d = 0; d < kLanes; ++d) {
+                const float* const at = scratch.query + (d * S + s) * kStrip;
+                result[d] = Lanes::mul(Lanes::load(at), scale);
+            }
+            scatter_lanes(result, queries, dims, scratch.source + start + s * kStrip, w.stride,
+                          w.element,
+                          advance(g.dq, w.element, static_cast<ptrdiff_t>(head) * dim + first));
         }
-        scatter_lanes(result, queries, dims, scratch.source + start, w.stride, w.element,
-                      advance(g.dq, w.element, static_cast<ptrdiff_t>(head) * dim + first));
     }
 }
 
@@ -188,9 +205,9 @@ void attend_backward(const AttentionBranch& branch, const AttentionGradient& g) 
         const size_t size = static_cast<size_t>(padded_dim * keys) * sizeof(float);
         memset(scratch.dkey, 0, size);
         memset(scratch.dvalue, 0, size);
-        for (int strip = 0; strip < branch.strips(); ++strip) {
-            strip_backward(branch, g, scratch, head, strip);
-        }
+        for_strips(branch, [&](auto together, int strip) {
+            strips_backward<decltype(together)::value>(branch, g, scratch, head, strip);
+        });
         for (int first = 0; first < dim; first += kStrip) {
             const int dims = dim - first < kStrip ? dim - first : kStrip;
             const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim + first;

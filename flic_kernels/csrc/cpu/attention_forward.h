@@ -10,8 +10,8 @@ namespace {
 // The scratch memory of one window.
 struct Scratch {
     ptrdiff_t *source, *target;  // [keys]: tokens
-    float* scores;               // [keys][16]
-    float* lanes;                // [16][16]: queries or results of one strip
+    float* scores;               // [keys][strips together][16]
+    float* lanes;                // [16][strips together][16]: queries, then results
     float *key, *value;          // [keys][dims] for each 16 dimensions
 
     Scratch(const AttentionBranch& branch, float* memory) {
@@ -19,48 +19,56 @@ struct Scratch {
         source = reinterpret_cast<ptrdiff_t*>(memory);
         target = source + padded;
         scores = memory + 4 * padded;
-        lanes = scores + keys * kStrip;
-        key = lanes + kStrip * kStrip;
+        lanes = scores + kMostStrips * keys * kStrip;
+        key = lanes + kMostStrips * kStrip * kStrip;
         value = key + branch.dim * padded;
     }
 };
 
-// One strip of one head, its keys and values gathered.
-void attend_strip(const AttentionBranch& branch, const AttentionWindow& w, const Scratch& scratch,
-                  int head, int strip) {
+// S strips of one head from `strip` on, its keys and values gathered.
+template <int S>
+void attend_strips(const AttentionBranch& branch, const AttentionWindow& w, const Scratch& scratch,
+                   int head, int strip) {
     const int keys = branch.keys(), dim = branch.dim, start = strip * kStrip;
-    const int queries = keys - start < kStrip ? keys - start : kStrip;
+    const int queries = keys - start < kStrip ? keys - start : kStrip;  // of a strip
     const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim;
     const Lanes scale = Lanes::set(kLog2E / __builtin_sqrtf(static_cast<float>(dim)));
     Bias bias = strip_bias(branch, branch.bias, head, strip);
-    Lanes greatest = Lanes::set(0.0f);
+    Lanes greatest[S], sum[S], inverse[S];
     for (int first = 0; first < dim; first += kStrip) {
         const int dims = dim - first < kStrip ? dim - first : kStrip;
-        Lanes query[kLanes];
-        gather_lanes(advance(w.q, w.element, channel + first), w.element, w.stride,
-                     scratch.source + start, queries, dims, query);
-        for (int d = 0; d < dims; ++d) {
-            Lanes::mul(query[d], scale).store(scratch.lanes + d * kStrip);
+        for (int s = 0; s < S; ++s) {
+            Lanes query[kLanes];
+            gather_lanes(advance(w.q, w.element, channel + first), w.element, w.stride,
+                         scratch.source + start + s * kStrip, queries, dims, query);
+            for (int d = 0; d < dims; ++d) {
+                Lanes::mul(query[d], scale).store(scratch.lanes + (d * S + s) * kStrip);
+            }
         }
-        greatest = kDims[dims - 1].scores(scratch.lanes, scratch.key + first * keys, bias,
-                                          scratch.scores);
-        bias = {scratch.scores, 1, keys, 0, kStrip};  // the next dimensions add to these
+        kDims<S>[dims - 1].scores(scratch.lanes, scratch.key + first * keys, bias, scratch.scores,
+                                  greatest);
+        bias = {scratch.scores, 1, keys, 0, S * kStrip, kStrip};  // the next dimensions add to it
     }
-    const Lanes sum = exponentials(scratch.scores, keys, greatest);
-    const Lanes inverse = Lanes::div(Lanes::set(1.0f), sum);
+    exponentials<S>(scratch.scores, keys, greatest, sum);
+    for (int s = 0; s < S; ++s) inverse[s] = Lanes::div(Lanes::set(1.0f), sum[s]);
     for (int first = 0; first < dim; first += kStrip) {
         const int dims = dim - first < kStrip ? dim - first : kStrip;
-        kDims[dims - 1].values(scratch.scores, scratch.value + first * keys, keys, scratch.lanes);
-        Lanes result[kLanes];
-        FLIC_UNROLL for (int d = 0; d < kLanes; ++d) {
-            result[d] = Lanes::mul(Lanes::load(scratch.lanes + d * kStrip), inverse);
+        kDims<S>[dims - 1].values(scratch.scores, scratch.value + first * keys, keys,
+                                  scratch.lanes);
+        for (int s = 0; s < S; ++s) {
+            Lanes result[kLanes];
+            for (int d = 0; d < kLanes; ++d) {
+                const float* const at = scratch.lanes + (d * S + s) * kStrip;
+                result[d] = Lanes::mul(Lanes::load(at), inverse[s]);
+            }
+            scatter_lanes(result, queries, dims, scratch.target + start + s * kStrip, w.out_stride,
+                          w.element, advance(w.out, w.element, channel + first));
         }
-        scatter_lanes(result, queries, dims, scratch.target + start, w.out_stride, w.element,
-                      advance(w.out, w.element, channel + first));
     }
-    if (w.lse) {
-        store_first(w.lse + head * w.lse_stride + start, Lanes::add(greatest, log2_lanes(sum)),
-                    queries);
+    if (!w.lse) return;
+    for (int s = 0; s < S; ++s) {
+        store_first(w.lse + head * w.lse_stride + start + s * kStrip,
+                    Lanes::add(greatest[s], log2_lanes(sum[s])), queries);
     }
 }
 
@@ -69,9 +77,9 @@ void attend(const AttentionBranch& branch, const AttentionWindow& w) {
     window_tokens(branch, w, scratch.source, scratch.target);
     for (int head = 0; head < branch.heads; ++head) {
         gather_keys(branch, w, head, scratch.source, scratch.key, scratch.value);
-        for (int strip = 0; strip < branch.strips(); ++strip) {
-            attend_strip(branch, w, scratch, head, strip);
-        }
+        for_strips(branch, [&](auto together, int strip) {
+            attend_strips<decltype(together)::value>(branch, w, scratch, head, strip);
+        });
     }
 }
 

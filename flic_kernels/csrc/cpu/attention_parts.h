@@ -4,6 +4,8 @@
 // Lanes are the 16 queries of a strip; keys and values are broadcast, one dimension at a time.
 // Dimensions beyond 16 are taken 16 at a time.
 #pragma once
+#include <type_traits>
+
 #include "attention.h"
 #include "elements.h"
 #include "exponential.h"
@@ -17,43 +19,49 @@ using flic::cpu::kStrip;
 
 static_assert(kStrip == kLanes, "a strip fills the lanes");
 
+// Strips that go through the keys together, so that each broadcast serves them all; independent
+// chains of scores; and dimensions of the weighted values, one register a strip each.
 #if defined(FLIC_LANES_AVX512)
-constexpr int kKeysAtOnce = 8;  // independent chains of a score
-constexpr int kDimsAtOnce = 16;  // of the weighted values, one register each
+constexpr int kMostStrips = 2, kKeysAtOnce = 8, kValueRegisters = 28;
 #elif defined(FLIC_LANES_AVX2)
-constexpr int kKeysAtOnce = 4;
-constexpr int kDimsAtOnce = 6;
+constexpr int kMostStrips = 1, kKeysAtOnce = 4, kValueRegisters = 6;
 #else
-constexpr int kKeysAtOnce = 2;
-constexpr int kDimsAtOnce = 2;
+constexpr int kMostStrips = 1, kKeysAtOnce = 2, kValueRegisters = 2;
 #endif
 
-// The bias of one strip and every key, keys row after row: 16 floats from each address.
+// The bias of some strips and every key, keys row after row: 16 floats from each address.
 struct Bias {
     const float* first;
     int rows, columns;
-    ptrdiff_t row_step, column_step;
+    ptrdiff_t row_step, column_step, strip_step;
 };
 
-// Where `prepared` is the prepared bias, or its gradient.
+// From strip `strip` on; `prepared` is the prepared bias, or its gradient.
 Bias strip_bias(const AttentionBranch& branch, const float* prepared, int head, int strip) {
     const float* const bias = prepared + head * branch.bias_size();
+    const ptrdiff_t whole_strip = static_cast<ptrdiff_t>(branch.keys()) * kStrip;
     if (!branch.bias_from_table()) {
-        return {bias + static_cast<ptrdiff_t>(strip) * branch.keys() * kStrip, 1, branch.keys(), 0,
-                kStrip};
+        return {bias + strip * whole_strip, 1, branch.keys(), 0, kStrip, whole_strip};
     }
     const int height = branch.window_height, width = branch.window_width;
     const int y = strip * kStrip / width, x = strip * kStrip % width;
     const ptrdiff_t row = 2 * width - 1;
-    return {bias + (y + height - 1) * row + x + width - 1, height, width, -row, -1};
+    return {bias + (y + height - 1) * row + x + width - 1, height, width, -row, -1,
+            width == kStrip ? row : kStrip};
 }
 
-// Lanes are tokens: out[d], d < dims, from up to 16 tokens `at`; zero in the lanes beyond.
+// Rows are tokens: dimensions `at` up to 16 of them, zero beyond.
+FLIC_INLINE void gather_rows(const void* from, Element element, ptrdiff_t stride,
+                             const ptrdiff_t* at, int tokens, int dims, Lanes (&rows)[kLanes]) {
+    for (int i = 0; i < kLanes; ++i) {
+        rows[i] = i < tokens ? load_elements(from, element, at[i] * stride, dims) : Lanes::set(0.0f);
+    }
+}
+
+// Lanes are tokens: out[d] from tokens `at`.
 FLIC_INLINE void gather_lanes(const void* from, Element element, ptrdiff_t stride,
                               const ptrdiff_t* at, int tokens, int dims, Lanes (&out)[kLanes]) {
-    FLIC_UNROLL for (int i = 0; i < kLanes; ++i) {
-        out[i] = i < tokens ? load_elements(from, element, at[i] * stride, dims) : Lanes::set(0.0f);
-    }
+    gather_rows(from, element, stride, at, tokens, dims, out);
     transpose(out);
 }
 
@@ -61,7 +69,7 @@ FLIC_INLINE void gather_lanes(const void* from, Element element, ptrdiff_t strid
 FLIC_INLINE void scatter_lanes(Lanes (&values)[kLanes], int tokens, int dims, const ptrdiff_t* at,
                                ptrdiff_t stride, Element element, void* to) {
     transpose(values);
-    FLIC_UNROLL for (int i = 0; i < kLanes; ++i) {
+    for (int i = 0; i < kLanes; ++i) {
         if (i < tokens) store_elements(to, element, at[i] * stride, values[i], dims);
     }
 }
@@ -81,106 +89,131 @@ struct Dims {
         }
     }
 
-    // KEYS scores from q[D][16] and k[KEYS][D]; returns the greatest of them and `greatest`.
-    template <int KEYS>
-    static FLIC_INLINE Lanes score(const Lanes* q, const float* k, const float* bias,
-                                   ptrdiff_t bias_step, float* out, const Lanes& greatest) {
-        Lanes sum[KEYS];
-        FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[j] = Lanes::load(bias + j * bias_step);
-        FLIC_UNROLL for (int d = 0; d < D; ++d) {
+    // KEYS scores from q[D][S][16] and k[KEYS][D]; `greatest` keeps up.
+    template <int S, int KEYS>
+    static FLIC_INLINE void score(const float* q, const float* k, const float* bias,
+                                  const Bias& steps, float* out, Lanes* greatest) {
+        Lanes sum[S][KEYS];
+        FLIC_UNROLL for (int s = 0; s < S; ++s) {
             FLIC_UNROLL for (int j = 0; j < KEYS; ++j) {
-                sum[j] = Lanes::fma(q[d], Lanes::set(k[j * D + d]), sum[j]);
+                sum[s][j] = Lanes::load(bias + s * steps.strip_step + j * steps.column_step);
             }
         }
-        FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[j].store(out + kStrip * j);
-        FLIC_UNROLL for (int step = 1; step < KEYS; step *= 2) {
-            FLIC_UNROLL for (int j = 0; j + step < KEYS; j += 2 * step) {
-                sum[j] = Lanes::max(sum[j], sum[j + step]);
+        FLIC_UNROLL for (int d = 0; d < D; ++d) {
+            Lanes query[S];
+            FLIC_UNROLL for (int s = 0; s < S; ++s) query[s] = Lanes::load(q + (d * S + s) * kStrip);
+            FLIC_UNROLL for (int j = 0; j < KEYS; ++j) {
+                const Lanes key = Lanes::set(k[j * D + d]);
+                FLIC_UNROLL for (int s = 0; s < S; ++s) {
+                    sum[s][j] = Lanes::fma(query[s], key, sum[s][j]);
+                }
             }
         }
-        return Lanes::max(greatest, sum[0]);
+        FLIC_UNROLL for (int s = 0; s < S; ++s) {
+            FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[s][j].store(out + (j * S + s) * kStrip);
+            FLIC_UNROLL for (int step = 1; step < KEYS; step *= 2) {
+                FLIC_UNROLL for (int j = 0; j + step < KEYS; j += 2 * step) {
+                    sum[s][j] = Lanes::max(sum[s][j], sum[s][j + step]);
+                }
+            }
+            greatest[s] = Lanes::max(greatest[s], sum[s][0]);
+        }
     }
 
-    // scores[keys][16] = bias + q k; returns each query's greatest.
-    static Lanes scores(const float* q, const float* k, const Bias& bias, float* out) {
-        Lanes query[D];
-        FLIC_UNROLL for (int d = 0; d < D; ++d) query[d] = Lanes::load(q + d * kStrip);
-        Lanes greatest = Lanes::set(-__builtin_inff());
+    // scores[keys][S][16] = bias + q k, and each query's greatest.
+    template <int S>
+    static void scores(const float* q, const float* k, const Bias& bias, float* out,
+                       Lanes* greatest) {
+        Lanes peak[S];
+        FLIC_UNROLL for (int s = 0; s < S; ++s) peak[s] = Lanes::set(-__builtin_inff());
         for (int row = 0; row < bias.rows; ++row) {
             const float* from = bias.first + row * bias.row_step;
             int column = 0;
             for (; column + kKeysAtOnce <= bias.columns; column += kKeysAtOnce) {
-                greatest = score<kKeysAtOnce>(query, k, from, bias.column_step, out, greatest);
+                score<S, kKeysAtOnce>(q, k, from, bias, out, peak);
                 from += kKeysAtOnce * bias.column_step;
                 k += kKeysAtOnce * D;
-                out += kKeysAtOnce * kStrip;
+                out += kKeysAtOnce * S * kStrip;
             }
             for (; column < bias.columns; ++column) {
-                greatest = score<1>(query, k, from, 0, out, greatest);
+                score<S, 1>(q, k, from, bias, out, peak);
                 from += bias.column_step;
                 k += D;
-                out += kStrip;
+                out += S * kStrip;
             }
         }
-        return greatest;
+        FLIC_UNROLL for (int s = 0; s < S; ++s) greatest[s] = peak[s];
     }
 
-    // COUNT dimensions from `first` of out[D][16] = sum over keys of weight times v[keys][D].
-    template <int COUNT>
+    // COUNT dimensions from `first` of out[D][S][16]: weights[keys][S][16] times v[keys][D].
+    template <int S, int COUNT>
     static FLIC_INLINE void value_dims(const float* weights, const float* v, int keys, int first,
                                        float* out) {
-        constexpr int kSets = COUNT * 2 <= kDimsAtOnce ? 2 : 1;  // few chains: two for each
-        Lanes sum[kSets][COUNT];
-        FLIC_UNROLL for (int s = 0; s < kSets; ++s) {
-            FLIC_UNROLL for (int d = 0; d < COUNT; ++d) sum[s][d] = Lanes::set(0.0f);
+        constexpr int kSets = S * COUNT * 2 <= kValueRegisters ? 2 : 1;  // few chains: twice them
+        Lanes sum[kSets][S][COUNT];
+        FLIC_UNROLL for (int n = 0; n < kSets; ++n) {
+            FLIC_UNROLL for (int s = 0; s < S; ++s) {
+                FLIC_UNROLL for (int d = 0; d < COUNT; ++d) sum[n][s][d] = Lanes::set(0.0f);
+            }
         }
         int j = 0;
         for (; j + kSets <= keys; j += kSets) {
-            FLIC_UNROLL for (int s = 0; s < kSets; ++s) {
-                const Lanes w = Lanes::load(weights + (j + s) * kStrip);
-                FLIC_UNROLL for (int d = 0; d < COUNT; ++d) {
-                    sum[s][d] = Lanes::fma(w, Lanes::set(v[(j + s) * D + first + d]), sum[s][d]);
-                }
+            FLIC_UNROLL for (int n = 0; n < kSets; ++n) {
+                add_value<S, COUNT>(weights + (j + n) * S * kStrip, v + (j + n) * D + first, sum[n]);
             }
         }
         for (; j < keys; ++j) {
-            const Lanes w = Lanes::load(weights + j * kStrip);
-            FLIC_UNROLL for (int d = 0; d < COUNT; ++d) {
-                sum[0][d] = Lanes::fma(w, Lanes::set(v[j * D + first + d]), sum[0][d]);
-            }
+            add_value<S, COUNT>(weights + j * S * kStrip, v + j * D + first, sum[0]);
         }
         FLIC_UNROLL for (int d = 0; d < COUNT; ++d) {
-            const Lanes total = kSets == 2 ? Lanes::add(sum[0][d], sum[kSets - 1][d]) : sum[0][d];
-            total.store(out + (first + d) * kStrip);
+            FLIC_UNROLL for (int s = 0; s < S; ++s) {
+                const Lanes total =
+                    kSets == 2 ? Lanes::add(sum[0][s][d], sum[kSets - 1][s][d]) : sum[0][s][d];
+                total.store(out + ((first + d) * S + s) * kStrip);
+            }
+        }
+    }
+    template <int S, int COUNT>
+    static FLIC_INLINE void add_value(const float* weights, const float* v,
+                                      Lanes (&sum)[S][COUNT]) {
+        Lanes w[S];
+        FLIC_UNROLL for (int s = 0; s < S; ++s) w[s] = Lanes::load(weights + s * kStrip);
+        FLIC_UNROLL for (int d = 0; d < COUNT; ++d) {
+            const Lanes value = Lanes::set(v[d]);
+            FLIC_UNROLL for (int s = 0; s < S; ++s) sum[s][d] = Lanes::fma(w[s], value, sum[s][d]);
         }
     }
 
+    template <int S>
     static void values(const float* weights, const float* v, int keys, float* out) {
-        constexpr int kWhole = D / kDimsAtOnce * kDimsAtOnce;
-        for (int first = 0; first < kWhole; first += kDimsAtOnce) {
-            value_dims<kDimsAtOnce>(weights, v, keys, first, out);
+        constexpr int kParts = (D * S + kValueRegisters - 1) / kValueRegisters;
+        constexpr int kCount = (D + kParts - 1) / kParts, kWhole = D / kCount * kCount;
+        for (int first = 0; first < kWhole; first += kCount) {
+            value_dims<S, kCount>(weights, v, keys, first, out);
         }
-        if constexpr (D > kWhole) value_dims<D - kWhole>(weights, v, keys, kWhole, out);
+        if constexpr (D > kWhole) value_dims<S, D - kWhole>(weights, v, keys, kWhole, out);
     }
 };
 
-// The functions of Dims<D> by D.
+// The functions of Dims<D> for S strips, by D.
+template <int S>
 struct DimsTable {
     decltype(&Dims<1>::gather) gather;
-    decltype(&Dims<1>::scores) scores;
-    decltype(&Dims<1>::values) values;
+    decltype(&Dims<1>::template scores<S>) scores;
+    decltype(&Dims<1>::template values<S>) values;
 };
 
-template <int D>
-constexpr DimsTable dims_table() {
-    return {Dims<D>::gather, Dims<D>::scores, Dims<D>::values};
+template <int S, int D>
+constexpr DimsTable<S> dims_table() {
+    return {Dims<D>::gather, Dims<D>::template scores<S>, Dims<D>::template values<S>};
 }
 
-constexpr DimsTable kDims[kStrip] = {
-    dims_table<1>(),  dims_table<2>(),  dims_table<3>(),  dims_table<4>(),
-    dims_table<5>(),  dims_table<6>(),  dims_table<7>(),  dims_table<8>(),
-    dims_table<9>(),  dims_table<10>(), dims_table<11>(), dims_table<12>(),
-    dims_table<13>(), dims_table<14>(), dims_table<15>(), dims_table<16>(),
+template <int S>
+constexpr DimsTable<S> kDims[kStrip] = {
+    dims_table<S, 1>(),  dims_table<S, 2>(),  dims_table<S, 3>(),  dims_table<S, 4>(),
+    dims_table<S, 5>(),  dims_table<S, 6>(),  dims_table<S, 7>(),  dims_table<S, 8>(),
+    dims_table<S, 9>(),  dims_table<S, 10>(), dims_table<S, 11>(), dims_table<S, 12>(),
+    dims_table<S, 13>(), dims_table<S, 14>(), dims_table<S, 15>(), dims_table<S, 16>(),
 };
 
 inline int wrapped(int at, int size) { return at < size ? at : at - size; }
@@ -205,12 +238,26 @@ void gather_keys(const AttentionBranch& branch, const AttentionWindow& w, int he
                  const ptrdiff_t* source, float* key, float* value) {
     const int keys = branch.keys(), dim = branch.dim;
     for (int first = 0; first < dim; first += kStrip) {
-        const DimsTable& dims = kDims[(dim - first < kStrip ? dim - first : kStrip) - 1];
+        const auto& dims = kDims<1>[(dim - first < kStrip ? dim - first : kStrip) - 1];
         const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim + first;
         dims.gather(advance(w.k, w.element, channel), w.element, w.stride, source, keys,
                     key + first * keys);
         dims.gather(advance(w.v, w.element, channel), w.element, w.stride, source, keys,
                     value + first * keys);
+    }
+}
+
+// visit(S as a constant, strip) for the window's strips, as many together as may be.
+template <class Visit>
+FLIC_INLINE void for_strips(const AttentionBranch& branch, const Visit& visit) {
+    if (branch.strips() % kMostStrips == 0) {
+        for (int strip = 0; strip < branch.strips(); strip += kMostStrips) {
+            visit(std::integral_constant<int, kMostStrips>(), strip);
+        }
+    } else {
+        for (int strip = 0; strip < branch.strips(); ++strip) {
+            visit(std::integral_constant<int, 1>(), strip);
+        }
     }
 }
 

@@ -178,7 +178,7 @@ void attend_group(const SliceAttention& a, int64_t number, float* scratch) {
             Lanes sum[kQueries];
             for (int i = 0; i < queries; ++i) {
                 const Lanes greatest = greatest_of(scores + i * row, seen);
-                sum[i] = exponentials(scores + i * row, seen, greatest);
+                exponentials<1>(scores + i * row, seen, &greatest, sum + i);
                 if (a.lse) group.store_lse(first + i, Lanes::add(greatest, log2_lanes(sum[i])));
             }
             product({scores, row, kLanes}, {value, group.stride, kLanes}, queries, a.positions,
