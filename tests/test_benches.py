@@ -281,7 +281,7 @@ def test_the_gpu_part_without_one(tmp_path, monkeypatch, capsys, outside_xdist):
     """Its steps on CPU tensors."""
     (tmp_path / "test_one.py").write_text("def test_one(): pass\n")
     monkeypatch.setattr(gpu, "TESTS", (str(tmp_path / "test_one.py"),))
-    monkeypatch.setattr(gpu, "STEPS", {"eager": (1, [])})
+    monkeypatch.setattr(gpu, "STEPS", {"eager": (1, command.GROUPS, [])})
     out = tmp_path / "out"
     only = "gdn or h_a or encode or (FAT and 24-plain)"
     arguments = ["--out", str(out), "--device", "cpu", "--small", "--only", only]
