@@ -79,14 +79,14 @@ class Operation:
         OPERATIONS[self.name] = self
 
     @property
-    def lightest(self) -> Case:
-        """The case for checks that need only one."""
-        return self.cases[-1]
-
-    @property
     def timed(self) -> tuple[Case, ...]:
         """What to time: the benchmarks, or the first test case where there are none."""
         return self.benchmarks or self.cases[:1]
+
+    @property
+    def lightest(self) -> Case:
+        """The case for checks that need only one."""
+        return self.cases[-1]
 
     def choose(self, device: torch.device, impl: str | None) -> Callable[..., Tensor]:
         """The function that computes this operation on `device`.
