@@ -23,7 +23,7 @@ from flic_kernels.exact import ExactEngine
 PICTURE = 512, 768  # height, width
 SMALL = 128, 128
 # Ten stages one after the other; T-CA has twelve layers.
-TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 1e-1, torch.float16: 2e-2}
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 NAMES = "g_a", "g_s", "h_a", "hyper_synthesis", "tca"
 
 

@@ -24,7 +24,7 @@ def pytest_addoption(parser):
     group.addoption("--device", choices=DTYPES, help="default: cuda where there is a GPU")
     group.addoption("--dtypes", help="comma-separated (default: float32; on a GPU bfloat16 too)")
     group.addoption("--compile", action="store_true", help="torch.compile too (minutes)")
-    group.addoption("--seconds", type=float, default=4, help="of timing a problem and mode")
+    group.addoption("--seconds", type=float, default=3, help="of timing a problem and mode")
     later = "what has not begun by then is skipped, and said to be"
     group.addoption("--budget", type=float, default=float("inf"), metavar="SECONDS", help=later)
     small = "tiny inputs: shows that everything runs; its times say nothing"

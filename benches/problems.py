@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +19,7 @@ from flic_kernels.ops.registry import Case, Operation
 from tests.operation_checks import convert, error, tensors_of
 
 FORWARD, BOTH = "forward", "forward+backward"
-
-
-@contextmanager
-def eagerly() -> Iterator[None]:
-    """Within it, an operation that is not forced to an implementation runs on its reference."""
-    kept = {name: operation.implementations for name, operation in OPERATIONS.items()}
-    try:
-        for operation in OPERATIONS.values():
-            operation.implementations = {}
-        yield
-    finally:
-        for name, operation in OPERATIONS.items():
-            operation.implementations = kept[name]
+eagerly = partial(flic_kernels.use, "reference")  # a context: modules run on the references in it
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ def chart(found: list[Row], path: Path) -> None:
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "flic"  # the same file for the same rows
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     found = [row for row in found if row.speedup and row.impl != "reference"]
     modes = [mode for mode in (FORWARD, BOTH) if any(row.mode == mode for row in found)]
@@ -107,25 +108,27 @@ def chart(found: list[Row], path: Path) -> None:
         1, len(modes), squeeze=False, layout="constrained",
         figsize=(6.2 * len(modes), 1.1 + 0.19 * max(bars.values())),
     )  # fmt: skip
+    speeds = [row.speedup for row in found]
+    limits = 0.5 * min(1, *speeds), 2 * max(1, *speeds)  # room for the bars' texts
     handles = {}
     for mode, ax in zip(modes, axes[0], strict=True):
-        at, ticks = 0.0, {}
+        at, ticks = 0, {}
         for name, rows in panels[mode].items():
             ticks[at + (len(rows) - 1) / 2] = name
             for row in rows:
-                color = COLORS.get(row.impl, "k")
-                handles[row.impl] = ax.barh(at, row.speedup, 0.9, color=color)
+                faster, color = row.speedup - 1, COLORS.get(row.impl, "k")
+                handles[row.impl] = ax.barh(at, faster, 0.9, left=1, color=color)
                 text = f" {row.speedup:.2g}x, {_milliseconds(row.p50)} ms"
-                ax.text(row.speedup, at, text, va="center", fontsize=6)
+                ax.text(max(1, row.speedup), at, text, va="center", fontsize=6)
                 at += 1
             at += 1
         ax.set_yticks(list(ticks), list(ticks.values()), fontsize=7)
         ax.set_ylim(max(bars.values()) - 0.5, -1)
         ax.set_xscale("log")
-        low, high = ax.get_xlim()
-        ax.set_xlim(min(low, 0.8), max(high, 1.25) * 2)  # room for the last bar's text
+        ax.set_xlim(limits)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("")
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.axvline(1, color="0.4", linewidth=0.8)
         ax.set_title(mode, fontsize=9)
         ax.set_xlabel("times as fast as eager PyTorch", fontsize=8)
