@@ -133,6 +133,7 @@ class Run:
             files, held = pictures.hold_out(files, count, recipe.seed)
         if not held and recipe.epochs is not None:
             raise ValueError("a run by epochs needs validation pictures, and there are none")
+        report(f"{len(files)} pictures to train on, {len(held)} to validate")
         self.digest = [pictures.digest(data, files), pictures.digest(test or data, held)]
         self.crops = Crops(Pictures(files, options.cache, self.progress.note), recipe)
         self.held = Pictures(held, 0, self.progress.note)
@@ -146,6 +147,7 @@ class Run:
             )
         self.best = saved["best"]
         self.mean.restore(saved["mean"])
+        self.progress.line(f"{path}: continued after step {self.trainer.step}")
 
     def finish(self) -> None:
         """Train to the last step."""
