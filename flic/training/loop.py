@@ -133,7 +133,6 @@ class Run:
             files, held = pictures.hold_out(files, count, recipe.seed)
         if not held and recipe.epochs is not None:
             raise ValueError("a run by epochs needs validation pictures, and there are none")
-        report(f"{len(files)} pictures to train on, {len(held)} to validate")
         self.digest = [pictures.digest(data, files), pictures.digest(test or data, held)]
         self.crops = Crops(Pictures(files, options.cache, self.progress.note), recipe)
         self.held = Pictures(held, 0, self.progress.note)
@@ -147,11 +146,14 @@ class Run:
             )
         self.best = saved["best"]
         self.mean.restore(saved["mean"])
-        self.progress.line(f"{path}: continued after step {self.trainer.step}")
 
     def finish(self) -> None:
         """Train to the last step."""
         trainer, options = self.trainer, self.options
+        self.progress.line(
+            f"{len(self.crops.pictures)} pictures to train on, {len(self.held)} to validate; "
+            f"steps {trainer.step} to {self.total}"
+        )
         stream = batches(self.crops, trainer.step, trainer.samples, options.workers)
         with self.progress.of(self.total, trainer.step), contextlib.closing(stream):
             while trainer.step < self.total:
