@@ -2,8 +2,9 @@
 
     python -m benches [GROUP ...] [options]
 
-Groups: ops (operations and FAT blocks), transforms, codec; all of them where none is named. What
-follows is for pytest, which runs them: -k NAME for some of them, and these of their own:
+Groups: ops (operations and FAT blocks), transforms, codec, training; all of them where none is
+named. What follows is for pytest, which runs them: -k NAME for some of them, and these of their
+own:
 
     --compile          torch.compile of the eager reference too (minutes)
     --rows FILE        the rows (default: runs/bench/rows.json)
@@ -24,7 +25,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-GROUPS = ("ops", "transforms", "codec")
+GROUPS = ("ops", "transforms", "codec", "training")
 OUT = Path("runs/bench")
 QUIET = (
     "-q", "--tb=short", "--show-capture=no", "-r", "N", "-W", "ignore",

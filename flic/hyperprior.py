@@ -27,14 +27,15 @@ def add_noise(x: Tensor, generators: Sequence[torch.Generator] | None = None) ->
     """x [B, ...] plus uniform noise in [-0.5, 0.5), the training-time stand-in for rounding.
 
     generators: one for each of the B samples, on x's device; default: torch's global one. A
-    sample's noise then depends on its own generator alone, not on the batch that it is in.
+    sample's noise then depends on its own generator alone, not on the batch that it is in, nor on
+    its dtype.
     """
     if generators is None:
         return x + torch.empty_like(x).uniform_(-0.5, 0.5)
-    noise = torch.empty_like(x, memory_format=torch.contiguous_format)
+    noise = torch.empty(x.shape, dtype=torch.float32, device=x.device)
     for sample, generator in zip(noise, generators, strict=True):
         sample.uniform_(-0.5, 0.5, generator=generator)
-    return x + noise
+    return x + noise.to(x.dtype)
 
 
 def lower_bound(x: Tensor, bound: float) -> Tensor:

@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from benches import __main__ as command
-from benches import bench_codec, bench_ops, bench_transforms, clock, gpu, measure, report, rows
+from benches import (
+    bench_codec,
+    bench_ops,
+    bench_training,
+    bench_transforms,
+    clock,
+    gpu,
+    measure,
+    report,
+    rows,
+)
 from benches.machine import PeakMemory
 from benches.problems import BOTH, FORWARD, ModuleProblem, OperationProblem, Spec
 from flic_kernels import NotAvailable
@@ -233,7 +243,7 @@ def test_modules_are_checked_with_all_their_parameters():
 
 
 def test_specs_name_every_thing_once():
-    for module in (bench_ops, bench_transforms, bench_codec):
+    for module in (bench_ops, bench_transforms, bench_codec, bench_training):
         for small in (True, False):
             dtypes = [torch.bfloat16, torch.float32]
             names = [str(spec) for spec in module.specs("cpu", dtypes, small)]
@@ -260,7 +270,8 @@ def test_rows_of_two_runs():
 def test_unknown_groups_are_refused(capsys):
     assert command.main(["opps"]) == 2
     assert (
-        capsys.readouterr().err == "benches: no group 'opps' (there are ops, transforms, codec)\n"
+        capsys.readouterr().err
+        == "benches: no group 'opps' (there are ops, transforms, codec, training)\n"
     )
     assert command.main(["--help"]) == 0
 

@@ -10,7 +10,6 @@ import torch
 from cli_tools import fails, program, run
 from training_runs import MINI, batch_of, crops_of, recipe, rows, write_pictures
 
-from benches import bench_training
 from flic import checkpoint
 from flic.training import LAMBDAS, Options, Recipe, published_lambda, train
 from flic.training.loss import rate_distortion
@@ -195,15 +194,6 @@ def test_ms_ssim_loss():
     assert values["ms_ssim"] < 0.999
     assert values["loss"] == pytest.approx(8.73 * (1 - values["ms_ssim"]) + values["bpp"])
     assert bool(torch.isfinite(out["x_hat"].grad).all())
-
-
-def test_benchmark(data):
-    steps = bench_training.measure_steps(recipe(batch=1), data, "cpu", repeats=1)
-    assert set(steps["stages"]) == set(bench_training.STAGES)
-    assert sum(steps["stages"].values()) == pytest.approx(steps["p50"])
-    batch = bench_training.measure_batches(recipe(batch=1), data, "decoded each time", repeats=3)
-    assert 0 < batch["p20"] <= batch["p50"] <= batch["p80"]
-    assert bench_training.recipe_of("tiny:4x128", "bfloat16").batch == 4
 
 
 def test_published_lambdas():

@@ -2,10 +2,11 @@
 
     torchrun ... training_worker.py DATA OUT
 
-Writes the gradients of a global batch, from process 0, to OUT/float32.pt and OUT/float64.pt, and a
-short run into OUT/run.
+Writes the gradients of a global batch, from process 0, to OUT/float32.pt and OUT/float64.pt, a run
+into OUT/run, and one that was stopped on the way and continued into OUT/stopped.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from flic.training.distributed import World, world
 from flic.training.trainer import Trainer
 
 RECIPE = recipe(batch=2, epochs=1)
-OPTIONS = Options(every=1, log_every=1, workers=1, hold_out=2)
+OPTIONS = Options(every=1, log_every=2, workers=1, hold_out=2)
+STEP = Trainer.train_step
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -37,6 +39,13 @@ def gradients(
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
 
 
+def stop(trainer: Trainer, x: Tensor) -> dict | None:
+    """Trainer.train_step of a run that ends before its second step."""
+    if trainer.step == 1:
+        raise KeyboardInterrupt
+    return STEP(trainer, x)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     data, out = map(Path, sys.argv[1:])
@@ -47,6 +56,11 @@ def main() -> None:
             if processes.rank == 0:
                 torch.save(result, out / f"{name}.pt")
         train(RECIPE, data, out / "run", options=OPTIONS)
+        Trainer.train_step = stop
+        with contextlib.suppress(KeyboardInterrupt):
+            train(RECIPE, data, out / "stopped", options=OPTIONS)
+        Trainer.train_step = STEP
+        train(RECIPE, data, out / "stopped", options=OPTIONS)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,8 @@ def train(
         model = training.train(recipe, data, save, start=start, resume=resume, options=options)
     except (ValueError, OSError, FloatingPointError) as error:
         raise FlicError(str(error)) from error
-    typer.echo(f"{model}: {steps or epochs} {'steps' if steps else 'epochs'}")
+    if training.leads():
+        typer.echo(f"{model}: {steps or epochs} {'steps' if steps else 'epochs'}")
 
 
 def _lambda(lmbda: float | None, quality: int | None, metric: str) -> float:

@@ -51,6 +51,11 @@ class World:
             dist.barrier()
 
 
+def leads() -> bool:
+    """Whether this is the process that speaks for all; known before they are connected."""
+    return not dist.is_torchelastic_launched() or os.environ["RANK"] == "0"
+
+
 @contextlib.contextmanager
 def world(device: str) -> Iterator[World]:
     """The processes that torchrun started, connected by NCCL (cuda) or Gloo; else this one alone.

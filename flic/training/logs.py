@@ -42,13 +42,16 @@ class Mean:
 
     def state(self) -> dict:
         """For `restore`; plain values. All processes call it."""
-        sums = [] if self._sums is None else self._world.mean(self._sums.clone()).tolist()
-        return {"names": list(self._names), "sums": sums, "count": self._count}
+        sums = [] if self._sums is None else self._sums.tolist()
+        return {"names": list(self._names), "count": self._count, "sums": self._world.gather(sums)}
 
     def restore(self, state: Mapping) -> None:
+        """Each process takes what it had; where their number changed, the mean of all."""
         self._names, self._count = tuple(state["names"]), state["count"]
-        sums = torch.tensor(state["sums"], dtype=torch.float64, device=self._world.device)
-        self._sums = sums if state["sums"] else None
+        parts = torch.tensor(state["sums"], dtype=torch.float64, device=self._world.device)
+        same = len(parts) == self._world.size
+        sums = parts[self._world.rank] if same else parts.mean(0)
+        self._sums = sums if self._count else None
 
 
 class CsvLog:

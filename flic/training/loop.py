@@ -150,6 +150,10 @@ class Run:
     def finish(self) -> None:
         """Train to the last step."""
         trainer, options = self.trainer, self.options
+        self.progress.line(
+            f"{len(self.crops.pictures)} pictures to train on, {len(self.held)} to validate; "
+            f"steps {trainer.step} to {self.total}"
+        )
         stream = batches(self.crops, trainer.step, trainer.samples, options.workers)
         with self.progress.of(self.total, trainer.step), contextlib.closing(stream):
             while trainer.step < self.total:
