@@ -22,7 +22,7 @@ from flic import compressai as tools
 from flic.cli.show import ASSETS
 from flic.codec import Codec
 from flic.compressai.__main__ import main
-from flic.errors import FlicError
+from flic.errors import CheckpointError, FlicError
 from flic.evaluation import coders, meter
 from flic.evaluation.coders import Coded
 from flic.images import Picture
@@ -36,6 +36,7 @@ def here(tmp_path, monkeypatch) -> Path:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     _crop().save(tmp_path / "data" / "parrot.png")
@@ -92,6 +93,12 @@ class TestEvalModel:
         right = coded(real=False, pad=None)
         assert found["bpp"] == pytest.approx(8 * right.bytes / SIDE**2, rel=1e-5)
         assert found["psnr-rgb"] == pytest.approx(psnr(pixels(picture), right.pixels), abs=1e-4)
+
+    def test_half_is_refused(self, here):
+        """What feeds the coding tables stays float32."""
+        options = ["eval_model", "pretrained", "data", "-a", "flic-tiny", "-q", "1", "--half"]
+        with pytest.raises(CheckpointError, match="float32"):
+            main(options)
 
 
 class TestUpdateModel:
@@ -268,8 +275,10 @@ class TestProgram:
             main(["train", "-d", "data"])
 
     def test_a_script_of_ones_own(self, here, capsys):
-        script = "import sys, compressai.zoo as zoo\nprint('flic' in zoo.models, sys.argv[1:])\n"
+        (here / "beside.py").write_text("word = 'beside'")
+        script = "import sys, beside, compressai.zoo as zoo\n"
+        script += "print(beside.word, 'flic' in zoo.models, sys.argv[1:])\n"
         (here / "script.py").write_text(script)
-        assert run(capsys, here / "script.py", "-a", "b") == "True ['-a', 'b']\n"
+        assert run(capsys, here / "script.py", "-a", "b") == "beside True ['-a', 'b']\n"
         with pytest.raises(FlicError, match="no such file"):
             main(["none.py"])

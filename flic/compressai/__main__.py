@@ -50,6 +50,7 @@ def _run_script(path: Path, arguments: list[str]) -> None:
         raise FlicError(f"{path}: no such file")
     register()
     sys.argv = [str(path), *arguments]
+    sys.path.insert(0, str(path.resolve().parent))  # as Python does for a script
     runpy.run_path(str(path), run_name="__main__")
 
 

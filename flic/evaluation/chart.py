@@ -63,9 +63,11 @@ def draw(
         for i, (metric, lines) in enumerate(panels.items()):
             axes = figure.add_subplot(1, len(panels), i + 1)
             _panel(axes, lines, _PANELS[metric])
+            if with_published:
+                _note(axes, metric)
         if panels:
             handles, names = figure.axes[0].get_legend_handles_labels()
-            columns = min(4, len(names))
+            columns = max(1, min(len(names), int(size[0] / 2)))
             figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
         return {suffix: _save(figure, suffix, dpi) for suffix in _METADATA}
 
@@ -110,6 +112,15 @@ def _panel(axes: Axes, lines: list[_Line], label: str) -> None:
     axes.grid(color="#DDDDDD", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _note(axes: Axes, metric: str) -> None:
+    """Says at the last published point what its model was trained for."""
+    point = published.CURVES[metric][-1]
+    style = {"color": _PUBLISHED, "fontsize": 8, "ha": "right", "va": "bottom"}
+    axes.annotate(
+        published.TRAINED_FOR[metric], point, (-8, 2), textcoords="offset points", **style
+    )
 
 
 def _save(figure: Figure, suffix: str, dpi: float) -> bytes:
