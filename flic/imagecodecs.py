@@ -83,7 +83,7 @@ def flic_encode(
     if channels in (2, 4):
         pixels, alpha = pixels[..., :-1], np.ascontiguousarray(pixels[..., -1])
         alpha = None if bool((alpha == 255).all()) else alpha
-    pixels = np.repeat(pixels, 3, 2) if gray else np.ascontiguousarray(pixels)
+    pixels = np.repeat(pixels, 3, 2) if gray else np.array(pixels, order="C")
     file = kept.for_encoding(model, level).encode_picture(Picture(pixels, gray, alpha))
     return _given(file, out)
 

@@ -193,12 +193,15 @@ def test_where_no_picture_is_good(here):
 
 def test_a_failure_of_any_kind_is_one_line_of_the_manifest(folder, monkeypatch):
     def broken(*args):
-        raise RuntimeError("no\nluck")
+        raise (RuntimeError("no\nluck") if args[1].width == 40 else MemoryError)
 
     monkeypatch.setattr(flic.Codec, "encode_picture", broken)
     run("encode-dataset", "in", "out", code=1)
     records = manifest.read(folder / "out" / "manifest.jsonl")
-    assert {r.error for r in records if r.path != "bad.jpg"} == {"RuntimeError: no luck"}
+    assert {r.error for r in records if r.path != "bad.jpg"} == {
+        "RuntimeError: no luck",
+        "MemoryError",
+    }
 
 
 def test_a_worker_has_one_thread_and_loads_once(folder, monkeypatch):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -55,19 +56,23 @@ def encode_dataset(
     if not ray and (workers is not None or ray_address is not None):
         raise typer.BadParameter("--workers and --ray-address go with --ray")
     start = time.perf_counter()
+
+    def plan() -> tuple[list[Job], Task]:
+        return _jobs(source, out), _task(out, model, models, device, strip, force)
+
     if ray:
         from ..dataset import ray_data
 
-        jobs = _plan(source, out)
-        task = _task(out, model, models, device, strip, force)
+        jobs, task = plan()
         found = ray_data.run(jobs, task, workers=workers, address=ray_address)
         results = _watched(found, len(jobs), shown=not quiet)
     else:
         from ..dataset.processes import processes
 
         with processes() as us:
-            jobs = us.from_first(lambda: _plan(source, out))[us.rank :: us.size]
-            worker = work.Worker(_task(out, model, models, us.device(device), strip, force))
+            jobs, task = us.from_first(plan)
+            jobs = jobs[us.rank :: us.size]
+            worker = work.Worker(replace(task, device=us.device(device)))
             shown = us.rank == 0 and not quiet
             results = us.gather(_watched(map(worker, jobs), len(jobs), shown=shown))
         if us.rank:
@@ -76,7 +81,7 @@ def encode_dataset(
     _report(results, out / manifest.NAME, time.perf_counter() - start, json=json, quiet=quiet)
 
 
-def _plan(source: Path, out: Path) -> list[Job]:
+def _jobs(source: Path, out: Path) -> list[Job]:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is not a folder")
     source, out = source.absolute(), out.absolute()

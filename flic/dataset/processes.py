@@ -15,7 +15,8 @@ from ..errors import FlicError
 
 Value = TypeVar("Value")
 
-_PATIENCE = timedelta(days=365)  # the first to finish waits for the last, however long that takes
+# The first to finish waits for the last. More than 24 days do not fit in 32 bits of milliseconds.
+_PATIENCE = timedelta(days=20)
 
 
 @dataclass(frozen=True)

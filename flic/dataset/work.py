@@ -118,4 +118,6 @@ class Worker:
 
 def _line(job: Job, error: Exception) -> str:
     text = " ".join(str(error).split()).removeprefix(f"{job.source}: ")
-    return text if isinstance(error, FlicError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, FlicError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
