@@ -48,10 +48,12 @@ class Mean:
     def restore(self, state: Mapping) -> None:
         """Each process takes what it had; where their number changed, the mean of all."""
         self._names, self._count = tuple(state["names"]), state["count"]
-        parts = torch.tensor(state["sums"], dtype=torch.float64, device=self._world.device)
-        same = len(parts) == self._world.size
-        sums = parts[self._world.rank] if same else parts.mean(0)
-        self._sums = sums if self._count else None
+        self._sums = None
+        if self._count:
+            parts = torch.tensor(state["sums"], dtype=torch.float64, device=self._world.device)
+            parts = parts.reshape(-1, len(self._names))
+            same = len(parts) == self._world.size
+            self._sums = parts[self._world.rank] if same else parts.mean(0)
 
 
 class CsvLog:
