@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from compressai.layers import GDN as CompressAIGDN
 from torch import Tensor, nn
 
+from flic_kernels import conv3x3 as fused_conv3x3
 from flic_kernels import fat_block
 from flic_kernels.ops.fat_block import fat_parameters
 from flic_kernels.ops.window_attention import branch_windows, relative_position_index
@@ -20,11 +21,15 @@ from flic_kernels.ops.window_attention import branch_windows, relative_position_
 class Conv2d(nn.Conv2d):
     """Convolution [B, H, W, C_in] -> [B, H', W', C_out]; a 1x1 one is a Linear."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, **fused) -> Tensor:
+        """fused: what follows a 3x3 convolution, as `flic_kernels.conv3x3` takes it."""
         if self.kernel_size == (1, 1) and self.groups == 1:
             if self.stride != (1, 1):
                 x = x[:, :: self.stride[0], :: self.stride[1]]
-            return F.linear(x, self.weight[:, :, 0, 0], self.bias)
+            weight, bias = self.weight[:, :, 0, 0].to(x.dtype), self.bias.to(x.dtype)
+            return F.linear(x, weight, bias)
+        if self.kernel_size == (3, 3) and self.groups == 1:
+            return fused_conv3x3(x, self.weight, self.bias, stride=self.stride[0], **fused)
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -35,11 +40,17 @@ class PixelShuffle(nn.Module):
         super().__init__()
         self.factor = factor
 
-    def forward(self, x: Tensor) -> Tensor:
-        r = self.factor
-        batch, height, width, channels = x.shape
-        x = x.reshape(batch, height, width, channels // r**2, r, r).permute(0, 1, 4, 2, 5, 3)
-        return x.reshape(batch, height * r, width * r, channels // r**2)
+
+class SubpelConv2d(nn.Sequential):
+    """3x3 convolution and sub-pixel upsampling in one operation (keys of compressai.layers)."""
+
+    def __init__(self, c_in: int, c_out: int, factor: int):
+        super().__init__(conv3x3(c_in, c_out * factor**2), PixelShuffle(factor))
+
+    def forward(self, x: Tensor, **fused) -> Tensor:
+        """fused: as for `Conv2d`."""
+        conv, shuffle = self
+        return conv(x, shuffle=shuffle.factor, **fused)
 
 
 def conv3x3(c_in: int, c_out: int, stride: int = 1, groups: int = 1) -> Conv2d:
@@ -47,19 +58,22 @@ def conv3x3(c_in: int, c_out: int, stride: int = 1, groups: int = 1) -> Conv2d:
     return Conv2d(c_in, c_out, 3, stride=stride, padding=1, groups=groups)
 
 
-def subpel_conv3x3(c_in: int, c_out: int, factor: int) -> nn.Sequential:
-    """3x3 convolution followed by sub-pixel upsampling (the names of compressai.layers)."""
-    return nn.Sequential(conv3x3(c_in, c_out * factor**2), PixelShuffle(factor))
+def subpel_conv3x3(c_in: int, c_out: int, factor: int) -> SubpelConv2d:
+    """3x3 convolution followed by sub-pixel upsampling."""
+    return SubpelConv2d(c_in, c_out, factor)
 
 
 class GDN(CompressAIGDN):
-    """Generalised divisive normalisation (Ballé et al., 2016) on channels-last tensors."""
+    """Parameters of generalised divisive normalisation (Ballé et al., 2016)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        beta = self.beta_reparam(self.beta)
-        gamma = self.gamma_reparam(self.gamma)
-        norm = F.linear(x * x, gamma, beta)
-        return x * (torch.sqrt(norm) if self.inverse else torch.rsqrt(norm))
+    def fused(self, residual: Tensor) -> dict:
+        """It and a residual, as what follows a 3x3 convolution."""
+        return {
+            "gamma": self.gamma_reparam(self.gamma),
+            "beta": self.beta_reparam(self.beta),
+            "inverse": bool(self.inverse),
+            "residual": residual,
+        }
 
 
 class ResidualBlockWithStride(nn.Module):
@@ -73,8 +87,7 @@ class ResidualBlockWithStride(nn.Module):
         self.skip = Conv2d(c_in, c_out, 1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.gdn(self.conv2(F.leaky_relu(self.conv1(x))))
-        return out + self.skip(x)
+        return self.conv2(self.conv1(x, leaky_relu=True), **self.gdn.fused(self.skip(x)))
 
 
 class ResidualBlockUpsample(nn.Module):
@@ -88,8 +101,8 @@ class ResidualBlockUpsample(nn.Module):
         self.upsample = subpel_conv3x3(c_in, c_out, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.igdn(self.conv(F.leaky_relu(self.subpel_conv(x))))
-        return out + self.upsample(x)
+        hidden = self.subpel_conv(x, leaky_relu=True)
+        return self.conv(hidden, **self.igdn.fused(self.upsample(x)))
 
 
 class WindowBias(nn.Module):

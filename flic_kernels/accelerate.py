@@ -2,7 +2,7 @@
 
 Two families are recognised, by class names, attributes and shapes: the published network as its
 authors define it (`FAT_Block`, `TCA_Block`; [B, C, H, W] between modules) and `flic.FLIC`
-(`FATBlock`, `TCABlock`; [B, H, W, C]), whose FAT blocks are the fused operation already. Forwards
+(`FATBlock`, `TCABlock`; [B, H, W, C]), whose transforms are the fused operations already. Forwards
 are replaced on the instances: parameters, buffers and the state dict stay what they are. In the
 authors' family a transform's input is brought to channels_last format once, and every module after
 it keeps that format.
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ops import fat_block, fused_linear, gdn, positional_encoding, slice_attention
+from .ops import conv3x3, fat_block, fused_linear, positional_encoding, slice_attention
 from .ops.fat_block import fat_parameters
 from .ops.positional_encoding import from_windows
 
@@ -77,10 +77,10 @@ def _replacement(name: str, module: nn.Module, first: bool) -> Callable | None:
     if kind in _TCA:
         _check_tca(name, module)
         return _TCA[kind]
-    if kind == "ResidualBlockWithStride" and hasattr(module, "gdn"):
-        return _stride_first if first else _stride_last
-    if kind == "ResidualBlockUpsample" and hasattr(module, "igdn"):
-        return _upsample_first if first else _upsample_last
+    if first and kind == "ResidualBlockWithStride" and hasattr(module, "gdn"):
+        return _stride_first
+    if first and kind == "ResidualBlockUpsample" and hasattr(module, "igdn"):
+        return _upsample_first
     last = name.rpartition(".")[2]
     if first and last in TRANSFORMS and type(module).forward is nn.Sequential.forward:
         return _transform_first
@@ -180,36 +180,34 @@ def _tca_last(self, u: Tensor, first: int, last: int, cache=None) -> Tensor:
     return _tca_layer(self, u, heads=16, window=8)
 
 
-def _normalise(module: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
+def _conv(conv: nn.Module, x: Tensor, **follows) -> Tensor:
+    """A 3x3 convolution on x [B, H, W, C], and what follows it."""
+    return conv3x3(x, conv.weight, conv.bias, stride=conv.stride[0], **follows)
+
+
+def _subpel(pair: nn.Module, x: Tensor, **follows) -> Tensor:
+    """CompressAI's subpel_conv3x3: a convolution and a pixel shuffle."""
+    conv, shuffle = pair
+    return _conv(conv, x, shuffle=shuffle.upscale_factor, **follows)
+
+
+def _normalisation(module: nn.Module, residual: Tensor) -> dict:
     beta, gamma = module.beta_reparam(module.beta), module.gamma_reparam(module.gamma)
-    return gdn(x, gamma, beta, inverse=bool(module.inverse), residual=residual)
-
-
-def _stride(self, x: Tensor) -> tuple[Tensor, Tensor]:
-    out = self.conv2(F.leaky_relu(self.conv1(x)))
-    return out, x if self.skip is None else self.skip(x)
+    return {"gamma": gamma, "beta": beta, "inverse": bool(module.inverse), "residual": residual}
 
 
 def _stride_first(self, x: Tensor) -> Tensor:
-    out, skip = _stride(self, x)
-    return _channels_first(_normalise(self.gdn, _channels_last(out), _channels_last(skip)))
-
-
-def _stride_last(self, x: Tensor) -> Tensor:
-    return _normalise(self.gdn, *_stride(self, x))
-
-
-def _upsample(self, x: Tensor) -> tuple[Tensor, Tensor]:
-    return self.conv(F.leaky_relu(self.subpel_conv(x))), self.upsample(x)
+    """CompressAI's ResidualBlockWithStride: x [B, C, H, W]."""
+    skip = _channels_last(x if self.skip is None else self.skip(x))
+    hidden = _conv(self.conv1, _channels_last(x), leaky_relu=True)
+    return _channels_first(_conv(self.conv2, hidden, **_normalisation(self.gdn, skip)))
 
 
 def _upsample_first(self, x: Tensor) -> Tensor:
-    out, skip = _upsample(self, x)
-    return _channels_first(_normalise(self.igdn, _channels_last(out), _channels_last(skip)))
-
-
-def _upsample_last(self, x: Tensor) -> Tensor:
-    return _normalise(self.igdn, *_upsample(self, x))
+    """CompressAI's ResidualBlockUpsample: x [B, C, H, W]."""
+    x = _channels_last(x)
+    skip, hidden = _subpel(self.upsample, x), _subpel(self.subpel_conv, x, leaky_relu=True)
+    return _channels_first(_conv(self.conv, hidden, **_normalisation(self.igdn, skip)))
 
 
 def _transform_first(self, x: Tensor) -> Tensor:
@@ -223,8 +221,5 @@ def _transform_first(self, x: Tensor) -> Tensor:
 _FAT = ("FAT_Block", "FATBlock")
 _TCA = {"TCA_Block": _tca_first, "TCABlock": _tca_last}
 _FORWARDS = frozenset(
-    (
-        _fat_first, *_TCA.values(), _stride_first, _stride_last, _upsample_first,
-        _upsample_last, _transform_first,
-    )
-)  # fmt: skip
+    (_fat_first, *_TCA.values(), _stride_first, _upsample_first, _transform_first)
+)

@@ -89,13 +89,16 @@ class _Recorder(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def check_operators(operation, compute: Callable, arguments: dict) -> None:
+def check_operators(
+    operation, compute: Callable, arguments: dict, gradients: bool = True
+) -> None:
     """opcheck on every operator of this package that `compute` and its gradients call."""
-    arguments = convert(arguments, lambda t: t.detach().requires_grad_())
+    arguments = convert(arguments, lambda t: t.detach().requires_grad_(gradients))
     with _Recorder() as recorder:
         out = compute(**arguments)
-        leaves = [t for n in operation.differentiable for t in tensors_of(arguments[n])]
-        torch.autograd.grad(out.sum(), leaves)
+        if gradients:
+            leaves = [t for n in operation.differentiable for t in tensors_of(arguments[n])]
+            torch.autograd.grad(out.sum(), leaves)
     assert recorder.calls
     for function, args in recorder.calls:
         plain = torch.utils._pytree.tree_map_only(Tensor, Tensor.detach, args)

@@ -15,7 +15,7 @@ from flic_kernels.ops import OPERATIONS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-COMPOSED = ("fat_block",)  # in Triton: of operations that have cases of their own
+COMPOSED = ("fat_block", "conv3x3")  # in Triton: of operations that have cases of their own
 SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
