@@ -47,9 +47,9 @@ def accelerate(model: nn.Module) -> nn.Module:
     first = bool(names & {"FAT_Block", "TCA_Block"})  # channels before positions
     for name, module in model.named_modules():
         found = _replacement(name, module, first)
+        blocks += type(module).__name__ in (*_FAT, *_TCA)
         if found is not None:
             replacements.append((module, found))
-            blocks += type(module).__name__ in (*_FAT, *_TCA)
     if not blocks:
         raise ValueError(
             f"{type(model).__name__} is not a FLIC network: looked for {LOOKED_FOR}, found none"

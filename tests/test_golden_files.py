@@ -74,9 +74,12 @@ def test_integers(name, isa):
     assert zlib.crc32(z + y) == facts["latents"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "wide"])
 def test_picture(name):
-    """g_s is ordinary arithmetic: the picture may differ from machine to machine by a rounding."""
+    """g_s is ordinary arithmetic: the picture may differ from machine to machine by a rounding.
+
+    The latents of "wide" overflow float32 in g_s: such a file has no right picture.
+    """
     data, facts, arrays = load(name)
     picture = codec.Codec(portable_model()).decode_picture(data)
     difference = np.abs(picture.pixels.astype(int) - arrays["pixels"])
