@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,8 +122,8 @@ def test_what_is_not_up_to_date_is_coded_again(folder, model_folder, calls):
     target.write_bytes(good[:-1])
     assert counts(code("in", "out")) == (1, 3, 0)
     assert target.read_bytes() == good
-    other = container.unpack(good)
-    target.write_bytes(container.pack(other.__class__(**vars(other) | {"fingerprint": bytes(8)})))
+    other = replace(container.unpack(good), fingerprint=bytes(8))
+    target.write_bytes(container.pack(other))
     assert counts(code("in", "out")) == (1, 3, 0)
     newer = time.time() + 5
     os.utime(folder / "in" / "a.png", (newer, newer))

@@ -20,10 +20,6 @@ from flic.layers import FATBlock
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ("g_a", "g_s")
 WITH_ATTENTION = ("window_attention", "fat_block")
-composed = pytest.mark.skipif(
-    flic_kernels.backends()["fat_block"]["cpu"] == "reference",
-    reason="FAT blocks are composed of PyTorch's operators on this CPU",
-)
 
 
 def example(name: str, batch: int = 1, rows: int = 1, columns: int = 1) -> Tensor:
@@ -62,7 +58,6 @@ def test_equals_the_eager_model_also_saved_and_loaded(exported):
     assert torch.equal(load(file).module()(x), eager)
 
 
-@composed
 def test_operators_of_this_machine_are_in_place(exported):
     name, program = exported
     assert_operators_in_place(program, name)
@@ -78,24 +73,27 @@ def test_operators_of_a_gpu_are_in_place():
     assert [isinstance(side, torch.SymInt) for side in x.shape] == [True, False, True, True]
 
 
-@composed
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_any_size(name, tmp_path):
-    """In a process of its own, which knows the operators from `load` alone."""
-    program = export(small_model(), name)
-    torch.export.save(program, tmp_path / "program.pt2")
+def test_any_size(name):
+    program, transform = export(small_model(), name).module(), getattr(small_model(), name)
     for size in ((1, 1, 1), (3, 1, 2)):
-        assert torch.equal(program.module()(example(name, *size)),
-                           getattr(small_model(), name)(example(name, *size)))  # fmt: skip
-    torch.save(example(name), tmp_path / "x.pt")
+        x = example(name, *size)
+        assert torch.equal(program(x), transform(x))
+
+
+@torch.no_grad()
+def test_a_new_process_knows_the_operators_from_load_alone(tmp_path):
+    x = example("g_s")
+    torch.export.save(export(small_model(), "g_s"), tmp_path / "program.pt2")
+    torch.save(x, tmp_path / "x.pt")
     code = (
         "import torch; from flic.export import load; "
         "torch.save(load('program.pt2').module()(torch.load('x.pt')), 'out.pt')"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
-    assert torch.equal(torch.load(tmp_path / "out.pt"), getattr(small_model(), name)(example(name)))
+    assert torch.equal(torch.load(tmp_path / "out.pt"), small_model().g_s(x))
 
 
 def test_refused():
