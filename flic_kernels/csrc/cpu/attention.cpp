@@ -68,15 +68,14 @@ void gather_bias_gradient(const AttentionBranch& branch, const float* dbias, flo
 }
 
 ptrdiff_t attention_scratch(const AttentionBranch& branch) {
-    const ptrdiff_t keys = branch.keys(), padded = (keys + 3) / 4 * 4;
-    return (4 + 2 * branch.dim) * padded + kMostStripsTogether * kStrip * (keys + kStrip);
+    return 4 * branch.padded_keys() + 3 * branch.gathered_size() +
+           kMostStripsTogether * kStrip * (branch.keys() + kStrip);
 }
 
 ptrdiff_t attention_backward_scratch(const AttentionBranch& branch) {
-    const ptrdiff_t keys = branch.keys(), padded = (keys + 3) / 4 * 4;
-    const ptrdiff_t blocks = (branch.dim + kStrip - 1) / kStrip;
-    return (4 + 2 * branch.dim) * padded + 2 * blocks * keys * kStrip +
-           kMostStripsTogether * kStrip * (2 * keys + 4 * blocks * kStrip);
+    return 4 * branch.padded_keys() + 5 * branch.gathered_size() +
+           2 * branch.keys() * branch.padded_dim() +
+           2 * kMostStripsTogether * kStrip * (branch.keys() + branch.padded_dim());
 }
 
 const AttentionKernels& attention_kernels() {

@@ -24,6 +24,12 @@ struct AttentionBranch {
 
     int keys() const { return window_height * window_width; }
     int strips() const { return (keys() + kStrip - 1) / kStrip; }
+    ptrdiff_t padded_keys() const { return (keys() + 3) / 4 * 4; }
+    ptrdiff_t padded_dim() const { return (dim + kStrip - 1) / kStrip * kStrip; }
+    // Floats of one of a window's tensors, gathered for all heads.
+    ptrdiff_t gathered_size() const {
+        return heads * (static_cast<ptrdiff_t>(keys()) * dim + padded_dim());
+    }
     // Where a strip lies within one row of the window, the bias of its 16 queries and one key lies
     // side by side in the table. Otherwise the bias is written out for every strip and key.
     bool bias_from_table() const { return window_width % kStrip == 0; }

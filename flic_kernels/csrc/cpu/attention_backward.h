@@ -18,98 +18,79 @@ constexpr int kSumsAtOnce = 4;
 constexpr int kSumsAtOnce = 2;
 #endif
 
-// The scratch memory of one window. S strips go together. Where lanes are queries: [dims][S][16];
-// where lanes are dimensions: [queries or keys][16], once for each 16 dimensions.
+// The scratch memory of one window. S strips go together. Where lanes are queries: [dims][S][16].
 struct BackwardScratch {
-    ptrdiff_t *source, *target;     // [keys]: tokens
-    float *weights, *dscores;       // [keys][S][16], lanes are queries
-    float *query, *grad;            // of the strips, lanes are queries
-    float *query_rows, *grad_rows;  // of the strips, lanes are dimensions
-    float *key, *value;             // [keys][dims]
-    float *dkey, *dvalue;           // [keys], lanes are dimensions
+    ptrdiff_t *source, *target;  // [keys]: tokens
+    float *weights, *dscores;    // [keys][S][16], lanes are queries
+    float *query, *grad;         // of the strips, lanes are queries
+    float *dkey, *dvalue;        // [keys][16] for each 16 dimensions, which are the lanes
+    Gathered queries, keys, values, out, grads;
 
-    BackwardScratch(const AttentionBranch& branch, float* memory) {
-        const ptrdiff_t keys = branch.keys(), padded = (keys + 3) / 4 * 4;
-        const ptrdiff_t blocks = (branch.dim + kStrip - 1) / kStrip;
-        const ptrdiff_t square = kMostStrips * kStrip * kStrip;
-        const auto take = [&](ptrdiff_t size) {
-            float* const start = memory;
-            memory += size;
-            return start;
-        };
-        source = reinterpret_cast<ptrdiff_t*>(take(2 * padded));
-        target = reinterpret_cast<ptrdiff_t*>(take(2 * padded));
-        weights = take(kMostStrips * keys * kStrip);
-        dscores = take(kMostStrips * keys * kStrip);
-        query = take(blocks * square);
-        grad = take(blocks * square);
-        query_rows = take(blocks * square);
-        grad_rows = take(blocks * square);
-        dkey = take(blocks * keys * kStrip);
-        dvalue = take(blocks * keys * kStrip);
-        key = take(branch.dim * padded);
-        value = take(branch.dim * padded);
-    }
+    BackwardScratch(const AttentionBranch& branch, float* memory)
+        : source(reinterpret_cast<ptrdiff_t*>(memory)), target(source + branch.padded_keys()),
+          weights(memory + 4 * branch.padded_keys()),
+          dscores(weights + kMostStrips * branch.keys() * kStrip),
+          query(dscores + kMostStrips * branch.keys() * kStrip),
+          grad(query + kMostStrips * branch.padded_dim() * kStrip),
+          dkey(grad + kMostStrips * branch.padded_dim() * kStrip),
+          dvalue(dkey + branch.keys() * branch.padded_dim()),
+          queries(branch, dvalue + branch.keys() * branch.padded_dim()),
+          keys(branch, queries.data + branch.gathered_size()),
+          values(branch, keys.data + branch.gathered_size()),
+          out(branch, values.data + branch.gathered_size()),
+          grads(branch, out.data + branch.gathered_size()) {}
 };
 
-// KEYS rows of sums[keys][16] += factors[keys][queries] times rows[queries][16].
-template <int QUERIES, int KEYS>
-FLIC_INLINE void add_outer(const float* factors, const float* rows, float* sums) {
+// KEYS rows of sums[keys][16] += factors[keys][S][16] times rows, of which there are `queries`,
+// `stride` floats apart. What rows hold beyond their dimensions ends in lanes that nobody reads.
+template <int S, int KEYS>
+FLIC_INLINE void add_outer(const float* factors, const float* rows, ptrdiff_t stride, int queries,
+                           float* sums) {
     Lanes sum[KEYS];
     FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[j] = Lanes::load(sums + j * kStrip);
-    for (int i = 0; i < QUERIES; ++i) {
-        const Lanes row = Lanes::load(rows + i * kStrip);
+    for (int i = 0; i < queries; ++i, rows += stride) {
+        const Lanes row = Lanes::load(rows);
         FLIC_UNROLL for (int j = 0; j < KEYS; ++j) {
-            sum[j] = Lanes::fma(Lanes::set(factors[j * QUERIES + i]), row, sum[j]);
+            sum[j] = Lanes::fma(Lanes::set(factors[j * S * kStrip + i]), row, sum[j]);
         }
     }
     FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[j].store(sums + j * kStrip);
 }
 
-template <int QUERIES>
-void add_outer(const float* factors, const float* rows, int keys, float* sums) {
+template <int S>
+void add_outer(const float* factors, const float* rows, ptrdiff_t stride, int queries, int keys,
+               float* sums) {
     int j = 0;
     for (; j + kSumsAtOnce <= keys; j += kSumsAtOnce) {
-        add_outer<QUERIES, kSumsAtOnce>(factors + j * QUERIES, rows, sums + j * kStrip);
+        add_outer<S, kSumsAtOnce>(factors + j * S * kStrip, rows, stride, queries,
+                                  sums + j * kStrip);
     }
     for (; j < keys; ++j) {
-        add_outer<QUERIES, 1>(factors + j * QUERIES, rows, sums + j * kStrip);
+        add_outer<S, 1>(factors + j * S * kStrip, rows, stride, queries, sums + j * kStrip);
     }
 }
 
-// Strip s of S: its queries and its result's gradient, both ways round; returns each query's sum
-// of gradient times result.
+// Turns strip s of S, its queries and its result's gradient; returns each query's sum of gradient
+// times result.
 template <int S>
-Lanes gather_strip(const AttentionBranch& branch, const AttentionGradient& g,
-                   const BackwardScratch& scratch, int head, int start, int s) {
-    const AttentionWindow& w = g.window;
-    const int keys = branch.keys(), dim = branch.dim;
-    const int queries = keys - start < kStrip ? keys - start : kStrip;
+Lanes turn_strip(const AttentionBranch& branch, const BackwardScratch& scratch, int head, int start,
+                 int queries, int s) {
+    const int dim = branch.dim;
     const Lanes scale = Lanes::set(kLog2E / __builtin_sqrtf(static_cast<float>(dim)));
-    const ptrdiff_t* const source = scratch.source + start;
-    const ptrdiff_t* const target = scratch.target + start;
     Lanes delta = Lanes::set(0.0f);
     for (int first = 0; first < dim; first += kStrip) {
         const int dims = dim - first < kStrip ? dim - first : kStrip;
-        const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim + first;
-        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * S * kStrip;
-        const ptrdiff_t own_rows = block + s * kStrip * kStrip;
-        Lanes rows[kLanes], out[kLanes];
-        gather_rows(advance(w.q, w.element, channel), w.element, w.stride, source, queries, dims,
-                    rows);
-        for (int i = 0; i < kLanes; ++i) rows[i].store(scratch.query_rows + own_rows + i * kStrip);
-        transpose(rows);
+        const ptrdiff_t row = static_cast<ptrdiff_t>(start) * dims;
+        Lanes query[kLanes], grad[kLanes], out[kLanes];
+        load_lanes(scratch.queries.at(head, first) + row, queries, dims, query);
+        load_lanes(scratch.grads.at(head, first) + row, queries, dims, grad);
+        load_lanes(scratch.out.at(head, first) + row, queries, dims, out);
         for (int d = 0; d < dims; ++d) {
-            Lanes::mul(rows[d], scale).store(scratch.query + block + (d * S + s) * kStrip);
+            const ptrdiff_t place = (static_cast<ptrdiff_t>(first + d) * S + s) * kStrip;
+            Lanes::mul(query[d], scale).store(scratch.query + place);
+            grad[d].store(scratch.grad + place);
+            delta = Lanes::fma(grad[d], out[d], delta);
         }
-        gather_rows(advance(g.grad, w.element, channel), w.element, w.out_stride, target, queries,
-                    dims, rows);
-        for (int i = 0; i < kLanes; ++i) rows[i].store(scratch.grad_rows + own_rows + i * kStrip);
-        transpose(rows);
-        for (int d = 0; d < dims; ++d) rows[d].store(scratch.grad + block + (d * S + s) * kStrip);
-        gather_lanes(advance(w.out, w.element, channel), w.element, w.out_stride, target, queries,
-                     dims, out);
-        for (int d = 0; d < dims; ++d) delta = Lanes::fma(rows[d], out[d], delta);
     }
     return delta;
 }
@@ -153,7 +134,7 @@ void strips_backward(const AttentionBranch& branch, const AttentionGradient& g,
     Lanes lse[S], unused[S];
     for (int s = 0; s < S; ++s) {
         const int own = start + s * kStrip;
-        const Lanes delta = gather_strip<S>(branch, g, scratch, head, own, s);
+        const Lanes delta = turn_strip<S>(branch, scratch, head, own, queries, s);
         Lanes::sub(Lanes::set(0.0f), delta).store(minus_delta + s * kStrip);
         lse[s] = load_first(w.lse + head * w.lse_stride + own, queries);
     }
@@ -162,9 +143,9 @@ void strips_backward(const AttentionBranch& branch, const AttentionGradient& g,
     for (int first = 0; first < dim; first += kStrip) {
         const auto& dims = kDims<S>[(dim - first < kStrip ? dim - first : kStrip) - 1];
         const ptrdiff_t block = static_cast<ptrdiff_t>(first) * S * kStrip;
-        dims.scores(scratch.query + block, scratch.key + first * keys, bias, scratch.weights,
+        dims.scores(scratch.query + block, scratch.keys.at(head, first), bias, scratch.weights,
                     unused);
-        dims.scores(scratch.grad + block, scratch.value + first * keys, base, scratch.dscores,
+        dims.scores(scratch.grad + block, scratch.values.at(head, first), base, scratch.dscores,
                     unused);
         bias = {scratch.weights, 1, keys, 0, S * kStrip, kStrip};  // the next dimensions add to it
         base = {scratch.dscores, 1, keys, 0, S * kStrip, kStrip};
@@ -174,12 +155,13 @@ void strips_backward(const AttentionBranch& branch, const AttentionGradient& g,
     const Lanes scale = Lanes::set(1.0f / __builtin_sqrtf(static_cast<float>(dim)));
     for (int first = 0; first < dim; first += kStrip) {
         const int dims = dim - first < kStrip ? dim - first : kStrip;
-        const ptrdiff_t block = static_cast<ptrdiff_t>(first) * S * kStrip;
-        add_outer<S * kStrip>(scratch.weights, scratch.grad_rows + block, keys,
-                              scratch.dvalue + first * keys);
-        add_outer<S * kStrip>(scratch.dscores, scratch.query_rows + block, keys,
-                              scratch.dkey + first * keys);
-        kDims<S>[dims - 1].values(scratch.dscores, scratch.key + first * keys, keys, scratch.query);
+        const ptrdiff_t row = static_cast<ptrdiff_t>(start) * dims;
+        add_outer<S>(scratch.weights, scratch.grads.at(head, first) + row, dims, S * queries, keys,
+                     scratch.dvalue + first * keys);
+        add_outer<S>(scratch.dscores, scratch.queries.at(head, first) + row, dims, S * queries,
+                     keys, scratch.dkey + first * keys);
+        kDims<S>[dims - 1].values(scratch.dscores, scratch.keys.at(head, first), keys,
+                                  scratch.query);
         for (int s = 0; s < S; ++s) {
             Lanes result[kLanes];
             for (int d = 0; d < kLanes; ++d) {
@@ -196,13 +178,16 @@ void strips_backward(const AttentionBranch& branch, const AttentionGradient& g,
 void attend_backward(const AttentionBranch& branch, const AttentionGradient& g) {
     const AttentionWindow& w = g.window;
     const int keys = branch.keys(), dim = branch.dim;
-    const ptrdiff_t padded_dim = (dim + kStrip - 1) / kStrip * kStrip;
     const Lanes scale = Lanes::set(1.0f / __builtin_sqrtf(static_cast<float>(dim)));
     const BackwardScratch scratch(branch, w.scratch);
     window_tokens(branch, w, scratch.source, scratch.target);
+    gather(branch, w.q, w.element, w.stride, scratch.source, scratch.queries);
+    gather(branch, w.k, w.element, w.stride, scratch.source, scratch.keys);
+    gather(branch, w.v, w.element, w.stride, scratch.source, scratch.values);
+    gather(branch, w.out, w.element, w.out_stride, scratch.target, scratch.out);
+    gather(branch, g.grad, w.element, w.out_stride, scratch.target, scratch.grads);
     for (int head = 0; head < branch.heads; ++head) {
-        gather_keys(branch, w, head, scratch.source, scratch.key, scratch.value);
-        const size_t size = static_cast<size_t>(padded_dim * keys) * sizeof(float);
+        const size_t size = static_cast<size_t>(branch.padded_dim() * keys) * sizeof(float);
         memset(scratch.dkey, 0, size);
         memset(scratch.dvalue, 0, size);
         for_strips(branch, [&](auto together, int strip) {

@@ -1,6 +1,6 @@
 // Window attention forward, for the instruction set of the including file.
 //
-// A head's keys and values are gathered to lie densely; then, for each strip of 16 queries: scores,
+// The window is gathered to lie densely; then, for each head and strip of 16 queries: scores,
 // softmax, weighted values.
 #pragma once
 #include "attention_parts.h"
@@ -12,20 +12,18 @@ struct Scratch {
     ptrdiff_t *source, *target;  // [keys]: tokens
     float* scores;               // [keys][strips together][16]
     float* lanes;                // [16][strips together][16]: queries, then results
-    float *key, *value;          // [keys][dims] for each 16 dimensions
+    Gathered query, key, value;
 
-    Scratch(const AttentionBranch& branch, float* memory) {
-        const ptrdiff_t keys = branch.keys(), padded = (keys + 3) / 4 * 4;
-        source = reinterpret_cast<ptrdiff_t*>(memory);
-        target = source + padded;
-        scores = memory + 4 * padded;
-        lanes = scores + kMostStrips * keys * kStrip;
-        key = lanes + kMostStrips * kStrip * kStrip;
-        value = key + branch.dim * padded;
-    }
+    Scratch(const AttentionBranch& branch, float* memory)
+        : source(reinterpret_cast<ptrdiff_t*>(memory)), target(source + branch.padded_keys()),
+          scores(memory + 4 * branch.padded_keys()),
+          lanes(scores + kMostStrips * branch.keys() * kStrip),
+          query(branch, lanes + kMostStrips * kStrip * kStrip),
+          key(branch, query.data + branch.gathered_size()),
+          value(branch, key.data + branch.gathered_size()) {}
 };
 
-// S strips of one head from `strip` on, its keys and values gathered.
+// S strips of one head from `strip` on.
 template <int S>
 void attend_strips(const AttentionBranch& branch, const AttentionWindow& w, const Scratch& scratch,
                    int head, int strip) {
@@ -39,13 +37,13 @@ void attend_strips(const AttentionBranch& branch, const AttentionWindow& w, cons
         const int dims = dim - first < kStrip ? dim - first : kStrip;
         for (int s = 0; s < S; ++s) {
             Lanes query[kLanes];
-            gather_lanes(advance(w.q, w.element, channel + first), w.element, w.stride,
-                         scratch.source + start + s * kStrip, queries, dims, query);
+            load_lanes(scratch.query.at(head, first) + (start + s * kStrip) * dims, queries, dims,
+                       query);
             for (int d = 0; d < dims; ++d) {
                 Lanes::mul(query[d], scale).store(scratch.lanes + (d * S + s) * kStrip);
             }
         }
-        kDims<S>[dims - 1].scores(scratch.lanes, scratch.key + first * keys, bias, scratch.scores,
+        kDims<S>[dims - 1].scores(scratch.lanes, scratch.key.at(head, first), bias, scratch.scores,
                                   greatest);
         bias = {scratch.scores, 1, keys, 0, S * kStrip, kStrip};  // the next dimensions add to it
     }
@@ -53,7 +51,7 @@ void attend_strips(const AttentionBranch& branch, const AttentionWindow& w, cons
     for (int s = 0; s < S; ++s) inverse[s] = Lanes::div(Lanes::set(1.0f), sum[s]);
     for (int first = 0; first < dim; first += kStrip) {
         const int dims = dim - first < kStrip ? dim - first : kStrip;
-        kDims<S>[dims - 1].values(scratch.scores, scratch.value + first * keys, keys,
+        kDims<S>[dims - 1].values(scratch.scores, scratch.value.at(head, first), keys,
                                   scratch.lanes);
         for (int s = 0; s < S; ++s) {
             Lanes result[kLanes];
@@ -75,8 +73,10 @@ void attend_strips(const AttentionBranch& branch, const AttentionWindow& w, cons
 void attend(const AttentionBranch& branch, const AttentionWindow& w) {
     const Scratch scratch(branch, w.scratch);
     window_tokens(branch, w, scratch.source, scratch.target);
+    gather(branch, w.q, w.element, w.stride, scratch.source, scratch.query);
+    gather(branch, w.k, w.element, w.stride, scratch.source, scratch.key);
+    gather(branch, w.v, w.element, w.stride, scratch.source, scratch.value);
     for (int head = 0; head < branch.heads; ++head) {
-        gather_keys(branch, w, head, scratch.source, scratch.key, scratch.value);
         for_strips(branch, [&](auto together, int strip) {
             attend_strips<decltype(together)::value>(branch, w, scratch, head, strip);
         });

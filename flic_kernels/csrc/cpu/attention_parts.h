@@ -50,22 +50,31 @@ Bias strip_bias(const AttentionBranch& branch, const float* prepared, int head, 
             width == kStrip ? row : kStrip};
 }
 
-// Rows are tokens: dimensions `at` up to 16 of them, zero beyond.
-FLIC_INLINE void gather_rows(const void* from, Element element, ptrdiff_t stride,
-                             const ptrdiff_t* at, int tokens, int dims, Lanes (&rows)[kLanes]) {
-    for (int i = 0; i < kLanes; ++i) {
-        rows[i] = i < tokens ? load_elements(from, element, at[i] * stride, dims) : Lanes::set(0.0f);
-    }
-}
+// One of a window's tensors, gathered: for each head and each 16 dimensions [tokens][dims], the
+// whole followed by 16 floats that loads of whole vectors may reach into.
+struct Gathered {
+    float* data;
+    ptrdiff_t head_size;
+    int tokens, dim;
 
-// Lanes are tokens: out[d] from tokens `at`.
-FLIC_INLINE void gather_lanes(const void* from, Element element, ptrdiff_t stride,
-                              const ptrdiff_t* at, int tokens, int dims, Lanes (&out)[kLanes]) {
-    gather_rows(from, element, stride, at, tokens, dims, out);
+    Gathered(const AttentionBranch& branch, float* memory)
+        : data(memory), head_size(branch.gathered_size() / branch.heads), tokens(branch.keys()),
+          dim(branch.dim) {}
+
+    float* at(int head, int first_dim) const {
+        return data + head * head_size + static_cast<ptrdiff_t>(first_dim) * (tokens + 1);
+    }
+};
+
+// Up to 16 rows of a gathered tensor, zero beyond, turned: lanes are tokens, out[d] for d < dims.
+FLIC_INLINE void load_lanes(const float* rows, int tokens, int dims, Lanes (&out)[kLanes]) {
+    for (int i = 0; i < kLanes; ++i) {
+        out[i] = i < tokens ? Lanes::load(rows + i * dims) : Lanes::set(0.0f);
+    }
     transpose(out);
 }
 
-// The reverse: lane i of values[d] to token at[i]. `values` is overwritten.
+// Lane i of values[d] to token at[i]. `values` is overwritten.
 FLIC_INLINE void scatter_lanes(Lanes (&values)[kLanes], int tokens, int dims, const ptrdiff_t* at,
                                ptrdiff_t stride, Element element, void* to) {
     transpose(values);
@@ -77,14 +86,27 @@ FLIC_INLINE void scatter_lanes(Lanes (&values)[kLanes], int tokens, int dims, co
 // D dimensions of one head.
 template <int D>
 struct Dims {
-    // [tokens][D] from the tokens `at`.
+    // All heads of a window's tensor, in one pass over its tokens.
     static void gather(const void* from, Element element, ptrdiff_t stride, const ptrdiff_t* at,
-                       int tokens, float* to) {
-        for (int n = 0; n < tokens; ++n, to += D) {
-            if (element == Element::float32) {
-                memcpy(to, static_cast<const float*>(from) + at[n] * stride, D * sizeof(float));
-            } else {
-                store_first(to, load_elements(from, element, at[n] * stride, D), D);
+                       const Gathered& to, int heads, int first_dim) {
+        float* const rows = to.at(0, first_dim);
+        if (element == Element::float32) {
+            const float* const data = static_cast<const float*>(from) + first_dim;
+            for (ptrdiff_t n = 0; n < to.tokens; ++n) {
+                const float* token = data + at[n] * stride;
+                float* row = rows + n * D;
+                for (int head = 0; head < heads; ++head, token += to.dim, row += to.head_size) {
+                    load_first(token, D).store(row);
+                }
+            }
+        } else {
+            const uint16_t* const data = static_cast<const uint16_t*>(from) + first_dim;
+            for (ptrdiff_t n = 0; n < to.tokens; ++n) {
+                const uint16_t* token = data + at[n] * stride;
+                float* row = rows + n * D;
+                for (int head = 0; head < heads; ++head, token += to.dim, row += to.head_size) {
+                    load_bfloat16(token, D).store(row);
+                }
             }
         }
     }
@@ -233,17 +255,11 @@ void window_tokens(const AttentionBranch& branch, const AttentionWindow& w, ptrd
     }
 }
 
-// A head's keys and values, [keys][dims] for each 16 dimensions.
-void gather_keys(const AttentionBranch& branch, const AttentionWindow& w, int head,
-                 const ptrdiff_t* source, float* key, float* value) {
-    const int keys = branch.keys(), dim = branch.dim;
-    for (int first = 0; first < dim; first += kStrip) {
-        const auto& dims = kDims<1>[(dim - first < kStrip ? dim - first : kStrip) - 1];
-        const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim + first;
-        dims.gather(advance(w.k, w.element, channel), w.element, w.stride, source, keys,
-                    key + first * keys);
-        dims.gather(advance(w.v, w.element, channel), w.element, w.stride, source, keys,
-                    value + first * keys);
+void gather(const AttentionBranch& branch, const void* from, Element element, ptrdiff_t stride,
+            const ptrdiff_t* at, const Gathered& to) {
+    for (int first = 0; first < branch.dim; first += kStrip) {
+        const int dims = branch.dim - first < kStrip ? branch.dim - first : kStrip;
+        kDims<1>[dims - 1].gather(from, element, stride, at, to, branch.heads, first);
     }
 }
 
