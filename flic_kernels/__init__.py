@@ -13,6 +13,7 @@ from .accelerate import accelerate, restore
 from .ops import (
     NotAvailable,
     backends,
+    conv3x3,
     fat_block,
     frequency_modulation,
     fused_linear,
@@ -29,6 +30,7 @@ __all__ = [
     "NotAvailable",
     "accelerate",
     "backends",
+    "conv3x3",
     "exact",
     "fat_block",
     "frequency_modulation",

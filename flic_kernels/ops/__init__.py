@@ -1,5 +1,6 @@
 """The operations, one file each; importing this package registers them all."""
 
+from .conv3x3 import conv3x3
 from .fat_block import fat_block
 from .frequency_modulation import frequency_modulation
 from .fused_linear import fused_linear
@@ -13,6 +14,7 @@ __all__ = [
     "OPERATIONS",
     "NotAvailable",
     "backends",
+    "conv3x3",
     "fat_block",
     "frequency_modulation",
     "fused_linear",
