@@ -87,7 +87,7 @@ class ResidualBlockWithStride(nn.Module):
         self.skip = Conv2d(c_in, c_out, 1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.conv1(x, leaky_relu=True), **self.gdn.fused(self.skip(x)))
+        return self.conv2(self.conv1(x, leaky=True), **self.gdn.fused(self.skip(x)))
 
 
 class ResidualBlockUpsample(nn.Module):
@@ -101,7 +101,7 @@ class ResidualBlockUpsample(nn.Module):
         self.upsample = subpel_conv3x3(c_in, c_out, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.subpel_conv(x, leaky_relu=True)
+        hidden = self.subpel_conv(x, leaky=True)
         return self.conv(hidden, **self.igdn.fused(self.upsample(x)))
 
 

@@ -199,14 +199,14 @@ def _normalisation(module: nn.Module, residual: Tensor) -> dict:
 def _stride_first(self, x: Tensor) -> Tensor:
     """CompressAI's ResidualBlockWithStride: x [B, C, H, W]."""
     skip = _channels_last(x if self.skip is None else self.skip(x))
-    hidden = _conv(self.conv1, _channels_last(x), leaky_relu=True)
+    hidden = _conv(self.conv1, _channels_last(x), leaky=True)
     return _channels_first(_conv(self.conv2, hidden, **_normalisation(self.gdn, skip)))
 
 
 def _upsample_first(self, x: Tensor) -> Tensor:
     """CompressAI's ResidualBlockUpsample: x [B, C, H, W]."""
     x = _channels_last(x)
-    skip, hidden = _subpel(self.upsample, x), _subpel(self.subpel_conv, x, leaky_relu=True)
+    skip, hidden = _subpel(self.upsample, x), _subpel(self.subpel_conv, x, leaky=True)
     return _channels_first(_conv(self.conv, hidden, **_normalisation(self.igdn, skip)))
 
 

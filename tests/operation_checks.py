@@ -89,9 +89,7 @@ class _Recorder(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def check_operators(
-    operation, compute: Callable, arguments: dict, gradients: bool = True
-) -> None:
+def check_operators(operation, compute: Callable, arguments: dict, gradients: bool = True) -> None:
     """opcheck on every operator of this package that `compute` and its gradients call."""
     arguments = convert(arguments, lambda t: t.detach().requires_grad_(gradients))
     with _Recorder() as recorder:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation, triton_kernel
+from .registry import Case, Operation, cpu_kernel, triton_kernel
 
 
 def gdn(
@@ -46,7 +46,7 @@ def gdn(
         )
     if residual is not None and residual.shape != x.shape:
         raise ValueError(f"residual must be {list(x.shape)} as x is, not {list(residual.shape)}")
-    compute = GDN.choose(x.device, impl)
+    compute = GDN.choose(x.device, impl, x.dtype)
     return compute(x, gamma, beta, inverse=inverse, residual=residual)
 
 
@@ -81,6 +81,12 @@ def _case(name: str, shape: tuple[int, ...], inverse: bool, with_residual: bool)
     return Case(name, make)
 
 
+def _cpu():
+    from ..cpu.gdn import gdn
+
+    return gdn
+
+
 def _triton():
     from ..triton.gdn import gdn
 
@@ -106,5 +112,5 @@ GDN = Operation(
         torch.float16: 1e-3,
     },
     differentiable=("x", "gamma", "beta", "residual"),
-    implementations={"triton": triton_kernel(_triton)},
+    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

@@ -4,11 +4,9 @@
 #include <string.h>
 
 #include <algorithm>
-#include <new>
 #include <vector>
 
-#include "../status.h"
-#include "element.h"
+#include "guarded.h"
 #include "large_pages.h"
 #include "product.h"
 
@@ -220,28 +218,18 @@ class Convolution {
 // [batch][shuffle * height out][shuffle * width out][outputs / shuffle^2], of one element type; bias
 // [outputs] or null; gamma [outputs][outputs] and beta [outputs], or null. The caller has checked
 // that the shapes fit together.
-FLIC_API int flic_cpu_conv3x3(const void* x, int element, int64_t batch, int height, int width,
+FLIC_API int flic_conv3x3(const void* x, int element, int64_t batch, int height, int width,
                               int channels, const void* weight, const float* bias, int outputs,
                               int stride, int leaky, int shuffle, const float* gamma,
                               const float* beta, int inverse, const void* residual, void* out,
                               int threads) {
     using namespace flic::cpu;
-    const auto run = [&](auto type) {
+    return guarded(element, [&](auto type) {
         using T = decltype(type);
         const Image<const T> image = {static_cast<const T*>(x), batch, height, width, channels};
         Convolution<T>(image, static_cast<const T*>(weight), bias, outputs, stride, leaky != 0,
                        shuffle, {gamma, beta, inverse != 0}, static_cast<const T*>(residual),
                        static_cast<T*>(out), flic::team(threads))
             .run();
-    };
-    try {
-        if (static_cast<Element>(element) == Element::float32) {
-            run(float());
-        } else {
-            run(Bfloat16());
-        }
-        return FLIC_OK;
-    } catch (const std::bad_alloc&) {
-        return FLIC_OUT_OF_MEMORY;
-    }
+    });
 }

@@ -48,9 +48,8 @@ alignas(64) constexpr float kNormalCubics[4][32] = {
     },
 };
 
-// x Phi(x) = |x| (Phi(|x|) - 1/2) + x / 2. Absolute error at most 4e-7 max(1, |x|).
-FLIC_INLINE Lanes quick_gelu(Lanes x) {
-    const __m512 a = _mm512_abs_ps(x.v);
+// Phi(a) - 1/2 for a >= 0.
+FLIC_INLINE __m512 normal_above_half(__m512 a) {
     const __m512 c = _mm512_maskz_min_ps(Lanes::kAll, a, _mm512_set1_ps(31.49f / 5.8f));
     const __m512 magic = _mm512_set1_ps(0x1.8p23f), scale = _mm512_set1_ps(5.8f);
     const __m512 shifted = _mm512_fmadd_ps(c, scale, magic);  // n in its lowest bits
@@ -62,15 +61,27 @@ FLIC_INLINE Lanes quick_gelu(Lanes x) {
     };
     __m512 h = _mm512_fmadd_ps(coefficient(3), t, coefficient(2));
     h = _mm512_fmadd_ps(h, t, coefficient(1));
-    h = _mm512_fmadd_ps(h, t, coefficient(0));
-    return {_mm512_fmadd_ps(a, h, _mm512_mul_ps(x.v, _mm512_set1_ps(0.5f)))};
+    return _mm512_fmadd_ps(h, t, coefficient(0));
+}
+
+// Phi(x) - 1/2. Absolute error at most 1e-6.
+FLIC_INLINE Lanes quick_normal(Lanes x) {
+    const __m512 sign = _mm512_and_ps(x.v, _mm512_set1_ps(-0.0f));
+    return {_mm512_xor_ps(normal_above_half(_mm512_abs_ps(x.v)), sign)};
+}
+
+// x Phi(x) = |x| (Phi(|x|) - 1/2) + x / 2. Absolute error at most 4e-7 max(1, |x|).
+FLIC_INLINE Lanes quick_gelu(Lanes x) {
+    const __m512 a = _mm512_abs_ps(x.v);
+    const __m512 half = _mm512_mul_ps(x.v, _mm512_set1_ps(0.5f));
+    return {_mm512_fmadd_ps(a, normal_above_half(a), half)};
 }
 
 #else
 
-// The exact engine's rational approximation, with a quick reciprocal. Absolute error at most
-// 3e-7 |x|.
-FLIC_INLINE Lanes quick_gelu(Lanes x) {
+// Phi(x) - 1/2: the exact engine's rational approximation (exact/functions.h), with a quick
+// reciprocal. Absolute error at most 3e-7.
+FLIC_INLINE Lanes quick_normal(Lanes x) {
     const float numerator[6] = {0x1.988450p-2f,  0x1.116288p-5f,  0x1.30cc4cp-8f,
                                 0x1.589b4ep-13f, 0x1.aad054p-18f, 0x1.91c83ep-26f};
     const float denominator[6] = {
@@ -78,9 +89,13 @@ FLIC_INLINE Lanes quick_gelu(Lanes x) {
     const Lanes c =
         Lanes::min(Lanes::max(x, Lanes::set(-0x1.59999ap+2f)), Lanes::set(0x1.59999ap+2f));
     const Lanes square = Lanes::mul(c, c);
-    const Lanes h = Lanes::mul(Lanes::mul(c, polynomial(square, numerator)),
-                               reciprocal(polynomial(square, denominator)));
-    return Lanes::fma(x, h, Lanes::mul(x, Lanes::set(0.5f)));
+    return Lanes::mul(Lanes::mul(c, polynomial(square, numerator)),
+                      reciprocal(polynomial(square, denominator)));
+}
+
+// x Phi(x). Absolute error at most 3e-7 |x|.
+FLIC_INLINE Lanes quick_gelu(Lanes x) {
+    return Lanes::fma(x, quick_normal(x), Lanes::mul(x, Lanes::set(0.5f)));
 }
 
 #endif

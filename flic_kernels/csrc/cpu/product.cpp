@@ -1,6 +1,7 @@
 #include "product.h"
 
 #include "../isa.h"
+#include "gradient_rows.h"
 
 namespace flic::cpu {
 namespace {
@@ -39,6 +40,14 @@ const RowKernels& row_kernels() {
     if (isa() == Isa::avx2) return kAvx2Rows;
 #endif
     return kScalarRows;
+}
+
+const GradientRows& gradient_rows() {
+#if defined(__x86_64__)
+    if (isa() == Isa::avx512) return kAvx512Gradients;
+    if (isa() == Isa::avx2) return kAvx2Gradients;
+#endif
+    return kScalarGradients;
 }
 
 template <class In>
@@ -113,13 +122,25 @@ void BasicProduct<In>::pack_transposed(const In* weight, ptrdiff_t stride, const
                                        Pool& pool) {
     pack_bias(bias);
     pool.run(panels_.group_vectors, [&](int vector, int) {
-        const int left = panels_.group_outputs - vector * kVector;
-        PackTask t = task(0, vector);
-        t.first = weight + vector * kVector;
-        t.stride = stride;
-        t.count = left < kVector ? left : kVector;
-        kernels_.pack_rows(t);
+        pack_vector(vector, weight, stride, channels_);
     });
+}
+
+template <class In>
+void BasicProduct<In>::pack_rows(const In* rows, ptrdiff_t stride, int count) {
+    for (int v = 0; v < panels_.group_vectors; ++v) pack_vector(v, rows, stride, count);
+}
+
+// Sixteen columns of `count` rows; the other rows are zeros.
+template <class In>
+void BasicProduct<In>::pack_vector(int vector, const In* rows, ptrdiff_t stride, int count) {
+    const int left = panels_.group_outputs - vector * kVector;
+    PackTask t = task(0, vector);
+    t.first = rows + vector * kVector;
+    t.stride = stride;
+    t.channels = count;
+    t.count = left < kVector ? left : kVector;
+    kernels_.pack_rows(t);
 }
 
 template class BasicProduct<float>;

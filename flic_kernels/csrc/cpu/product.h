@@ -46,8 +46,8 @@ struct Panels {
 struct PackTask {
     const void* const* from;  // pack: of each column, or null: zeros
     int channels, taps;       // pack: a column's weights are [channels][taps]
-    const void* first;        // pack_rows: row k is at first + k * stride
-    ptrdiff_t stride;         //
+    const void* first;        // pack_rows: row k, of `channels`, is at first + k * stride
+    ptrdiff_t stride;
     int count;                // pack_rows: columns; the others are zeros
     Panels panels;
     void* panel;
@@ -89,8 +89,11 @@ class BasicProduct {
 
     // weight [outputs][channels][taps], as torch holds it; bias [outputs] or null.
     void pack(const In* weight, const float* bias, Pool& pool);
-    // weight [channels][outputs]: the product with the transposed weight. One tap, one group.
+    // weight [channels][outputs], a row every `stride` elements: the product with the transposed
+    // weight. One tap, one group.
     void pack_transposed(const In* weight, ptrdiff_t stride, const float* bias, Pool& pool);
+    // The same in the calling thread, of the first `count` rows: the other channels count nothing.
+    void pack_rows(const In* rows, ptrdiff_t stride, int count);
 
     // May run in several threads at once.
     void run(int rows, const Rows<const In>& in, const Rows<float>& out,
@@ -108,6 +111,7 @@ class BasicProduct {
     int source(int group, int column) const;
     void pack_bias(const float* bias);
     PackTask task(int group, int vector) const;
+    void pack_vector(int vector, const In* rows, ptrdiff_t stride, int count);
 
     const ProductKernels<In>& kernels_;
     int channels_, taps_, interleaved_;

@@ -163,6 +163,9 @@ void pack_rows(const flic::cpu::PackTask& t) {
     for (int k = 0; k < t.channels; ++k, from += t.stride, to += t.width) {
         (t.count == kLanes ? load(from) : load_first(from, t.count)).store(to);
     }
+    for (ptrdiff_t k = t.channels; k < t.panels.length; ++k, to += t.width) {
+        Lanes::set(0.0f).store(to);
+    }
 }
 
 template <class In>

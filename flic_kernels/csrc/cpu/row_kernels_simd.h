@@ -1,50 +1,47 @@
 // The row kernels, for the instruction set of the including file.
 #pragma once
+#include "each.h"
 #include "functions.h"
 #include "row_kernels.h"
-#include "typed.h"
 
 namespace {
 
-// out[i] = operation(x[i]), or of x[i] and y[i].
-template <class In, class Out, class Operation>
-FLIC_INLINE void each(const In* x, const In* y, Out* out, ptrdiff_t n, Operation operation) {
-    ptrdiff_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) store(out + i, operation(load(x + i), load(y + i)));
-    if (i < n) {
-        const int left = static_cast<int>(n - i);
-        store_first(out + i, operation(load_first(x + i, left), load_first(y + i, left)), left);
-    }
+template <class In>
+void square_row(const In* x, float* out, ptrdiff_t count) {
+    each_run(count, [&](ptrdiff_t i, int n) {
+        const Lanes v = load_run(x + i, n);
+        store_run(out + i, Lanes::mul(v, v), n);
+    });
 }
 
-template <class In>
-void square_row(const In* x, float* out, ptrdiff_t n) {
-    each(x, x, out, n, [](Lanes v, Lanes) { return Lanes::mul(v, v); });
-}
-void gelu_row(const float* x, float* out, ptrdiff_t n) {
-    each(x, x, out, n, [](Lanes v, Lanes) { return quick_gelu(v); });
-}
-void leaky_relu_row(const float* x, float* out, ptrdiff_t n) {
-    each(x, x, out, n, [](Lanes v, Lanes) { return leaky_relu(v); });
-}
-void add_row(const Bfloat16* a, const Bfloat16* b, Bfloat16* out, ptrdiff_t n) {
-    each(a, b, out, n, [](Lanes v, Lanes w) { return Lanes::add(v, w); });
+template <class T>
+void add_row(const T* a, const T* b, T* out, ptrdiff_t count) {
+    each_run(count, [&](ptrdiff_t i, int n) {
+        store_run(out + i, Lanes::add(load_run(a + i, n), load_run(b + i, n)), n);
+    });
 }
 
 void add_rows(const float* a, ptrdiff_t a_stride, const float* b, ptrdiff_t b_stride, int rows,
               int channels, float* out, ptrdiff_t out_stride) {
     for (; rows > 0; --rows, a += a_stride, b += b_stride, out += out_stride) {
-        each(a, b, out, channels, [](Lanes v, Lanes w) { return Lanes::add(v, w); });
+        add_row(a, b, out, channels);
     }
 }
 
-void to_bfloat16_row(const float* x, Bfloat16* out, ptrdiff_t n) {
-    ptrdiff_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) store(out + i, Lanes::load(x + i));
-    if (i < n) {
-        const int left = static_cast<int>(n - i);
-        store_first(out + i, load_first(x + i, left), left);
-    }
+void gelu_row(const float* x, float* out, ptrdiff_t count) {
+    each_run(count, [&](ptrdiff_t i, int n) {
+        store_run(out + i, quick_gelu(load_run(x + i, n)), n);
+    });
+}
+
+void leaky_relu_row(const float* x, float* out, ptrdiff_t count) {
+    each_run(count, [&](ptrdiff_t i, int n) {
+        store_run(out + i, leaky_relu(load_run(x + i, n)), n);
+    });
+}
+
+void to_bfloat16_row(const float* x, Bfloat16* out, ptrdiff_t count) {
+    each_run(count, [&](ptrdiff_t i, int n) { store_run(out + i, load_run(x + i, n), n); });
 }
 
 // Two passes over a row, which is in cache: the mean, then the squared differences from it.
@@ -91,7 +88,7 @@ void layer_norm(const float* in, ptrdiff_t in_stride, int rows, int channels, co
 
 constexpr flic::cpu::RowKernels make_row_kernels() {
     return {layer_norm, add_rows, square_row<float>, square_row<Bfloat16>,
-            add_row,    gelu_row, leaky_relu_row, to_bfloat16_row};
+            add_row<Bfloat16>, gelu_row, leaky_relu_row, to_bfloat16_row};
 }
 
 }  // namespace

@@ -1,0 +1,39 @@
+// Kernels on rows for backward passes, in float32.
+#pragma once
+#include <stddef.h>
+
+#include "rows.h"
+
+namespace flic::cpu {
+
+struct GradientRows {
+    // grad * gelu'(x), elementwise; out may be an input.
+    void (*gelu)(const float* x, const float* grad, float* out, ptrdiff_t n);
+    // Of LayerNorm over rows of `channels` values: dx from x and the gradient of the result. Adds to
+    // dweight and dbias [channels]. Rows lie side by side; dx may be grad.
+    void (*layer_norm)(const float* x, const float* grad, int rows, int channels,
+                       const float* weight, float eps, float* dx, float* dweight, float* dbias);
+    // Of x / sqrt(norm), or x * sqrt(norm) if inverse, elementwise: the gradient of x with norm kept
+    // into direct, that of norm into dnorm, which may be norm.
+    void (*gdn)(const float* x, const float* grad, const float* norm, bool inverse, float* direct,
+                float* dnorm, ptrdiff_t n);
+    // direct + 2 x dsquares, elementwise; out may be an input.
+    void (*add_squares)(const float* direct, const float* x, const float* dsquares, float* out,
+                        ptrdiff_t n);
+    // in [rows][columns] to out [columns][out_stride].
+    void (*transpose)(const float* in, int rows, int columns, float* out, ptrdiff_t out_stride);
+    // sums[c] += the sum of column c.
+    void (*add_columns)(const float* in, int rows, int columns, float* sums);
+    void (*widen)(const Bfloat16* in, float* out, ptrdiff_t n);
+};
+
+extern const GradientRows kScalarGradients;
+#if defined(__x86_64__)
+extern const GradientRows kAvx2Gradients;
+extern const GradientRows kAvx512Gradients;
+#endif
+
+// The table for the instruction set in use.
+const GradientRows& gradient_rows();
+
+}  // namespace flic::cpu

@@ -1,0 +1,23 @@
+// Rows of a tensor in float32: where they are, or a copy.
+#pragma once
+#include "gradient_rows.h"
+#include "row_kernels.h"
+
+namespace flic::cpu {
+
+inline const float* as_floats(const float* rows, ptrdiff_t, float*) { return rows; }
+inline const float* as_floats(const Bfloat16* rows, ptrdiff_t count, float* copy) {
+    gradient_rows().widen(rows, copy, count);
+    return copy;
+}
+
+// Where float32 results for `rows` may be written before store_floats.
+inline float* room_for(float* rows, float*) { return rows; }
+inline float* room_for(Bfloat16*, float* copy) { return copy; }
+
+inline void store_floats(float*, const float*, ptrdiff_t) {}
+inline void store_floats(Bfloat16* rows, const float* values, ptrdiff_t count) {
+    row_kernels().to_bfloat16(values, rows, count);
+}
+
+}  // namespace flic::cpu
