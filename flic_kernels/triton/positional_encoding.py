@@ -18,7 +18,7 @@ from ..ops.positional_encoding import from_windows, to_windows
 from ..ops.registry import NotAvailable
 from .launch import Launch, check_dtype, operator, power_of_two, run
 
-WARPS = 16
+WARPS = 8
 
 
 @triton.jit
