@@ -2,9 +2,8 @@
 
     python -m benches [GROUP ...] [options]
 
-Groups: ops (operations and FAT blocks), transforms, codec, training; all of them where none is
-named. What follows is for pytest, which runs them: -k NAME for some of them, and these of their
-own:
+Groups: ops (FAT blocks among them), transforms, codec, training; all of them where none is named.
+What follows is for pytest, which runs them: -k NAME for some of them, and these of their own:
 
     --compile          torch.compile of the eager reference too (minutes)
     --rows FILE        the rows (default: runs/bench/rows.json)

@@ -14,6 +14,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor, nn
 
+import flic_kernels
 from benches.bench_exact import t_ca
 from benches.measure import compare
 from benches.problems import FORWARD, ModuleProblem, Spec
@@ -45,15 +46,26 @@ def network(small: bool) -> FLIC:
         return FLIC("tiny" if small else "base").eval()
 
 
+@cache
+def accelerated(small: bool) -> FLIC:
+    return flic_kernels.accelerate(copy.deepcopy(network(small)))
+
+
+def part(model: FLIC, name: str, device: str, dtype: torch.dtype) -> nn.Module:
+    """A copy of a transform, on the device."""
+    found = HyperSynthesis(model) if name == "hyper_synthesis" else getattr(model, name)
+    return copy.deepcopy(found).to(device, dtype)
+
+
 def specs(device: str, dtypes: list[torch.dtype], small: bool) -> Iterator[Spec]:
     height, width = SMALL if small else PICTURE
     for dtype in dtypes:
         for name in NAMES:
-            exact = ("exact",) if name in EXACT and device == "cpu" else ()
             if name not in ("g_a", "g_s") and dtype != torch.float32:
                 continue  # what feeds the coding tables is float32, always
+            others = "accelerated", *(("exact",) if name in EXACT and device == "cpu" else ())
             yield Spec(
-                name, f"{width}x{height}", dtype, ModuleProblem.names(device, exact),
+                name, f"{width}x{height}", dtype, ModuleProblem.names(device, others),
                 {FORWARD: TOLERANCES[dtype]}, partial(transform, name, dtype, device, small),
             )  # fmt: skip
 
@@ -69,19 +81,18 @@ def transform(name: str, dtype: torch.dtype, device: str, small: bool) -> Module
 
     y = integers(1, latent, height, width)
     z = integers(1, hyper, height // 4, width // 4)
-    if name == "hyper_synthesis":
-        module, inputs = HyperSynthesis(model), [z]
-    elif name == "tca":
+    if name == "tca":
         with torch.no_grad():
-            module, inputs = model.tca, [model.hyper_features(z), y]
+            inputs = [model.hyper_features(z), y]
+    elif name == "g_a":
+        inputs = [torch.rand(1, 3, 16 * height, 16 * width, generator=generator)]
     else:
-        picture = torch.rand(1, 3, 16 * height, 16 * width, generator=generator)
-        module, inputs = getattr(model, name), [picture if name == "g_a" else y]
-    module = copy.deepcopy(module).to(device, dtype)
-    return ModuleProblem(
-        module, [x.to(device, dtype) for x in inputs], backward=False, stages=stages,
-        others={"exact": partial(EXACT[name], model)} if name in EXACT else {},
-    )  # fmt: skip
+        inputs = [z if name == "hyper_synthesis" else y]
+    others = {"accelerated": lambda: part(accelerated(small), name, device, dtype)}
+    if name in EXACT:
+        others["exact"] = partial(EXACT[name], model)
+    inputs = [x.to(device, dtype) for x in inputs]
+    return ModuleProblem(part(model, name, device, dtype), inputs, stages, others)
 
 
 def stages(module: nn.Module) -> list[nn.Module]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -211,45 +212,41 @@ class OperationProblem(NetworkProblem):
 
 
 class ModuleProblem(NetworkProblem):
-    """A module of the network on given inputs, eager, compiled, as it is, and accelerated.
+    """A module of the network on given inputs, forward: eager, compiled and as it is.
 
-    `stages` are the submodules between which tensors have to pass through memory; `others` are
-    implementations of its own: functions of the inputs.
+    `stages` are the submodules between which tensors have to pass through memory; `others` make
+    further implementations, functions of the inputs, by name.
     """
+
+    backward = False
 
     def __init__(
         self,
         module: nn.Module,
         inputs: Sequence[Tensor],
-        *,
-        backward: bool,
-        stages: Callable[[nn.Module], Iterable[nn.Module]] = lambda module: (module,),
-        others: Mapping[str, Callable[[], Callable]] | None = None,
+        stages: Callable[[nn.Module], Iterable[nn.Module]],
+        others: Mapping[str, Callable[[], Callable]],
     ):
-        self.module, self.inputs = module, [x.requires_grad_(backward) for x in inputs]
-        self.dtype = inputs[0].dtype
-        self.backward, self.stages, self.others = backward, stages, others or {}
+        self.module, self.inputs, self.dtype = module, inputs, inputs[0].dtype
+        self.stages, self.others = stages, others
 
     @staticmethod
     def names(device: str, others: Iterable[str] = ()) -> tuple[str, ...]:
         """As an operation's; the module as it is counts where the registry has what it can use."""
         used = {table[device] for name, table in backends().items() if name in OPERATIONS}
         own = ("default",) if used != {"reference"} else ()
-        return "reference", "compile", *own, "accelerated", *others
+        return "reference", "compile", *own, *others
 
     def candidate(self, name: str) -> Candidate:
-        if name == "reference":
-            return self._bind(self.module, self.inputs, eager=True)
-        if name == "compile":
-            torch._dynamo.reset()
-            compiled = torch.compile(self.module, dynamic=False, fullgraph=True)
-            return self._bind(self.module, self.inputs, eager=True, compute=compiled)
+        if name in self.others:
+            return self._bind(self.others[name](), self.inputs)
         if name == "default":
             return self._bind(self.module, self.inputs)
-        if name == "accelerated":
-            twin = flic_kernels.accelerate(nn.Sequential(copy.deepcopy(self.module)))[0]
-            return self._bind(twin, self.inputs)
-        return self._bind(self.module, self.inputs, compute=self.others[name]())
+        compute = self.module
+        if name == "compile":
+            torch._dynamo.reset()
+            compute = torch.compile(compute, dynamic=False, fullgraph=True)
+        return self._bind(compute, self.inputs, eager=True)
 
     def exact(self) -> tuple[Candidate, list[Tensor]]:
         module = copy.deepcopy(self.module).double()
@@ -260,25 +257,15 @@ class ModuleProblem(NetworkProblem):
 
         for stage in self.stages(module):
             stage.register_forward_hook(record)
-        inputs = [x.detach().double().requires_grad_(self.backward) for x in self.inputs]
-
-        def compute(*inputs):
-            return module(*(x.view_as(x) for x in inputs))  # FlopCounterMode wants no leaves
-
-        return self._bind(module, inputs, eager=True, compute=compute), moved
+        return self._bind(module, [x.double() for x in self.inputs], eager=True), moved
 
     @staticmethod
-    def _bind(module, inputs, *, eager: bool = False, compute: Callable | None = None) -> Candidate:
-        compute = module if compute is None else compute
-
+    def _bind(compute: Callable, inputs: Sequence[Tensor], *, eager: bool = False) -> Candidate:
         def forward() -> list[Tensor]:
-            if not eager:
-                return _list(compute(*inputs))
-            with eagerly():
+            with eagerly() if eager else nullcontext():
                 return _list(compute(*inputs))
 
-        parameters = {name: [p] for name, p in module.named_parameters()}
-        return Candidate(forward, {"input": list(inputs)} | parameters)
+        return Candidate(forward, {})
 
 
 def _list(result) -> list[Tensor]:

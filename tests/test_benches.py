@@ -231,15 +231,24 @@ def test_modules_as_they_are_count_where_the_registry_has_something(monkeypatch)
     assert "default" in ModuleProblem.names("cpu")
 
 
-def test_modules_are_checked_with_all_their_parameters():
-    problem = bench_ops.block(8, 4, True, (16, 16), torch.float32, "cpu")
-    for name in ("reference", "accelerated"):
-        _, errors = problem.check(name, BOTH)
-        assert "trans_block.attns.3.relative_position_bias_table" in errors
-        assert max(errors.values()) < 1e-5
+def test_a_transform_in_all_its_ways():
+    problem = bench_transforms.transform("hyper_synthesis", torch.float32, "cpu", True)
+    for name in ("reference", "accelerated", "exact", "default"):
+        assert max(problem.check(name, FORWARD)[1].values()) < 1e-5, name
+    # What passes between stages: more than parameters, input and output, which count once.
+    tensors = [*problem.module.parameters(), *problem.inputs, *problem.expected.results]
+    assert problem.expected.costs[FORWARD].bytes_moved > 4 * sum(t.numel() for t in tensors)
     with torch.no_grad():
-        problem.module.trans_block.norm1.weight[0] = -1  # also in what is computed from now on
-    assert max(problem.check("reference", FORWARD)[1].values()) > 1e-5
+        problem.module.h_mean_s[3][0].weight[0] += 1  # in what is computed from now on
+    assert problem.check("reference", FORWARD)[1]["out"] > 1e-5
+
+
+def test_counted_work_of_the_network():
+    """g_a's products are 164 GFLOP at 768x512; this is a 24th of that."""
+    model = bench_transforms.network(False)
+    x = torch.rand(1, 3, 128, 128)
+    problem = ModuleProblem(model.g_a, [x], bench_transforms.stages, {})
+    assert problem.expected.costs[FORWARD].flops / 1e9 == pytest.approx(164 / 24, rel=0.01)
 
 
 def test_specs_name_every_thing_once():
@@ -250,7 +259,7 @@ def test_specs_name_every_thing_once():
             assert len(set(names)) == len(names)
     names = " ".join(str(s) for s in bench_ops.specs("cpu", [torch.float32], False))
     assert all(f"{name}-" in names for name in OPERATIONS)
-    assert "FAT block-256-shifted" in names
+    assert "fat_block-256-shifted" in names
 
 
 def test_rows_of_two_runs():
@@ -283,7 +292,7 @@ def test_a_budget_that_is_used_up(tmp_path, capsys, outside_xdist):
     assert "compile skipped: out of time" in capsys.readouterr().out
     found = rows.read(path)
     assert {(row.status, row.note) for row in found} == {("skipped", "out of time")}
-    assert {row.op for row in found} > {"FAT block", "tca", "encode", *OPERATIONS}
+    assert {row.op for row in found} > {"tca", "encode", *OPERATIONS}
     assert not list(tmp_path.glob("chart*"))
 
 
@@ -293,13 +302,13 @@ def test_the_gpu_part_without_one(tmp_path, monkeypatch, capsys, outside_xdist):
     monkeypatch.setattr(gpu, "TESTS", (str(tmp_path / "test_one.py"),))
     monkeypatch.setattr(gpu, "STEPS", {"eager": (1, command.GROUPS, [])})
     out = tmp_path / "out"
-    only = "(gdn and not conv) or h_a or encode or (FAT and 24-plain)"
+    only = "(gdn and not conv) or h_a or encode or fat_block"
     arguments = ["--out", str(out), "--device", "cpu", "--small", "--only", only]
     assert gpu.main(arguments) == 0, (out / "eager.txt").read_text()
     printed = capsys.readouterr().out
     assert "tests on cpu: 1 passed" in printed and "encode 128x128, reference: g_a, h_a" in printed
     found = rows.read(out / "rows.json")
-    assert {row.op for row in found} == {"gdn", "FAT block", "h_a", "encode"}
+    assert {row.op for row in found} == {"gdn", "fat_block", "h_a", "encode"}
     assert all(row.p20 <= row.p50 <= row.p80 and row.commit for row in found)
     assert all((out / name).stat().st_size for name in ("chart.png", "chart.svg", "tests.txt"))
 

@@ -228,6 +228,15 @@ FAT_BLOCK = Operation(
         _case("hyper-plain", (1, 8, 12), 8, 8, (2, 4), False),
         _case("hyper-shifted", (3, 4, 4), 6, 4, (2, 4), True),
     ),
+    benchmarks=(
+        _case("96-plain", (1, 256, 384), 12, 8, (8, 16), False),
+        _case("96-shifted", (1, 256, 384), 12, 8, (8, 16), True),
+        _case("144-plain", (1, 128, 192), 9, 16, (8, 16), False),
+        _case("144-shifted", (1, 128, 192), 9, 16, (8, 16), True),
+        _case("256-plain", (1, 64, 96), 8, 32, (8, 16), False),
+        _case("256-shifted", (1, 64, 96), 8, 32, (8, 16), True),
+        _case("hyper-shifted", (1, 16, 24), 8, 32, (2, 4), True),
+    ),
     tolerances={
         torch.float64: 1e-12,
         torch.float32: 1e-5,
