@@ -17,6 +17,7 @@ from .errors import (
     CheckpointError,
     FormatError,
     ModelMismatchError,
+    OptionError,
     PictureError,
     StreamMismatch,
 )
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from .model import FLIC
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""What g_a and g_s can compute in, by name."""
 Crop = tuple[int, int, int, int]
 """x, y, width and height of a region, in pixels."""
 Progress = Callable[[int, int], None]
@@ -40,10 +43,16 @@ def _silent(done: int, steps: int) -> None:
 
 
 class Codec:
-    """A model, ready to code pictures; its weights must not change while it is in use."""
+    """A model, ready to code pictures; its weights must not change while it is in use.
 
-    def __init__(self, model: FLIC) -> None:
-        self.model = model
+    dtype: in which g_a and g_s compute, torch.float32 or torch.bfloat16. What feeds the coding
+        tables is float32 in any case, so files open whatever was chosen.
+    """
+
+    def __init__(self, model: FLIC, dtype: torch.dtype = torch.float32) -> None:
+        if dtype not in DTYPES.values():
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
+        self.model, self.dtype = model, dtype
         self.fingerprint = bytes.fromhex(checkpoint.fingerprint(model))
 
     def encode(self, image: Any, *, strip: bool = False, tile: int | str = "auto") -> bytes:
@@ -63,7 +72,7 @@ class Codec:
         for i, part in enumerate(grid):
             try:
                 x = self._input(picture.pixels, tiles.input_box(part), mean)
-                latents = tiles.analyze(self.model, x, part)
+                latents = tiles.analyze(self.model, x, part, self.dtype)
                 streams += entropy.encode(self.model, latents, margins=part.margins)
             except ValueError as error:  # NaN or infinity on the way
                 raise CheckpointError(f"the model cannot code this picture: {error}") from error
@@ -185,10 +194,17 @@ class Codec:
 
     def _draw(self, y_hat: torch.Tensor, tile: Tile, gray: bool) -> np.ndarray:
         """A tile's pixels, uint8 [H, W, 3]."""
-        x_hat = tiles.synthesize(self.model, y_hat.contiguous(), tile)[0].float()
+        x_hat = tiles.synthesize(self.model, y_hat.contiguous(), tile, self.dtype)[0].float()
         if gray:
             x_hat = x_hat.mean(0, keepdim=True).expand(3, -1, -1)
         return (x_hat.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
+
+
+def precision(name: str) -> torch.dtype:
+    """The type that a name in DTYPES stands for; OptionError for another name."""
+    if name not in DTYPES:
+        raise OptionError(f"unknown dtype {name!r} (known: {', '.join(DTYPES)})")
+    return DTYPES[name]
 
 
 def encode(
@@ -197,6 +213,7 @@ def encode(
     *,
     strip: bool = False,
     tile: int | str = "auto",
+    dtype: str = "float32",
 ) -> bytes:
     """Code a picture as a .flic file.
 
@@ -205,11 +222,11 @@ def encode(
     default. strip: drop ICC profile and EXIF. tile: "none" codes the picture whole, with memory
     that grows with its area; a multiple of 128 codes it in tiles of so many pixels a side, with
     memory for one of them at a time; "auto" takes tiles of 1024 for pictures of more than 2^22
-    pixels.
+    pixels. dtype: "float32", or "bfloat16" for the transforms: faster, a little less exact.
     Raises FlicError: PictureError, OptionError, ModelNotFoundError, CheckpointError, DeviceError.
     """
     picture = images.read(image, strip=strip)
-    return Codec(_model(model)).encode_picture(picture, tile=tile)
+    return Codec(_model(model), precision(dtype)).encode_picture(picture, tile=tile)
 
 
 def decode(
@@ -217,13 +234,14 @@ def decode(
     model: FLIC | str | os.PathLike | None = None,
     *,
     crop: Crop | None = None,
+    dtype: str = "float32",
 ) -> Image.Image:
     """The picture of a .flic file, as a PIL image (L, LA, RGB or RGBA).
 
     data: the file's bytes, or its path. model: as for `encode`; default: the one with the file's
     fingerprint, among the built-in models and those in the user's model folder. crop: (x, y, width,
     height) in pixels: that region alone, the same pixels as in the whole picture; of a file with
-    tiles only those are decoded that it needs. The image's `info` has the ICC profile and EXIF.
+    tiles only those are decoded that it needs. dtype: as for `encode`; it need not be the encoder's. The image's `info` has the ICC profile and EXIF.
     Raises FlicError: FormatError, OptionError, ModelNotFoundError, ModelMismatchError,
     StreamMismatch, DeviceError.
     """
@@ -235,7 +253,7 @@ def decode(
     file = container.unpack(data)
     if model is None:
         model = library.find(file.fingerprint.hex()).path
-    return Codec(_model(model)).decode_picture(file, crop=crop).to_pil()
+    return Codec(_model(model), precision(dtype)).decode_picture(file, crop=crop).to_pil()
 
 
 def _model(model: FLIC | str | os.PathLike | None) -> FLIC:

@@ -39,27 +39,33 @@ def latent_box(tile: Tile) -> Box:
 
 
 @torch.no_grad()
-def analyze(model: FLIC, x: Tensor, tile: Tile) -> Latents:
-    """The integers to code for a tile, from the padded picture inside `input_box`, [B, 3, H, W]."""
+def analyze(model: FLIC, x: Tensor, tile: Tile, dtype: torch.dtype | None = None) -> Latents:
+    """The integers to code for a tile, from the padded picture inside `input_box`, [B, 3, H, W].
+
+    dtype: in which g_a computes; None: the type of x.
+    """
     limits.check_transform(model.config, tuple(x.shape[2:]))
     fine, middle, coarse = (model.g_a[stage] for stage in _STAGES)
     boxes = [tile.core.grown(margin, tile.bounds) for margin in (FINE, MIDDLE, COARSE)]
-    features = extend(fine(x), boxes[0].margins_to(boxes[1]), 4)
+    features = extend(fine(x.to(dtype or x.dtype)), boxes[0].margins_to(boxes[1]), 4)
     features = extend(middle(features), boxes[1].margins_to(boxes[2]), 8)
-    y = _cut(coarse(features), tile.core, boxes[2], 16)
+    y = _cut(coarse(features), tile.core, boxes[2], 16).to(x.dtype)
     z = model.h_a(extend(y, tile.margins, 16)) - model.z_medians()
     return Latents.from_floats(y, _cut(z, tile.core, tile.coded, 64))
 
 
 @torch.no_grad()
-def synthesize(model: FLIC, y_hat: Tensor, tile: Tile) -> Tensor:
-    """A tile's pixels in [0, 1], [B, 3, H, W], from y_hat inside `latent_box`, [B, M, h, w]."""
+def synthesize(model: FLIC, y_hat: Tensor, tile: Tile, dtype: torch.dtype | None = None) -> Tensor:
+    """A tile's pixels in [0, 1], [B, 3, H, W], from y_hat inside `latent_box`, [B, M, h, w].
+
+    dtype: in which g_s computes; None: the type of y_hat.
+    """
     limits.check_transform(model.config, tuple(16 * side for side in y_hat.shape[2:]))
     coarse, middle, fine = (model.g_s[stage] for stage in _STAGES)
     boxes = [tile.core.grown(margin, tile.bounds) for margin in (COARSE, MIDDLE, FINE)]
-    features = _cut(coarse(y_hat), boxes[1], boxes[0], 4)
+    features = _cut(coarse(y_hat.to(dtype or y_hat.dtype)), boxes[1], boxes[0], 4)
     features = _cut(middle(features), boxes[2], boxes[1], 2)
-    return _cut(fine(features), tile.core, boxes[2], 1).clamp(0, 1)
+    return _cut(fine(features), tile.core, boxes[2], 1).to(y_hat.dtype).clamp(0, 1)
 
 
 def extend(x: Tensor, margins: Margins, scale: int) -> Tensor:

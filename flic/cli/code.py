@@ -46,6 +46,7 @@ def encode(
     model: common.Model = None,
     models: common.Models = None,
     device: common.Device = "cpu",
+    dtype: common.Dtype = "float32",
     threads: common.Threads = None,
     jobs: Jobs = None,
     tile: Tile = "auto",
@@ -66,7 +67,7 @@ def encode(
     _check_arguments(source, target, json)
     side = int(tile) if tile.isdecimal() else tile
     grid.choose((1, 1), side)  # a wrong size is an error of the command, not of every picture
-    task = tasks.Encode(model, models, device, threads, strip=strip, tile=side)
+    task = tasks.Encode(model, models, device, dtype, threads, strip=strip, tile=side)
 
     def up_to_date(source: Path, target: Path) -> bool:
         try:
@@ -101,6 +102,7 @@ def decode(
     model: common.Model = None,
     models: common.Models = None,
     device: common.Device = "cpu",
+    dtype: common.Dtype = "float32",
     threads: common.Threads = None,
     jobs: Jobs = None,
     crop: Crop = None,
@@ -120,7 +122,7 @@ def decode(
         raise typer.BadParameter("--crop is for one file")
     suffix = "." + format.lower().lstrip(".")
     images.save_options(suffix)
-    task = tasks.Decode(model, models, device, threads, crop=_region(crop))
+    task = tasks.Decode(model, models, device, dtype, threads, crop=_region(crop))
     if source.is_dir():
         listed = batch.plan(source, target, frozenset((".flic",)), suffix)
         skip = batch.skip_rule(

@@ -30,6 +30,14 @@ Models = Annotated[
     Path | None,
     typer.Option("--models", metavar="DIR", help="Folder of further models (.safetensors)."),
 ]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        metavar="float32|bfloat16",
+        help="What the transforms compute in; files open whatever was chosen.",
+    ),
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1.")
 ]
@@ -137,7 +145,10 @@ def write_stdout(data: bytes) -> None:
 class CodecCache:
     """Codecs by model file, loaded when first asked for and kept."""
 
-    def __init__(self, model: str | None, folder: Path | None, device: str) -> None:
+    def __init__(
+        self, model: str | None, folder: Path | None, device: str, dtype: str = "float32"
+    ) -> None:
+        self._dtype = dtype
         self._model = model
         self._folder = folder
         self._device = device
@@ -155,7 +166,8 @@ class CodecCache:
 
     def _codec(self, path: Path) -> "Codec":
         if path not in self._codecs:
-            from ..codec import Codec
+            from ..codec import Codec, precision
 
-            self._codecs[path] = Codec(library.load_model(path, self._device))
+            dtype = precision(self._dtype)
+            self._codecs[path] = Codec(library.load_model(path, self._device), dtype)
         return self._codecs[path]

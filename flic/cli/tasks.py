@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """model, models, device, threads: as the commands' options say."""
+    """model, models, device, dtype, threads: as the commands' options say."""
 
     model: str | None
     models: Path | None
     device: str
+    dtype: str
     threads: int | None
 
     @cached_property
     def cache(self) -> common.CodecCache:
-        return common.CodecCache(self.model, self.models, self.device)
+        return common.CodecCache(self.model, self.models, self.device, self.dtype)
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "cache"}

@@ -8,15 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..ops.fat_block import FATParameters, composed
+from ..ops.fat_block import PRODUCTS, FATParameters, composed
 from ..ops.operators import needs_grad
 from ..ops.registry import NotAvailable
 from .launch import call, check_tensors, element, operator, pointers, threads
-
-_PRODUCTS = (
-    "conv1_1_weight", "qkv_weight", "proj_weight", "expand_weight", "contract_weight",
-    "conv1_2_weight",
-)  # fmt: skip
 
 
 class _Shape(ctypes.Structure):
@@ -34,7 +29,7 @@ def _forward(x, parameters, num_heads, window, shifted, eps):
     x = x.contiguous()
     out = _forward_fake(x, parameters, num_heads, window, shifted, eps)
     weights = [
-        tensor.to(x.dtype if name in _PRODUCTS else torch.float32).contiguous()
+        tensor.to(x.dtype if name in PRODUCTS else torch.float32).contiguous()
         for name, tensor in zip(FATParameters._fields, parameters, strict=True)
     ]
     size = FATParameters(*parameters).complex_weight.shape[0]

@@ -56,6 +56,13 @@ class FATParameters(NamedTuple):
         return self.table0, self.table1, self.table2, self.table3
 
 
+PRODUCTS = (
+    "conv1_1_weight", "qkv_weight", "proj_weight", "expand_weight", "contract_weight",
+    "conv1_2_weight",
+)  # fmt: skip
+"""The parameters whose operands' type is that of x."""
+
+
 def fat_block(
     x: Tensor,
     parameters: Sequence[Tensor],
@@ -151,7 +158,12 @@ def composed(
 
     impl: of these operations.
     """
-    p = FATParameters(*parameters)
+    p = FATParameters(
+        *(
+            tensor.to(x.dtype) if name in PRODUCTS else tensor
+            for name, tensor in zip(FATParameters._fields, parameters, strict=True)
+        )
+    )
     t = fused_linear(x, p.conv1_1_weight, p.conv1_1_bias, impl=impl)
     qkv = fused_linear(
         t, p.qkv_weight, norm_weight=p.norm1_weight, norm_bias=p.norm1_bias, eps=eps, impl=impl
