@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation, triton_kernel
+from .registry import Case, Operation, cpu_kernel, triton_kernel
 
 
 def fused_linear(
@@ -47,7 +47,7 @@ def fused_linear(
         ValueError: shapes that do not fit together.
     """
     _check(x, weight, bias, norm_weight, norm_bias, residual, groups)
-    compute = FUSED_LINEAR.choose(x.device, impl)
+    compute = FUSED_LINEAR.choose(x.device, impl, x.dtype, weight.dtype)
     return compute(
         x, weight, bias, norm_weight=norm_weight, norm_bias=norm_bias, residual=residual,
         gelu=gelu, groups=groups, eps=eps,
@@ -113,6 +113,12 @@ def _case(name: str, lead: tuple[int, ...], k: int, n: int, groups: int, parts: 
     return Case(name, make)
 
 
+def _cpu():
+    from ..cpu.fused_linear import fused_linear
+
+    return fused_linear
+
+
 def _triton():
     from ..triton.fused_linear import fused_linear
 
@@ -143,5 +149,5 @@ FUSED_LINEAR = Operation(
         torch.float16: 3e-3,
     },
     differentiable=("x", "weight", "bias", "norm_weight", "norm_bias", "residual"),
-    implementations={"triton": triton_kernel(_triton)},
+    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )
