@@ -19,12 +19,12 @@ def main() -> None:
     print("| picture | ideal | file | over | coder | checks | header |")
     print("|" + "---|" * 7)
     for name, picture in photos.pictures(options.photos):
-        data = codec.encode_picture(picture)
+        data = codec.encode_picture(picture, tile="none")
         x = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None] / 255
         with torch.no_grad():
             likelihoods = codec.model(x)["likelihoods"].values()
         ideal = sum(-p.double().log2().sum().item() for p in likelihoods) / 8
-        coded = container.unpack(data).stream
+        (coded,) = container.unpack(data).streams
         payload = len(stream.unpack(coded).payload)
         parts = (payload - ideal, len(coded) - payload, len(data) - len(coded))
         over = len(data) - ideal

@@ -9,11 +9,16 @@ from flic.images import Picture
 
 
 def options(description: str) -> argparse.Namespace:
-    """--photos DIR and -m MODEL."""
+    """--photos DIR and -m MODEL, parsed."""
+    return parser(description).parse_args()
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """For --photos DIR, -m MODEL and what the caller adds."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="folder of pictures")
     parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
-    return parser.parse_args()
+    return parser
 
 
 def pictures(folder: Path) -> Iterator[tuple[str, Picture]]:

@@ -48,7 +48,7 @@ def sections(data: bytes) -> tuple[int, int, int]:
 def framed(payload: bytes) -> tuple[int, int]:
     """Bytes of the checks and of the file around a rANS stream, without metadata."""
     coded = stream.pack(stream.Stream(0, (0,) * 5, payload))
-    file = container.pack(container.Container(768, 512, bytes(8), coded))
+    file = container.pack(container.Container(768, 512, bytes(8), (coded,)))
     return len(coded) - len(payload), len(file) - len(coded)
 
 

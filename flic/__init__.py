@@ -21,6 +21,7 @@ _HOME = {
     "load_model": "library",
     "FlicError": "errors",
     "PictureError": "errors",
+    "OptionError": "errors",
     "OutputError": "errors",
     "FormatError": "errors",
     "TruncatedError": "errors",

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from . import checkpoint, container, entropy, images, library
+from . import checkpoint, container, entropy, images, library, tiles
 from .container import Container
-from .errors import CheckpointError, FormatError, ModelMismatchError, PictureError
+from .errors import (
+    CheckpointError,
+    FormatError,
+    ModelMismatchError,
+    PictureError,
+    StreamMismatch,
+)
+from .grid import Box, Grid, Tile, check_crop, choose
 from .images import Picture
+from .model import pad
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from .model import FLIC
+
+Crop = tuple[int, int, int, int]
+"""x, y, width and height of a region, in pixels."""
+Progress = Callable[[int, int], None]
+"""Told how many of how many steps are done: a step is a tile coded, decoded or drawn."""
+
+
+def _silent(done: int, steps: int) -> None:
+    pass
 
 
 class Codec:
@@ -27,59 +46,93 @@ class Codec:
         self.model = model
         self.fingerprint = bytes.fromhex(checkpoint.fingerprint(model))
 
-    def encode(self, image: Any, *, strip: bool = False) -> bytes:
-        """A .flic file of anything that `flic.images.read` takes."""
-        return self.encode_picture(images.read(image, strip=strip))
+    def encode(self, image: Any, *, strip: bool = False, tile: int | str = "auto") -> bytes:
+        """A .flic file of anything that `flic.images.read` takes; `tile` as for `flic.encode`."""
+        return self.encode_picture(images.read(image, strip=strip), tile=tile)
 
     @torch.no_grad()
-    def encode_picture(self, picture: Picture) -> bytes:
-        """A .flic file of a picture."""
-        try:
-            latents = self.model.analyze(self._input(picture.pixels))
-            (stream,) = entropy.encode(self.model, latents)
-        except ValueError as error:  # NaN or infinity on the way
-            raise CheckpointError(f"the model cannot code this picture: {error}") from error
+    def encode_picture(
+        self, picture: Picture, *, tile: int | str = "auto", progress: Progress = _silent
+    ) -> bytes:
+        """A .flic file of a picture; `tile` as for `flic.encode`."""
+        size = (picture.height, picture.width)
+        side = choose(size, tile)
+        grid = Grid(size, side)
+        mean = None if side is None else self._mean(picture.pixels)
+        streams = []
+        for i, part in enumerate(grid):
+            try:
+                x = self._input(picture.pixels, tiles.input_box(part), mean)
+                latents = tiles.analyze(self.model, x, part)
+                streams += entropy.encode(self.model, latents, margins=part.margins)
+            except ValueError as error:  # NaN or infinity on the way
+                raise CheckpointError(f"the model cannot code this picture: {error}") from error
+            progress(i + 1, len(grid))
         return container.pack(
             Container(
                 width=picture.width,
                 height=picture.height,
                 fingerprint=self.fingerprint,
-                stream=stream,
+                streams=tuple(streams),
                 gray=picture.gray,
                 alpha=None if picture.alpha is None else images.alpha_to_png(picture.alpha),
                 icc=picture.icc,
                 exif=picture.exif,
+                tile=side,
             )
         )
 
-    def decode(self, data: bytes) -> Image.Image:
-        """The picture of a .flic file, with alpha, profile and EXIF."""
-        return self.decode_picture(data).to_pil()
+    def decode(self, data: bytes, *, crop: Crop | None = None) -> Image.Image:
+        """The picture of a .flic file, with alpha and metadata; `crop` as for `flic.decode`."""
+        return self.decode_picture(data, crop=crop).to_pil()
 
     @torch.no_grad()
-    def decode_picture(self, data: bytes | Container) -> Picture:
-        """The picture of a .flic file; raises FlicError rather than give a wrong one."""
+    def decode_picture(
+        self,
+        data: bytes | Container,
+        *,
+        crop: Crop | None = None,
+        progress: Progress = _silent,
+    ) -> Picture:
+        """The picture of a .flic file; raises FlicError rather than give a wrong one.
+
+        crop: as for `flic.decode`.
+        """
         file = data if isinstance(data, Container) else container.unpack(data)
+        whole = Box(0, 0, file.height, file.width)
+        region = whole if crop is None else check_crop(crop, (file.height, file.width))
         alpha = self._alpha(file)
-        y_hat = self._decode_latents(file)
-        x_hat = self.model.synthesize(y_hat, (file.height, file.width))[0].float()
-        if file.gray:
-            x_hat = x_hat.mean(0, keepdim=True).expand(3, -1, -1)
-        pixels = (x_hat.permute(1, 2, 0) * 255).round().to(torch.uint8)
-        return Picture(pixels.cpu().contiguous().numpy(), file.gray, alpha, file.icc, file.exif)
+        if alpha is not None:
+            alpha = alpha[region.slices(whole)]
+        pixels = self._pixels(file, region, progress)
+        return Picture(pixels, file.gray, alpha, file.icc, file.exif)
 
     @torch.no_grad()
     def verify(self, data: bytes | Container) -> None:
         """Decode all but the picture itself and compare checksums; raises FlicError."""
         file = data if isinstance(data, Container) else container.unpack(data)
         self._alpha(file)
-        self._decode_latents(file)
+        for i in range(len(file.streams)):
+            self._decode_tile(file, i)
 
-    def _input(self, pixels: np.ndarray) -> torch.Tensor:
-        """uint8 [H, W, 3] -> [1, 3, H, W] in [0, 1] on the model's device."""
-        parameter = next(self.model.parameters())
-        x = torch.from_numpy(pixels).to(parameter.device).permute(2, 0, 1)[None]
-        return x.to(parameter.dtype) / 255
+    @property
+    def _parameter(self) -> torch.Tensor:
+        """One whose device and dtype are the model's."""
+        return next(self.model.parameters())
+
+    def _mean(self, pixels: np.ndarray) -> torch.Tensor:
+        """The mean colour of uint8 [H, W, 3] in [0, 1], [1, 3, 1, 1]."""
+        mean = torch.from_numpy(pixels.mean((0, 1)) / 255)
+        return mean.to(self._parameter)[None, :, None, None]
+
+    def _input(self, pixels: np.ndarray, box: Box, mean: torch.Tensor | None) -> torch.Tensor:
+        """What of a picture, padded, lies in a box: [1, 3, H, W] in [0, 1].
+
+        pixels: all of it, uint8 [H, W, 3]. mean: its mean colour; may be None where the box is all.
+        """
+        part = torch.from_numpy(pixels[box.top : box.bottom, box.left : box.right])
+        x = part.to(self._parameter.device).permute(2, 0, 1)[None]
+        return pad(x.to(self._parameter.dtype) / 255, (box.height, box.width), mean)
 
     def _alpha(self, file: Container) -> np.ndarray | None:
         if file.alpha is None:
@@ -89,39 +142,90 @@ class Codec:
         except PictureError as error:
             raise FormatError(f"the file is damaged: {error}") from error
 
-    def _decode_latents(self, file: Container) -> torch.Tensor:
+    def _pixels(self, file: Container, region: Box, progress: Progress) -> np.ndarray:
+        """A region of a file's picture, uint8 [H, W, 3]; decodes the tiles that it needs."""
+        grid = file.grid
+        drawn = grid.meeting(region)
+        boxes = [tiles.latent_box(grid[i]) for i in drawn]
+        needed = sorted({j for box in boxes for j in grid.meeting(box)})
+        steps = len(needed) + len(drawn)
+        hull = functools.reduce(Box.around, boxes)
+        shape = (1, self.model.config.latent, hull.height // 16, hull.width // 16)
+        y_hat = torch.empty(shape, device=self._parameter.device)
+        for done, j in enumerate(needed, 1):
+            core = grid[j].core
+            part = core.common(hull)
+            decoded = self._decode_tile(file, j)
+            y_hat[..., *part.slices(hull, 16)] = decoded[..., *part.slices(core, 16)]
+            progress(done, steps)
+        pixels = np.empty((region.height, region.width, 3), np.uint8)
+        for done, (i, box) in enumerate(zip(drawn, boxes, strict=True), len(needed) + 1):
+            core = grid[i].core
+            part = core.common(region)
+            values = self._draw(y_hat[..., *box.slices(hull, 16)], grid[i], file.gray)
+            pixels[part.slices(region)] = values[part.slices(core)]
+            progress(done, steps)
+        return pixels
+
+    def _decode_tile(self, file: Container, i: int) -> torch.Tensor:
+        """y_hat [1, M, h, w] of stream i."""
         if file.fingerprint != self.fingerprint:
             raise ModelMismatchError(
                 f"the file was made with model {file.fingerprint.hex()}, "
                 f"the model given is {self.fingerprint.hex()}"
             )
-        _, y_hat = entropy.decode(self.model, [file.stream], (file.height, file.width))
-        return y_hat
+        core, margins = file.grid[i].core, file.grid[i].margins
+        size, streams = (core.height, core.width), [file.streams[i]]
+        try:
+            return entropy.decode(self.model, streams, size, margins=margins)[1]
+        except (FormatError, StreamMismatch) as error:
+            if file.tile is None:
+                raise
+            raise type(error)(f"{file.grid.name(i)}: {error}") from error
+
+    def _draw(self, y_hat: torch.Tensor, tile: Tile, gray: bool) -> np.ndarray:
+        """A tile's pixels, uint8 [H, W, 3]."""
+        x_hat = tiles.synthesize(self.model, y_hat.contiguous(), tile)[0].float()
+        if gray:
+            x_hat = x_hat.mean(0, keepdim=True).expand(3, -1, -1)
+        return (x_hat.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
 
 
 def encode(
-    image: Any, model: FLIC | str | os.PathLike | None = None, *, strip: bool = False
+    image: Any,
+    model: FLIC | str | os.PathLike | None = None,
+    *,
+    strip: bool = False,
+    tile: int | str = "auto",
 ) -> bytes:
     """Code a picture as a .flic file.
 
     image: a path, a file's bytes, a file object, a PIL image, a uint8 array [H, W, 3] or a float
     tensor [3, H, W] in [0, 1]. model: a FLIC, a name or a checkpoint's path; default: the built-in
-    default. strip: drop ICC profile and EXIF.
-    Raises FlicError: PictureError, ModelNotFoundError, CheckpointError.
+    default. strip: drop ICC profile and EXIF. tile: "none" codes the picture whole, with memory
+    that grows with its area; a multiple of 128 codes it in tiles of so many pixels a side, with
+    memory for one of them at a time; "auto" takes tiles of 1024 for pictures of more than 2^22
+    pixels.
+    Raises FlicError: PictureError, OptionError, ModelNotFoundError, CheckpointError, DeviceError.
     """
     picture = images.read(image, strip=strip)
-    return Codec(_model(model)).encode_picture(picture)
+    return Codec(_model(model)).encode_picture(picture, tile=tile)
 
 
 def decode(
-    data: bytes | str | os.PathLike, model: FLIC | str | os.PathLike | None = None
+    data: bytes | str | os.PathLike,
+    model: FLIC | str | os.PathLike | None = None,
+    *,
+    crop: Crop | None = None,
 ) -> Image.Image:
     """The picture of a .flic file, as a PIL image (L, LA, RGB or RGBA).
 
     data: the file's bytes, or its path. model: as for `encode`; default: the one with the file's
-    fingerprint, among the built-in models and those in the user's model folder. The image's `info`
-    has the ICC profile and EXIF.
-    Raises FlicError: FormatError, ModelNotFoundError, ModelMismatchError, StreamMismatch.
+    fingerprint, among the built-in models and those in the user's model folder. crop: (x, y, width,
+    height) in pixels: that region alone, the same pixels as in the whole picture; of a file with
+    tiles only those are decoded that it needs. The image's `info` has the ICC profile and EXIF.
+    Raises FlicError: FormatError, OptionError, ModelNotFoundError, ModelMismatchError,
+    StreamMismatch, DeviceError.
     """
     if isinstance(data, (str, os.PathLike)):
         try:
@@ -131,7 +235,7 @@ def decode(
     file = container.unpack(data)
     if model is None:
         model = library.find(file.fingerprint.hex()).path
-    return Codec(_model(model)).decode_picture(file).to_pil()
+    return Codec(_model(model)).decode_picture(file, crop=crop).to_pil()
 
 
 def _model(model: FLIC | str | os.PathLike | None) -> FLIC:

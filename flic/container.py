@@ -1,4 +1,4 @@
-"""The .flic file: header, optional sections, entropy-coded stream, checksums. See docs/format.md.
+"""The .flic file: header, optional sections, entropy-coded streams, checksum. See docs/format.md.
 
 Needs no torch. Nothing read from a file is trusted: every length is checked against what is there
 before it is used, and sizes are checked against limits before anything is allocated.
@@ -10,10 +10,13 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from .config import STRIDE
 from .errors import FormatError, TruncatedError, UnsupportedVersionError
+from .grid import Grid
 
 MAGIC = b"FLIC"
-VERSION = 1
+VERSION = 2
+"""The newest version that is read."""
 FINGERPRINT_BYTES = 8
 
 MAX_SIDE = 65535
@@ -35,27 +38,38 @@ class Container:
     """What a .flic file says.
 
     width, height: of the picture, pixels.
-    fingerprint: 8 bytes, of the weights that made the stream.
-    stream: the coded latents (flic/stream.py).
+    fingerprint: 8 bytes, of the weights that made the streams.
+    streams: the coded latents (flic/stream.py) of the picture, or of its tiles, row by row.
     gray: the picture has one channel; the decoder averages the three.
     alpha: an 8-bit gray PNG file of the same size, or None.
     icc, exif: bytes, or None. EXIF starts with its TIFF header, without the "Exif" mark of JPEG.
+    tile: the tiles' side in pixels (flic/grid.py), None where the picture is coded whole.
     """
 
     width: int
     height: int
     fingerprint: bytes
-    stream: bytes
+    streams: tuple[bytes, ...]
     gray: bool = False
     alpha: bytes | None = None
     icc: bytes | None = None
     exif: bytes | None = None
-    version: int = VERSION
+    tile: int | None = None
+
+    @property
+    def version(self) -> int:
+        """Of the file format: 1 whole pictures, 2 tiles."""
+        return 1 if self.tile is None else 2
+
+    @property
+    def grid(self) -> Grid:
+        """The picture's tiles, a stream for each."""
+        return Grid((self.height, self.width), self.tile)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before a file's stream; fields as in `Container`.
+    """What stands before a file's streams; fields as in `Container`.
 
     alpha: whether there is an alpha plane.
     """
@@ -84,8 +98,10 @@ def pack(container: Container) -> bytes:
     """The file's bytes. Raises FormatError on fields that no file can carry."""
     c = container
     check_size(c.width, c.height)
-    if c.version != VERSION:
-        raise FormatError(f"cannot write version {c.version}, only version {VERSION}")
+    if c.tile is not None:
+        _check_tile(c.tile, c.width, c.height)
+    if len(c.streams) != len(c.grid):
+        raise FormatError(f"{len(c.streams)} streams are not one for each of {len(c.grid)} tiles")
     if len(c.fingerprint) != FINGERPRINT_BYTES:
         raise FormatError(f"a fingerprint has {FINGERPRINT_BYTES} bytes, not {len(c.fingerprint)}")
     flags = _GRAY if c.gray else 0
@@ -109,8 +125,9 @@ def pack(container: Container) -> bytes:
             _varint(c.width),
             _varint(c.height),
             sections,
-            _varint(len(c.stream)),
-            c.stream,
+            b"" if c.tile is None else _varint(c.tile // STRIDE),
+            *(_varint(len(stream)) for stream in c.streams),
+            *c.streams,
         )
     )
     return body + struct.pack("<I", zlib.crc32(body))
@@ -129,7 +146,11 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         flag: reader.take(reader.varint()) if flags & flag else None
         for flag in (_ALPHA, _ICC, _EXIF)
     }
-    stream = reader.take(reader.varint())
+    tile = None
+    if version == 2:
+        tile = STRIDE * reader.varint()
+        _check_tile(tile, width, height)
+    streams = _streams(reader, len(Grid((height, width), tile)))
     end = reader.position
     (file_crc,) = struct.unpack("<I", reader.take(4))
     if reader.position != reader.size:
@@ -140,19 +161,19 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         width=width,
         height=height,
         fingerprint=fingerprint,
-        stream=stream,
+        streams=streams,
         gray=bool(flags & _GRAY),
         alpha=sections[_ALPHA],
         icc=_inflate(sections[_ICC], "ICC profile"),
         exif=_inflate(sections[_EXIF], "EXIF"),
-        version=version,
+        tile=tile,
     )
 
 
 def read_header(file: BinaryIO) -> Header:
-    """The fields before the stream, from an open file at its start.
+    """The fields before the streams, from an open file at its start.
 
-    Alpha plane, stream and checksum are not read: `unpack` says whether the file is whole.
+    Alpha plane, streams and checksum are not read: `unpack` says whether the file is whole.
     Raises as `unpack`.
     """
     reader = _FileReader(file)
@@ -189,7 +210,7 @@ def _start(reader: "_Reader") -> tuple[int, int, bytes, int, int]:
             f"the file has format version {version}; this flic reads up to version {VERSION}: "
             "install a newer flic"
         )
-    if version < VERSION:
+    if version < 1:
         raise UnsupportedVersionError(
             f"the file has format version {version}, a draft that was never released: "
             "encode the picture again"
@@ -201,6 +222,18 @@ def _start(reader: "_Reader") -> tuple[int, int, bytes, int, int]:
     width, height = reader.varint(), reader.varint()
     check_size(width, height)
     return version, flags, fingerprint, width, height
+
+
+def _check_tile(tile: int, width: int, height: int) -> None:
+    """Raise FormatError unless a picture can have tiles of this side."""
+    if tile < STRIDE or tile % STRIDE or tile >= max(width, height):
+        raise FormatError(f"a picture of {width}x{height} has no tiles of {tile} pixels")
+
+
+def _streams(reader: "_Reader", count: int) -> tuple[bytes, ...]:
+    """All lengths, then all streams."""
+    lengths = [reader.varint() for _ in range(count)]
+    return tuple(reader.take(length) for length in lengths)
 
 
 class _Reader:

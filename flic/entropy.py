@@ -4,6 +4,10 @@ z is coded by its prior's tables; it gives the hyper features. Then T-CA takes s
 y: means and scales from what is known so far, indexes into the Gaussian tables from them, the
 slice's integers through the coder, and on. The exact engine computes all that feeds the tables, and
 caches keys and values, so a picture costs one T-CA pass.
+
+A tile of a larger picture is coded as a picture of its own that is known to go on: the networks see
+margins around it, in which z and each slice of y repeat the tile's border. Without them the latents
+at a tile's border cost about twice as much, for the networks know zeros beyond a border.
 """
 
 from __future__ import annotations
@@ -24,10 +28,13 @@ from . import stream as streams
 from .config import STRIDE, Config
 from .engine import Engine, engine_of
 from .errors import StreamMismatch
+from .grid import Margins
 
 if TYPE_CHECKING:
     from .model import FLIC
 
+WHOLE = Margins()
+"""Of a picture that is coded whole."""
 _LIMIT = 2**24  # integers below are exact in float32, and those of a picture are far below
 
 
@@ -113,22 +120,28 @@ class _Reader:
 
 @torch.no_grad()
 @native.default_float_environment()
-def encode(model: FLIC, latents: Latents, engine: Engine | None = None) -> list[bytes]:
-    """One stream for each picture.
+def encode(
+    model: FLIC,
+    latents: Latents,
+    engine: Engine | None = None,
+    margins: Margins = WHOLE,
+) -> list[bytes]:
+    """One stream for each picture, or tile.
 
     Args:
         engine: of this model, to run on another instruction set or number of threads than its own.
+        margins: around a tile, in pixels: multiples of 64, of 128 the two of a direction together.
 
     Raises:
         CheckpointError: the weights cannot code.
         DeviceError: coding needs more memory than the machine has.
         ValueError: NaN or infinity among the means and scales; nothing is written.
     """
-    limits.check_memory(model.config, latents.y.shape[2:])
+    limits.check_coding(model.config, _with_margins(latents.y.shape[2:], margins))
     coded, engine = [], engine or engine_of(model)
     for y, z in zip(latents.y.cpu(), latents.z.cpu(), strict=True):
         writer = _Writer(z, y, model.config.slice_channels)
-        _slice_loop(engine, model.config, writer, tuple(z.shape[1:]))
+        _slice_loop(engine, model.config, writer, tuple(z.shape[1:]), margins)
         coded.append(writer.finish())
     return coded
 
@@ -136,13 +149,17 @@ def encode(model: FLIC, latents: Latents, engine: Engine | None = None) -> list[
 @torch.no_grad()
 @native.default_float_environment()
 def decode(
-    model: FLIC, coded: Sequence[bytes], size: tuple[int, int], engine: Engine | None = None
+    model: FLIC,
+    coded: Sequence[bytes],
+    size: tuple[int, int],
+    engine: Engine | None = None,
+    margins: Margins = WHOLE,
 ) -> tuple[Latents, Tensor]:
-    """The integers of streams of pictures of one size, and g_s's input.
+    """The integers of streams of pictures, or tiles, of one size, and g_s's input.
 
     Args:
         size: height and width of the pictures.
-        engine: as for `encode`.
+        engine, margins: as for `encode`.
 
     Returns:
         latents (on the CPU), and y_hat [B, M, h, w] = y + 0.5 tanh(lrp) on the model's device.
@@ -154,7 +171,7 @@ def decode(
         DeviceError: coding needs more memory than the machine has.
     """
     shape = tuple(-(-side // STRIDE) * (STRIDE // 64) for side in size)
-    limits.check_memory(model.config, tuple(4 * side for side in shape))
+    limits.check_coding(model.config, _with_margins([4 * side for side in shape], margins))
     engine = engine or engine_of(model)
     device = next(model.parameters()).device
     parts, corrected = [], []
@@ -162,7 +179,7 @@ def decode(
         try:
             reader = _Reader(data, model.config.slices)
             limits.check_length(reader.payload_bytes, engine.z_tables, model.config, shape)
-            z, y, lrp = _slice_loop(engine, model.config, reader, shape)
+            z, y, lrp = _slice_loop(engine, model.config, reader, shape, margins)
             reader.finish(z, y)
         except ValueError as error:  # the coder's CorruptStream, or NaN from absurd integers
             raise StreamMismatch(f"the stream does not decode: {error}") from error
@@ -173,23 +190,46 @@ def decode(
 
 
 def _slice_loop(
-    engine: Engine, config: Config, end: _Writer | _Reader, shape: tuple[int, int]
+    engine: Engine, config: Config, end: _Writer | _Reader, shape: tuple[int, int], margins: Margins
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Code one picture whose z is [N, *shape]; gives z, y (int32) and lrp (float32)."""
     channels = torch.arange(config.hyper, dtype=torch.int32)
     indexes = channels[:, None, None].expand(-1, *shape).contiguous()
     z = end.code(0, indexes, engine.z_tables)
     # By numpy, in this thread: torch's have float environments of their own.
-    z_hat = z.numpy().astype(np.float32) + engine.medians
+    z_hat = _extend(z.numpy().astype(np.float32) + engine.medians, margins, 64)
     means_hyper, scales_hyper = engine.networks.hyper(torch.from_numpy(z_hat)[None])
     picture = engine.networks.begin(means_hyper[0], scales_hyper[0])
     tables = rans.gaussian_tables()
+    inside = _inside(means_hyper.shape[2:], margins)
     slices, corrections, previous = [], [], None
     for _ in range(config.slices):
-        means, scales, lrp = picture.next_slice(previous)
+        features = picture.next_slice(previous)
+        means, scales, lrp = (feature[inside].contiguous() for feature in features)
         indexes, centers = rans.gaussian_indexes(means, scales, tables)
         end.guard(streams.check(_bytes(indexes), _bytes(centers)))
-        previous = end.code(centers, indexes, tables)
-        slices.append(previous)
+        symbols = end.code(centers, indexes, tables)
+        slices.append(symbols)
         corrections.append(lrp)
+        previous = torch.from_numpy(_extend(symbols.numpy(), margins, 16))
     return z, torch.cat(slices), torch.cat(corrections)
+
+
+def _extend(x: np.ndarray, margins: Margins, scale: int) -> np.ndarray:
+    """x [C, h, w], an element for scale x scale pixels, with its border repeated outwards."""
+    if not any(margins):
+        return x
+    top, left, bottom, right = (margin // scale for margin in margins)
+    return np.pad(x, ((0, 0), (top, bottom), (left, right)), mode="edge")
+
+
+def _with_margins(shape: Sequence[int], margins: Margins) -> tuple[int, int]:
+    """The height and width of y with its margins."""
+    top, left, bottom, right = (margin // 16 for margin in margins)
+    return shape[0] + top + bottom, shape[1] + left + right
+
+
+def _inside(shape: tuple[int, int], margins: Margins) -> tuple[slice, ...]:
+    """What of features [C, *shape] with margins is the picture."""
+    top, left, bottom, right = (margin // 16 for margin in margins)
+    return slice(None), slice(top, shape[0] - bottom), slice(left, shape[1] - right)

@@ -9,6 +9,10 @@ class PictureError(FlicError):
     """A picture that cannot be read or is refused: empty, broken, animated, too large."""
 
 
+class OptionError(FlicError, ValueError):
+    """An option's value that cannot be: a tile size, a region that lies outside of the picture."""
+
+
 class OutputError(FlicError):
     """A result that cannot be written where it was asked for."""
 

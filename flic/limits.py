@@ -17,18 +17,30 @@ _CGROUP = Path("/sys/fs/cgroup/memory.max")
 _ESCAPE_BITS = 8  # of the shortest escape, docs/rans.md
 
 
-def check_memory(config: Config, shape: tuple[int, int]) -> None:
+def check_coding(config: Config, shape: tuple[int, int]) -> None:
     """Raise DeviceError where T-CA's keys and values alone exceed the machine's memory.
 
     Args:
-        shape: y's height and width.
+        shape: the height and width of y, margins included.
     """
+    _check(coding_bytes(config, shape), tuple(16 * side for side in shape))
+
+
+def check_transform(config: Config, size: tuple[int, int]) -> None:
+    """Raise DeviceError where g_a or g_s cannot do with the machine's memory.
+
+    Args:
+        size: height and width, in pixels, of what is transformed at once.
+    """
+    _check(transform_bytes(config, size), size)
+
+
+def _check(needed: int, size: tuple[int, int]) -> None:
     total = total_memory()
-    needed = coding_bytes(config, shape)
     if total is not None and needed > total:
         raise DeviceError(
-            f"a picture of {16 * shape[1]}x{16 * shape[0]} takes at least {needed / 2**30:.1f} GiB "
-            f"of memory with this model; the machine has {total / 2**30:.1f} GiB"
+            f"{size[1]}x{size[0]} pixels at once take at least {needed / 2**30:.1f} GiB of memory "
+            f"with this model, and the machine has {total / 2**30:.1f} GiB: tiles take less"
         )
 
 
@@ -36,6 +48,11 @@ def coding_bytes(config: Config, shape: tuple[int, int]) -> int:
     """Bytes of the keys and values that T-CA keeps of all slices but the last, a lower bound."""
     kept = 2 * config.depth * (config.slices - 1)
     return 4 * kept * config.slice_channels * config.ratio * shape[0] * shape[1]
+
+
+def transform_bytes(config: Config, size: tuple[int, int]) -> int:
+    """Bytes of three tensors at half the resolution, the least that a block there works on."""
+    return 4 * 3 * config.widths[0] * (size[0] // 2) * (size[1] // 2)
 
 
 def total_memory() -> int | None:

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
-from . import checkpoint, entropy
-from .config import STRIDE, Config, resolve
+from . import checkpoint, entropy, tiles
+from .config import Config, resolve
+from .grid import Tile, padded
 from .hub import HubMixin
 from .hyperprior import EntropyBottleneck, GaussianConditional, add_noise, round_straight_through
 from .layers import (
@@ -29,24 +30,25 @@ from .tca import TCAEntropyModel
 _FADE = 8.0  # pixels in which padding falls to 1/e of its difference to the mean
 
 
-def padded(size: tuple[int, int]) -> tuple[int, int]:
-    """The size (height, width) that a picture is padded to."""
-    return tuple(-(-side // STRIDE) * STRIDE for side in size)
-
-
-def pad(x: Tensor) -> Tensor:
+def pad(x: Tensor, size: tuple[int, int] | None = None, mean: Tensor | None = None) -> Tensor:
     """Pictures [B, C, H, W] continued to the right and below up to multiples of 128.
 
     The last column and row fade into each picture's mean within a few pixels: of the paddings that
     `python -m benches.padding` compares, the one that costs the fewest bits.
+
+    Args:
+        size: the height and width to continue to; default: the next multiples of 128.
+        mean: what to fade into, [B, C, 1, 1]; default: the mean of x. Where x is the lower right
+            part of a picture, both are the whole picture's.
     """
-    (height, width), (rows, columns) = x.shape[2:], padded(x.shape[2:])
+    (height, width), (rows, columns) = x.shape[2:], padded(x.shape[2:]) if size is None else size
     if (height, width) == (rows, columns):
         return x
     below = (torch.arange(rows, device=x.device) - height + 1).clamp(min=0)
     right = (torch.arange(columns, device=x.device) - width + 1).clamp(min=0)
     fade = torch.exp((below[:, None] + right) * (-1 / _FADE)).to(x.dtype)
-    mean = x.mean((2, 3), keepdim=True)
+    if mean is None:
+        mean = x.mean((2, 3), keepdim=True)
     border = F.pad(x, (0, columns - width, 0, rows - height), mode="replicate")
     return border + (mean - border) * (1 - fade)
 
@@ -134,14 +136,12 @@ class FLIC(HubMixin, CompressionModel):
     @torch.no_grad()
     def analyze(self, x: Tensor) -> entropy.Latents:
         """The integers to code for pictures x [B, 3, H, W] in [0, 1]."""
-        y = self.g_a(pad(x))
-        z = self.h_a(y) - self.z_medians()
-        return entropy.Latents.from_floats(y, z)
+        return tiles.analyze(self, pad(x), Tile.whole(x.shape[2:]))
 
     @torch.no_grad()
     def synthesize(self, y_hat: Tensor, size: tuple[int, int]) -> Tensor:
         """Pictures [B, 3, *size] in [0, 1] from corrected latents y_hat [B, M, h, w]."""
-        return self.g_s(y_hat)[:, :, : size[0], : size[1]].clamp(0, 1)
+        return tiles.synthesize(self, y_hat, Tile.whole(size))[:, :, : size[0], : size[1]]
 
     def z_medians(self) -> Tensor:
         """The values about which z is rounded, [1, N, 1, 1]."""

@@ -18,11 +18,13 @@ def seeds() -> list[bytes]:
     """Files to begin with."""
     short = stream.pack(stream.Stream(1, (2, 3), b"payload"))
     long = stream.pack(stream.Stream(1 << 31, (0,) * 255, bytes(500)))
-    plain = container.Container(5, 7, bytes(8), short)
+    plain = container.Container(5, 7, bytes(8), (short,))
     full = container.Container(
-        300, 200, bytes(range(8)), long, True, b"alpha", b"icc" * 50, b"exif" * 9
+        300, 200, bytes(range(8)), (long,), True, b"alpha", b"icc" * 50, b"exif" * 9
     )
-    return [container.pack(plain), container.pack(full)]
+    tiled = container.Container(300, 200, bytes(8), (short, short), exif=b"exif", tile=256)
+    tall = container.Container(1, 600, bytes(8), (short, long, short, short, short), tile=128)
+    return [container.pack(file) for file in (plain, full, tiled, tall)]
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
@@ -44,9 +46,10 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 
 
 def readable(data: bytes) -> bool:
-    """Whether a file can be read down to its rANS stream; raises whatever is no FormatError."""
+    """Whether a file can be read down to its rANS streams; raises whatever is no FormatError."""
     try:
-        stream.unpack(container.unpack(data).stream)
+        for coded in container.unpack(data).streams:
+            stream.unpack(coded)
     except errors.FormatError:
         return False
     return True

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flic import FLIC
+from flic import FLIC, entropy
+from flic.container import Container
+from flic.engine import Engine
+from flic.entropy import Latents
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 2e-5  # of the largest golden value, tests/golden/README.md
@@ -107,6 +110,19 @@ def _portable(name: str, noise: np.ndarray) -> np.ndarray:
         return 1.0 + 0.2 * noise
     gain = {"g_a.9.weight": 40.0, "h_a.3.weight": 8.0}.get(name, 1.0)
     return gain * noise / np.sqrt(float(noise[0].size))
+
+
+def file_latents(model: FLIC, file: Container, engine: Engine | None = None) -> Latents:
+    """The integers of a file's picture, those of its tiles put together."""
+    height, width = (side // 16 for side in file.grid.bounds[2:])
+    y = torch.empty(1, model.config.latent, height, width, dtype=torch.int32)
+    z = torch.empty(1, model.config.hyper, height // 4, width // 4, dtype=torch.int32)
+    for tile, stream in zip(file.grid, file.streams, strict=True):
+        size = (tile.core.height, tile.core.width)
+        latents, _ = entropy.decode(model, [stream], size, engine, tile.margins)
+        y[..., *tile.core.slices(tile.bounds, 16)] = latents.y
+        z[..., *tile.core.slices(tile.bounds, 64)] = latents.z
+    return Latents(y, z)
 
 
 def assert_golden(result: torch.Tensor, expected: np.ndarray) -> None:

@@ -42,6 +42,10 @@ class Case:
     file: Container
     other: bytes  # another picture's stream, of the same size and model
 
+    @property
+    def stream(self) -> bytes:
+        return self.file.streams[0]
+
 
 class Noisy:
     """An exact engine's networks whose results are off, as if computed by another machine."""
@@ -80,7 +84,7 @@ def cases() -> list[Case]:
             streams = entropy.encode(model, latents)
             for i in range(2):
                 own = Latents(latents.y[i : i + 1], latents.z[i : i + 1])
-                file = Container(width, height, codec.fingerprint, streams[i])
+                file = Container(width, height, codec.fingerprint, (streams[i],))
                 out.append(Case(model, own, file, streams[1 - i]))
     return out
 
@@ -90,7 +94,7 @@ def outcome(case: Case, data: bytes, made=None) -> str:
     try:
         file = container.unpack(data)
         size = (file.height, file.width)
-        latents, _ = entropy.decode(case.model, [file.stream], size, made)
+        latents, _ = entropy.decode(case.model, file.streams, size, made)
     except FlicError:
         return "refused"
     same = torch.equal(latents.y, case.latents.y) and torch.equal(latents.z, case.latents.z)
@@ -110,16 +114,16 @@ def damage(change: Callable[[Case, np.random.Generator], bytes]) -> Callable:
     """A trial on a stream that `change` makes, in a file with the right CRC."""
 
     def trial(case, rng):
-        stream = case.file.stream
-        while stream in (case.file.stream, case.other):  # no damage, and another right picture
+        stream = case.stream
+        while stream in (case.stream, case.other):  # no damage, and another right picture
             stream = change(case, rng)
-        return outcome(case, container.pack(dataclasses.replace(case.file, stream=stream)))
+        return outcome(case, container.pack(dataclasses.replace(case.file, streams=(stream,))))
 
     return trial
 
 
 def flipped_bits(case, rng):
-    stream = bytearray(case.file.stream)
+    stream = bytearray(case.stream)
     for _ in range(int(rng.integers(1, 4))):
         bit = int(rng.integers(8 * len(stream)))
         stream[bit // 8] ^= 1 << bit % 8
@@ -128,40 +132,40 @@ def flipped_bits(case, rng):
 
 def changed_frame(case, rng):
     """In the first bytes, where versions, checks and lengths lie."""
-    stream = bytearray(case.file.stream)
+    stream = bytearray(case.stream)
     stream[int(rng.integers(32))] = int(rng.integers(256))
     return bytes(stream)
 
 
 def truncated(case, rng):
-    return case.file.stream[: int(rng.integers(len(case.file.stream)))]
+    return case.stream[: int(rng.integers(len(case.stream)))]
 
 
 def lengthened(case, rng):
-    at = int(rng.integers(len(case.file.stream) + 1))
+    at = int(rng.integers(len(case.stream) + 1))
     extra = rng.bytes(int(rng.integers(1, 9)))
-    return case.file.stream[:at] + extra + case.file.stream[at:]
+    return case.stream[:at] + extra + case.stream[at:]
 
 
 def removed(case, rng):
-    at = int(rng.integers(len(case.file.stream)))
-    return case.file.stream[:at] + case.file.stream[at + int(rng.integers(1, 9)) :]
+    at = int(rng.integers(len(case.stream)))
+    return case.stream[:at] + case.stream[at + int(rng.integers(1, 9)) :]
 
 
 def spliced(case, rng):
     """One picture's beginning, another's end; or this picture's checks on another's payload."""
-    at = int(rng.integers(1, min(len(case.file.stream), len(case.other))))
-    return case.file.stream[:at] + case.other[at:]
+    at = int(rng.integers(1, min(len(case.stream), len(case.other))))
+    return case.stream[:at] + case.other[at:]
 
 
 def foreign_checks(case, rng):
     """Another picture's stream that claims these latents' CRC."""
-    return case.other[:1] + case.file.stream[1:5] + case.other[5:]
+    return case.other[:1] + case.stream[1:5] + case.other[5:]
 
 
 def noise_bytes(case, rng):
     """Bytes of no stream, behind a right frame."""
-    return case.file.stream[:12] + rng.bytes(len(case.file.stream) - 12)
+    return case.stream[:12] + rng.bytes(len(case.stream) - 12)
 
 
 def unsealed(case, rng):

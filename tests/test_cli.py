@@ -185,7 +185,7 @@ class TestErrors:
         assert "Usage" in run(*args, code=2).output
 
     def test_out_of_memory(self, here, monkeypatch):
-        def fail(*_):
+        def fail(*_, **__):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
 
         monkeypatch.setattr("flic.codec.Codec.encode_picture", fail)
@@ -212,8 +212,10 @@ class TestOtherCommands:
     def test_verify(self, here):
         run("encode", "picture.png", "good.flic")
         data = container.unpack((here / "good.flic").read_bytes())
-        coded = replace(stream.unpack(data.stream), latents_crc=1)
-        (here / "bad.flic").write_bytes(container.pack(replace(data, stream=stream.pack(coded))))
+        coded = replace(stream.unpack(data.streams[0]), latents_crc=1)
+        (here / "bad.flic").write_bytes(
+            container.pack(replace(data, streams=(stream.pack(coded),)))
+        )
         assert run("verify", "good.flic").stdout == "good.flic: ok\n"
         result = run("verify", "bad.flic", "good.flic", "--json", code=1)
         lines = [json.loads(line) for line in result.stdout.splitlines()]

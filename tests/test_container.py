@@ -14,15 +14,17 @@ from flic import container
 from flic.container import Container, Header, pack, read_header, unpack
 from flic.errors import FlicError, FormatError, TruncatedError, UnsupportedVersionError
 
-PLAIN = Container(768, 512, bytes(range(8)), b"stream of latents")
+PLAIN = Container(768, 512, bytes(range(8)), (b"stream of latents",))
 FULL = dataclasses.replace(PLAIN, gray=True, alpha=b"alpha", icc=b"icc" * 99, exif=b"MM\0*" * 9)
+EMPTY = dataclasses.replace(FULL, icc=b"", streams=(b"",))
+TILED = dataclasses.replace(PLAIN, tile=384, streams=(b"a", b"bc", b"", bytes(200)))
 
 
 def with_crc(body: bytes) -> bytes:
     return body + struct.pack("<I", zlib.crc32(body))
 
 
-@pytest.mark.parametrize("c", [PLAIN, FULL, dataclasses.replace(FULL, icc=b"", stream=b"")])
+@pytest.mark.parametrize("c", [PLAIN, FULL, EMPTY, TILED])
 def test_round_trip(c):
     assert unpack(pack(c)) == c
     assert unpack(bytearray(pack(c))) == c
@@ -34,12 +36,19 @@ def test_bytes_are_those_of_the_specification():
     assert pack(PLAIN) == with_crc(body)
 
 
+def test_bytes_of_a_file_with_tiles_are_those_of_the_specification():
+    body = b"FLIC" + b"\2\0" + bytes(range(8)) + b"\x80\x06" + b"\x80\x04"
+    body += b"\x03" + b"\1\2\0\xc8\1" + b"abc" + bytes(200)
+    assert pack(TILED) == with_crc(body)
+    assert (TILED.version, unpack(pack(TILED)).version) == (2, 2)
+
+
 def test_a_plain_file_carries_at_most_24_bytes_beside_its_stream():
-    c = dataclasses.replace(PLAIN, stream=bytes(16_000))
-    assert len(pack(c)) - len(c.stream) <= 24
+    c = dataclasses.replace(PLAIN, streams=(bytes(16_000),))
+    assert len(pack(c)) - 16_000 <= 24
 
 
-@pytest.mark.parametrize("c", [PLAIN, FULL])
+@pytest.mark.parametrize("c", [PLAIN, FULL, TILED])
 def test_truncated_at_every_length(c):
     data = pack(c)
     for length in range(len(data)):
@@ -47,7 +56,7 @@ def test_truncated_at_every_length(c):
             unpack(data[:length])
 
 
-@pytest.mark.parametrize("c", [PLAIN, FULL])
+@pytest.mark.parametrize("c", [PLAIN, FULL, TILED])
 def test_every_flipped_bit(c):
     data = pack(c)
     for bit in range(8 * len(data)):
@@ -111,7 +120,7 @@ def test_other_files(data):
         unpack(data)
 
 
-@pytest.mark.parametrize("version", [2, 3, 255])
+@pytest.mark.parametrize("version", [3, 4, 255])
 def test_a_newer_version_is_named_whatever_follows(version):
     with pytest.raises(UnsupportedVersionError, match=f"version {version}.*newer flic"):
         unpack(b"FLIC" + bytes([version]) + b"what version 9 writes")
@@ -125,6 +134,12 @@ def test_a_draft_is_named_whatever_follows():
 def rebuilt(width=b"\x01", height=b"\x01", flags=0, sections=b"", length=b"\x00", stream=b""):
     body = b"FLIC\1" + bytes([flags]) + bytes(8) + width + height + sections
     return with_crc(body + length + stream)
+
+
+def tiled(width: int, tiles: bytes) -> bytes:
+    """A file of version 2, of one row of pixels, less than 16384 of them."""
+    size = bytes((width & 0x7F | 0x80, width >> 7, 1))
+    return with_crc(b"FLIC\2\0" + bytes(8) + size + tiles)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +170,26 @@ def test_impossible_fields_with_right_checksums(fields, message):
             read_header(io.BytesIO(data))
 
 
+@pytest.mark.parametrize(
+    ("width", "tiles", "message"),
+    [
+        (129, b"\0\0\0", "129x1 has no tiles of 0"),
+        (129, b"\2\0", "129x1 has no tiles of 256"),
+        (128, b"\1\0", "128x1 has no tiles of 128"),
+        (129, b"\xff\xff\xff\xff\x7f\0\0", "no tiles"),
+        (129, b"\1\0", "ends early"),
+        (129, b"\1\2\2abc", "ends early"),
+        (129, b"\1\0\xff\xff\xff\xff\x7f", "ends early"),
+        (129, b"\1\x80\0\0", "shortest"),
+        (129, b"\1\1\1abc", "1 bytes after"),
+    ],
+)
+def test_impossible_tiles_with_right_checksums(width, tiles, message):
+    assert unpack(tiled(129, b"\1\1\2abc")).streams == (b"a", b"bc")
+    with pytest.raises(FormatError, match=message):
+        unpack(tiled(width, tiles))
+
+
 def test_a_decompression_bomb_is_refused_without_memory():
     bomb = zlib.compress(bytes(1 << 28), 9)
     data = rebuilt(flags=4, sections=container._varint(len(bomb)) + bomb)
@@ -174,8 +209,12 @@ def test_a_decompression_bomb_is_refused_without_memory():
         dict(height=70_000),
         dict(width=60_000, height=60_000),
         dict(fingerprint=b"short"),
-        dict(version=0),
-        dict(version=2),
+        dict(streams=()),
+        dict(streams=(b"", b"")),
+        dict(tile=384),
+        dict(tile=100, streams=(b"",) * 48),
+        dict(tile=0),
+        dict(tile=768),
         dict(icc=bytes(container.MAX_METADATA + 1)),
     ],
 )
@@ -185,9 +224,9 @@ def test_pack_refuses_what_no_file_can_carry(change):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=80), st.booleans())
-def test_noise_never_crashes(noise, checksummed):
-    data = b"FLIC\1" + noise
+@given(st.binary(max_size=80), st.booleans(), st.sampled_from([b"\1", b"\2"]))
+def test_noise_never_crashes(noise, checksummed, version):
+    data = b"FLIC" + version + noise
     try:
         c = unpack(with_crc(data) if checksummed else data)
     except FlicError:

@@ -1,4 +1,4 @@
-"""Files of format version 1 (tests/golden/files) decode for ever, on every instruction set."""
+"""Files of versions 1 and 2 (tests/golden/files) decode for ever, on every instruction set."""
 
 import json
 import sys
@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_model import portable_model
+from golden_model import file_latents, portable_model
 from PIL import Image
 
-from flic import codec, container, engine, entropy
+from flic import codec, container, engine
 from flic_kernels import native
 
 FILES = Path(__file__).parent / "golden" / "files"
@@ -30,7 +30,8 @@ def load(name):
 
 
 def test_all_kinds_are_there():
-    assert {"plain", "odd", "smallest", "gray", "alpha", "metadata", "wide"} <= set(NAMES)
+    whole = {"plain", "odd", "smallest", "gray", "alpha", "metadata", "wide"}
+    assert whole | {"tiled", "tiled_all"} <= set(NAMES)
 
 
 def test_the_weights_are_the_same_bits_here():
@@ -48,7 +49,10 @@ def test_header_and_sections(name):
     for field in ("version", "width", "height", "gray"):
         assert getattr(file, field) == facts[field]
     assert file.fingerprint.hex() == facts["fingerprint"]
-    for field in ("stream", "icc", "exif"):
+    assert file.tile == facts.get("tile") == (128 if name.startswith("tiled") else None)
+    assert len(file.streams) == (6 if name.startswith("tiled") else 1)
+    assert zlib.crc32(b"".join(file.streams)) == facts["stream"]
+    for field in ("icc", "exif"):
         value = getattr(file, field)
         assert (None if value is None else zlib.crc32(value)) == facts[field]
 
@@ -62,8 +66,7 @@ def test_integers(name, isa):
     file = container.unpack(data)
     with native.use_isa(isa):
         made = engine.build(portable_model(), isa=isa, threads=1)
-        size = (file.height, file.width)
-        latents, _ = entropy.decode(portable_model(), [file.stream], size, made)
+        latents = file_latents(portable_model(), file, made)
     assert np.array_equal(latents.y[0].numpy(), arrays["y"])
     assert np.array_equal(latents.z[0].numpy(), arrays["z"])
     assert latents.crc32(0) == facts["latents"]

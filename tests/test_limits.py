@@ -52,7 +52,7 @@ def codec() -> Codec:
 def crafted(codec, width, height, payload: bytes) -> bytes:
     """A file whose checksums are right and whose stream is not."""
     coded = stream.pack(stream.Stream(0, (0,) * codec.model.config.slices, payload))
-    return container.pack(Container(width, height, codec.fingerprint, coded))
+    return container.pack(Container(width, height, codec.fingerprint, (coded,)))
 
 
 def test_the_measure_measures():
@@ -76,7 +76,7 @@ def test_a_tiny_file_that_claims_the_largest_picture(codec):
     """With a payload that begins as it should, the length alone speaks against it."""
     x = torch.rand(1, 3, 128, 128)
     [coded] = entropy.encode(codec.model, codec.model.analyze(x))
-    file = container.pack(Container(8192, 8192, codec.fingerprint, coded))
+    file = container.pack(Container(8192, 8192, codec.fingerprint, (coded,)))
     with PeakMemory() as peak, pytest.raises(flic.FormatError, match="cannot hold.*8192x8192"):
         codec.decode(file)
     assert peak.bytes < 8 * MIB
@@ -96,7 +96,7 @@ def test_a_picture_beyond_the_machines_memory(codec, monkeypatch):
     monkeypatch.setattr(limits, "total_memory", lambda: needed)
     entropy.decode(codec.model, [coded], (130, 400))
     monkeypatch.setattr(limits, "total_memory", lambda: needed - 1)
-    with pytest.raises(flic.DeviceError, match="512x256 takes at least .* GiB"):
+    with pytest.raises(flic.DeviceError, match="512x256 pixels at once take at least .* GiB"):
         entropy.decode(codec.model, [coded], (130, 400))
     with pytest.raises(flic.DeviceError, match="512x256"):
         codec.encode(np.zeros((130, 400, 3), np.uint8))
@@ -106,10 +106,10 @@ def test_a_picture_beyond_the_machines_memory(codec, monkeypatch):
 
 def test_the_command_says_so_in_one_line(codec, here, monkeypatch, known_models, small_model):
     monkeypatch.setattr(limits, "total_memory", lambda: 2**30)
-    file = container.pack(Container(8192, 8192, Codec(small_model).fingerprint, bytes(99)))
+    file = container.pack(Container(8192, 8192, Codec(small_model).fingerprint, (bytes(99),)))
     (here / "a.flic").write_bytes(file)
     monkeypatch.setattr(limits, "coding_bytes", lambda *_: 34 * 2**30)
-    fails("decode", "a.flic", "a.png", match="a.flic: a picture of 8192x8192 takes at least 34.0")
+    fails("decode", "a.flic", "a.png", match="a.flic: 8192x8192 pixels at once take at least 34.0")
     assert not (here / "a.png").exists()
 
 

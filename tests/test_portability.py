@@ -219,7 +219,7 @@ def test_photographs(photos):
     for i, path in enumerate(paths):
         pixels = images.read(path).pixels[100:356, 150:406]
         data = codec.Codec(model).encode(np.ascontiguousarray(pixels))
-        stream = container.unpack(data).stream
+        (stream,) = container.unpack(data).streams
         latents = entropy.decode(model, [stream], pixels.shape[:2])[0]
         others = {**made, ("scalar", 2): scalar} if i == 0 else made
         for name, other in others.items():

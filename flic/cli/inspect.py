@@ -28,9 +28,10 @@ def _info(path: Path, models: Path | None, json: bool) -> None:
     except ModelNotFoundError:
         name = None
     try:
-        coded = stream.unpack(file.stream)
+        coded = [stream.unpack(data) for data in file.streams]
     except FlicError as error:
         raise common.named(path, error) from error
+    stream_bytes = sum(map(len, file.streams))
     facts = {
         "file": str(path),
         "format_version": file.version,
@@ -41,9 +42,11 @@ def _info(path: Path, models: Path | None, json: bool) -> None:
         "model_name": name,
         "bytes": len(data),
         "bpp": 8 * len(data) / (file.width * file.height),
-        "stream_bytes": len(file.stream),
+        "tile": file.tile,
+        "tiles": len(file.streams),
+        "stream_bytes": stream_bytes,
         "arithmetic": stream.ARITHMETIC,
-        "latents_crc32": f"{coded.latents_crc:08x}",
+        "latents_crc32": [f"{part.latents_crc:08x}" for part in coded],
         "alpha_bytes": len(file.alpha or b""),
         "icc_bytes": len(file.icc or b""),
         "exif_bytes": len(file.exif or b""),
@@ -51,7 +54,8 @@ def _info(path: Path, models: Path | None, json: bool) -> None:
     if json:
         common.print_json(facts)
         return
-    parts = [f"stream {common.size_text(len(file.stream))}"]
+    name_of_streams = "stream" if file.tile is None else f"{len(coded)} tiles of {file.tile} pixels"
+    parts = [f"{name_of_streams} {common.size_text(stream_bytes)}"]
     for label, section in (("alpha", file.alpha), ("ICC", file.icc), ("EXIF", file.exif)):
         if section is not None:
             parts.append(f"{label} {common.size_text(len(section))}")

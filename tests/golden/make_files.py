@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from golden_model import portable_model
+from golden_model import file_latents, portable_model
 from PIL import Image, ImageCms
 
 from flic import container, entropy
@@ -77,19 +77,30 @@ def wide(codec):
     y.flat[::501], z.flat[::31] = -(2**23), 10**5
     latents = entropy.Latents(*(torch.from_numpy(a.astype(np.int32)) for a in (y, z)))
     [stream] = entropy.encode(codec.model, latents)
-    return container.pack(container.Container(64 * w, 64 * h, codec.fingerprint, stream))
+    return container.pack(container.Container(64 * w, 64 * h, codec.fingerprint, (stream,)))
 
 
-PICTURES = {f.__name__: f for f in (plain, odd, smallest, gray, alpha, metadata, all_together)}
+def tiled():
+    return Image.fromarray(pixels(270, 135))
+
+
+def tiled_all():
+    return Image.fromarray(pixels(129, 300, 2)[..., ::-1].copy(), "LA")
+
+
+PICTURES = {
+    f.__name__: f
+    for f in (plain, odd, smallest, gray, alpha, metadata, all_together, tiled, tiled_all)
+}
 
 
 def describe(data, codec):
     """(facts, arrays) of a file: all that decoding it must give."""
     file, picture = container.unpack(data), codec.decode_picture(data)
-    size = (file.height, file.width)
-    latents, _ = entropy.decode(codec.model, [file.stream], size)
-    facts = dataclasses.asdict(file)
+    latents = file_latents(codec.model, file)
+    facts = dataclasses.asdict(file) | {"version": file.version}
     facts["fingerprint"] = file.fingerprint.hex()
+    facts["stream"] = b"".join(facts.pop("streams"))
     for name in ("stream", "icc", "exif"):
         facts[name] = None if facts[name] is None else zlib.crc32(facts[name])
     facts["alpha"] = None if file.alpha is None else zlib.crc32(picture.alpha.tobytes())
@@ -104,7 +115,8 @@ def main():
         target = FILES / f"{name}.flic"
         if target.exists():
             raise SystemExit(f"{target} is there: golden files never change")
-        data = wide(codec) if name == "wide" else codec.encode(PICTURES[name]())
+        tile = 128 if name.startswith("tiled") else "none"
+        data = wide(codec) if name == "wide" else codec.encode(PICTURES[name](), tile=tile)
         facts, arrays = describe(data, codec)
         target.write_bytes(data)
         target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
