@@ -87,6 +87,33 @@ class TestOneFile:
         run("decode", "a.flic", "a.png", "--models", model_folder)
         run("decode", "a.flic", "b.png", "-m", model_folder / "small.safetensors")
 
+    def test_tiles_and_regions(self, here, small_model):
+        Image.fromarray(pixels(1, 200, 140)).save(here / "large.png")
+        run("encode", "large.png", "whole.flic")
+        run("encode", "large.png", "tiles.flic", "--tile", 128)
+        data = (here / "tiles.flic").read_bytes()
+        assert data == flic.encode(here / "large.png", small_model, tile=128)
+        assert "4 tiles of 128 pixels" in run("info", "tiles.flic").stdout
+        facts = [json.loads(run("info", f, "--json").stdout) for f in ("whole.flic", "tiles.flic")]
+        assert [fact["tile"] for fact in facts] == [None, 128]
+        assert [len(fact["latents_crc32"]) for fact in facts] == [1, 4]
+        assert [fact["format_version"] for fact in facts] == [1, 2]
+        assert run("verify", "tiles.flic").stdout == "tiles.flic: ok\n"
+        for name in ("whole", "tiles"):
+            run("decode", f"{name}.flic", "all.png")
+            result = run("decode", f"{name}.flic", "part.png", "--crop", "100,20,60,110", "--json")
+            assert json.loads(result.stdout)["width"] == 200
+            whole, part = (Image.open(here / file) for file in ("all.png", "part.png"))
+            assert part.tobytes() == whole.crop((100, 20, 160, 130)).tobytes()
+
+    @pytest.mark.parametrize(("tile", "shows"), [("128", True), ("none", False)])
+    def test_a_bar_shows_for_tiles_on_a_terminal(self, here, monkeypatch, tile, shows):
+        monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+        Image.fromarray(pixels(1, 200, 140)).save(here / "large.png")
+        stderr = run("encode", "large.png", "large.flic", "--tile", tile).stderr
+        assert ("large.png" in stderr and "100%" in stderr) == shows
+        assert run("encode", "large.png", "a.flic", "--tile", tile, "--quiet").stderr == ""
+
     def test_threads(self, here):
         import torch
 
@@ -161,6 +188,20 @@ class TestErrors:
         fails("decode", "clear.flic", "clear.jpg", match="transparency")
         assert not (here / "clear.jpg").exists()
 
+    def test_tiles_and_regions(self, here):
+        for size in ("100", "0", "half", "-128", "1e3"):
+            fails(
+                "encode", "picture.png", "a.flic", f"--tile={size}", match="the tile size must be"
+            )
+        run("encode", "picture.png", "a.flic")
+        for crop in ("0,0,41,30", "40,0,1,1", "-1,0,5,5", "0,0,0,5"):
+            fails(
+                "decode", "a.flic", "a.png", f"--crop={crop}", match="does not lie in the picture"
+            )
+        for crop in ("1,2,3", "1,2,3,4,5", "a,b,c,d", "1.5,0,1,1", ""):
+            fails("decode", "a.flic", "a.png", f"--crop={crop}", match="--crop takes X,Y")
+        assert not (here / "a.png").exists()
+
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
     def test_full_disk(self, here):
         fails("encode", "picture.png", "/dev/full", match="No space left")
@@ -177,6 +218,8 @@ class TestErrors:
             ("encode", "picture.png", "-", "--json"),
             ("encode", ".", "-"),
             ("decode", ".", "-"),
+            ("encode", "picture.png", "a.flic", "--jobs", "0"),
+            ("decode", ".", "out", "--crop", "0,0,1,1"),
             ("compare", "picture.png", "a.jpg"),
             ("info",),
         ],

@@ -51,7 +51,9 @@ class TestFolders:
         (folder / "in" / "bad.jpg").unlink()
         calls = []
         work = flic.Codec.encode_picture
-        monkeypatch.setattr(flic.Codec, "encode_picture", lambda *a: (calls.append(1), work(*a))[1])
+        monkeypatch.setattr(
+            flic.Codec, "encode_picture", lambda *a, **k: (calls.append(1), work(*a, **k))[1]
+        )
 
         def encoded(*options) -> int:
             calls.clear()
@@ -92,11 +94,11 @@ class TestFolders:
         work = flic.Codec.encode_picture
         calls = []
 
-        def interrupted(*args):
+        def interrupted(*args, **options):
             calls.append(1)
             if len(calls) == 2:
                 raise KeyboardInterrupt
-            return work(*args)
+            return work(*args, **options)
 
         monkeypatch.setattr(flic.Codec, "encode_picture", interrupted)
         result = run("encode", "in", "out", code=130)

@@ -77,9 +77,10 @@ class Watched(io.BytesIO):
         return data
 
 
-@pytest.mark.parametrize("c", [PLAIN, FULL])
+@pytest.mark.parametrize("c", [PLAIN, FULL, TILED])
 def test_the_header_is_read_alone(c):
-    data = pack(dataclasses.replace(c, stream=bytes(10_000), alpha=c.alpha and bytes(10_000)))
+    streams = (bytes(10_000),) * len(c.streams)
+    data = pack(dataclasses.replace(c, streams=streams, alpha=c.alpha and bytes(10_000)))
     file = Watched(b"before" + data)
     file.seek(6)
     header = read_header(file)
@@ -91,7 +92,7 @@ def test_the_header_is_read_alone(c):
 def test_the_header_of_a_truncated_file():
     data = pack(FULL)
     whole = read_header(io.BytesIO(data))
-    end = len(data) - len(FULL.stream) - 5
+    end = len(data) - len(FULL.streams[0]) - 5
     for length in range(len(data)):
         if length < end:
             with pytest.raises(TruncatedError):

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 import errno
 import signal
 import sys
-import warnings
 from typing import Annotated
 
 import typer
@@ -14,16 +13,14 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import FlicError
-from . import code, dataset, evaluate, inspect, show, training
+from . import code, common, dataset, evaluate, inspect, show, training
 
 
 class _Group(TyperGroup):
     """Turns expected errors into one line on stderr and exit code 1."""
 
     def invoke(self, ctx):
-        # torch and what builds on it announce their own plans; users of a program cannot act on it
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        common.ignore_announcements()
         try:
             return super().invoke(ctx)
         except (FlicError, ImportError) as error:  # ImportError: the native library is not built

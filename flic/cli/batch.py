@@ -1,20 +1,20 @@
 """Folders: which files become which, what is up to date, and what went wrong."""
 
+import dataclasses
 import os
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import typer
 
+from .. import output
 from ..errors import FlicError, OutputError
-from . import common
-
-
-class Job(NamedTuple):
-    source: Path
-    target: Path
+from . import common, workers
+from .tasks import Task
+from .workers import Job
 
 
 def plan(folder: Path, out: Path, suffixes: frozenset[str], suffix: str) -> list[Job]:
@@ -72,51 +72,83 @@ def skip_rule(
 
 def run(
     jobs: list[Job],
-    work: Callable[[Path, Path], dict],
+    task: Task,
     skip: Callable[[Path, Path], bool],
     *,
+    processes: int | None,
+    overwrite: bool,
     json: bool,
     quiet: bool,
 ) -> None:
     """Do the jobs with a progress bar; a file that fails is listed at the end, the rest go on.
 
+    processes: how many to share the jobs among; None: as many as are fast.
     Raises typer.Exit(1) where any failed.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    done, failed, skipped = [], [], 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    console = Console(stderr=True)
-    hidden = quiet or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("", total=len(jobs))
-        for source, target in jobs:
-            progress.update(task, description=source.name)
+    done, failed, todo = {}, {}, []
+    for job in jobs:
+        try:
+            if not skip(*job):
+                todo.append(job)
+        except Exception as error:  # whatever is wrong with one file, the others go on
+            failed[job] = error
+    skipped = len(jobs) - len(todo) - len(failed)
+    processes, threads = workers.share(len(todo), processes, task.threads, task.device)
+    if processes > 1:
+        task = dataclasses.replace(task, threads=threads)
+    with _progress(len(todo), hidden=quiet) as advance:
+        for job, outcome in workers.outcomes(task, todo, processes):
             try:
-                if skip(source, target):
-                    skipped += 1
-                else:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    done.append(work(source, target))
-            except Exception as error:  # whatever is wrong with one file, the others go on
-                failed.append({"input": str(source), "error": _line(source, error)})
-            progress.advance(task)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                data, done[job] = outcome
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+                output.write_atomic(job.target, data, overwrite=overwrite)
+            except Exception as error:
+                done.pop(job, None)
+                failed[job] = error
+            advance(done.get(job))
+    results = [
+        {"input": str(job.source), "output": str(job.target), **done[job]}
+        for job in jobs
+        if job in done
+    ]
+    errors = {job: _line(job.source, failed[job]) for job in jobs if job in failed}
     if json:
-        common.print_json({"done": done, "skipped": skipped, "failed": failed})
+        listed = [{"input": str(job.source), "error": line} for job, line in errors.items()]
+        common.print_json({"done": results, "skipped": skipped, "failed": listed})
     elif not quiet:
-        size = sum(result["bytes"] for result in done)
-        pixels = sum(result["width"] * result["height"] for result in done)
+        size = sum(result["bytes"] for result in results)
+        pixels = sum(result["width"] * result["height"] for result in results)
         bpp = f", {8 * size / pixels:.3f} bpp" if pixels else ""
         typer.echo(
-            f"{len(done)} done ({common.size_text(size)}{bpp}), {skipped} skipped, "
-            f"{len(failed)} failed"
+            f"{len(results)} done ({common.size_text(size)}{bpp}), {skipped} skipped, "
+            f"{len(errors)} failed"
         )
-    if failed:
-        for failure in failed:
-            typer.echo(f"flic: {failure['error']}", err=True)
+    for line in errors.values():
+        typer.echo(f"flic: {line}", err=True)
+    if errors:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(count: int, *, hidden: bool) -> Iterator[Callable[[dict | None], None]]:
+    """A bar in pictures, with megapixels a second; gives what is to be called after each picture,
+    with its numbers, or None where it failed."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with common.progress_bar(*columns, TimeRemainingColumn(), hidden=hidden) as bar:
+        shown, start, pixels = bar.add_task("", total=count), time.perf_counter(), 0
+
+        def advance(numbers: dict | None) -> None:
+            nonlocal pixels
+            if numbers is not None:
+                pixels += numbers["width"] * numbers["height"]
+            rate = pixels / 1e6 / (time.perf_counter() - start)
+            bar.update(shown, advance=1, description=f"{rate:.2f} megapixels/s")
+
+        yield advance
 
 
 def _line(source: Path, error: Exception) -> str:

@@ -1,19 +1,39 @@
 """`flic encode` and `flic decode`: one file, stdin and stdout, or a folder."""
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import container, images, output
-from ..errors import FlicError, OutputError
-from . import batch, common
+from .. import grid, images, output
+from ..errors import FlicError, OptionError, OutputError
+from . import batch, common, tasks
+
+if TYPE_CHECKING:
+    from ..codec import Progress
 
 Format = Annotated[
     str, typer.Option("--format", metavar="SUFFIX", help="Picture format where OUT has no name.")
 ]
 Strip = Annotated[bool, typer.Option("--strip", help="Drop ICC profile and EXIF.")]
+Tile = Annotated[
+    str,
+    typer.Option(
+        "--tile",
+        metavar="auto|none|SIZE",
+        help="Code in tiles of SIZE pixels, a multiple of 128, or whole [auto: whole up to 4 MP].",
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option("--crop", metavar="X,Y,W,H", help="Decode only this region, in pixels."),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, metavar="N", help="Folders: pictures at a time."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Folders: redo what is up to date.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 
@@ -27,6 +47,8 @@ def encode(
     models: common.Models = None,
     device: common.Device = "cpu",
     threads: common.Threads = None,
+    jobs: Jobs = None,
+    tile: Tile = "auto",
     strip: Strip = False,
     no_overwrite: common.NoOverwrite = False,
     force: Force = False,
@@ -37,47 +59,35 @@ def encode(
 
     A folder's pictures are written to the folder OUT under the same names. What is up to date there
     is skipped, so an interrupted run goes on where it stopped.
+
+    Pictures of more than 4 megapixels are coded in tiles: memory is bounded, and `flic decode
+    --crop` opens a region without the rest.
     """
     _check_arguments(source, target, json)
-    cache = common.CodecCache(model, models, device)
-
-    def work(source: Path, target: Path) -> dict:
-        picture = common.read_picture(source, strip=strip)
-        common.set_threads(threads)
-        codec = cache.for_encoding()
-        start = time.perf_counter()
-        data = codec.encode_picture(picture)
-        seconds = time.perf_counter() - start
-        _write(target, data, no_overwrite)
-        return {
-            "input": str(source),
-            "output": str(target),
-            "model": codec.fingerprint.hex(),
-            **_numbers(len(data), picture.width, picture.height, seconds),
-        }
+    side = int(tile) if tile.isdecimal() else tile
+    grid.choose((1, 1), side)  # a wrong size is an error of the command, not of every picture
+    task = tasks.Encode(model, models, device, threads, strip=strip, tile=side)
 
     def up_to_date(source: Path, target: Path) -> bool:
-        if not batch.is_newer(target, source):
-            return False
         try:
-            file = container.unpack(target.read_bytes())
+            return batch.is_newer(target, source) and task.is_done(target)
         except (FlicError, OSError):
             return False
-        same_model = file.fingerprint == cache.for_encoding().fingerprint
-        return same_model and not (strip and (file.icc or file.exif))
 
     if source.is_dir():
-        jobs = batch.plan(source, target, images.SUFFIXES, ".flic")
+        listed = batch.plan(source, target, images.SUFFIXES, ".flic")
         skip = batch.skip_rule(up_to_date, force=force, no_overwrite=no_overwrite)
-        cache.for_encoding()  # a wrong model is an error of the command, not of every picture
-        batch.run(jobs, work, skip, json=json, quiet=quiet)
+        task.cache.for_encoding()  # a wrong model, likewise
+        batch.run(
+            listed, task, skip, processes=jobs, overwrite=not no_overwrite, json=json, quiet=quiet
+        )
         return
     target = _target_for(source, target, ".flic")
     if target != common.STDIO:
         if target.suffix.lower() in images.SUFFIXES:
             raise OutputError(f"{target}: a compressed file must not be named like a picture")
         output.check_target(target, overwrite=not no_overwrite)
-    _report(work(source, target), json=json, quiet=quiet)
+    _one(task, source, target, ".flic", overwrite=not no_overwrite, json=json, quiet=quiet)
 
 
 def decode(
@@ -92,6 +102,8 @@ def decode(
     models: common.Models = None,
     device: common.Device = "cpu",
     threads: common.Threads = None,
+    jobs: Jobs = None,
+    crop: Crop = None,
     format: Format = "png",
     no_overwrite: common.NoOverwrite = False,
     force: Force = False,
@@ -104,44 +116,38 @@ def decode(
     found by the file's fingerprint, among the built-in ones and those in the model folder.
     """
     _check_arguments(source, target, json)
+    if crop is not None and source.is_dir():
+        raise typer.BadParameter("--crop is for one file")
     suffix = "." + format.lower().lstrip(".")
     images.save_options(suffix)
-    cache = common.CodecCache(model, models, device)
-
-    def work(source: Path, target: Path) -> dict:
-        data = common.read_input(source)
-        file = common.unpack(source, data)
-        common.set_threads(threads)
-        try:
-            codec = cache.for_file(file)
-            start = time.perf_counter()
-            picture = codec.decode_picture(file)
-            seconds = time.perf_counter() - start
-            kind = suffix if target == common.STDIO else target.suffix
-            _write(target, images.to_bytes(picture.to_pil(), kind), no_overwrite)
-        except FlicError as error:
-            raise common.named(source, error) from error
-        return {
-            "input": str(source),
-            "output": str(target),
-            "model": codec.fingerprint.hex(),
-            **_numbers(len(data), picture.width, picture.height, seconds),
-        }
-
+    task = tasks.Decode(model, models, device, threads, crop=_region(crop))
     if source.is_dir():
-        jobs = batch.plan(source, target, frozenset((".flic",)), suffix)
+        listed = batch.plan(source, target, frozenset((".flic",)), suffix)
         skip = batch.skip_rule(
             lambda source, target: batch.is_newer(target, source),
             force=force,
             no_overwrite=no_overwrite,
         )
-        batch.run(jobs, work, skip, json=json, quiet=quiet)
+        batch.run(
+            listed, task, skip, processes=jobs, overwrite=not no_overwrite, json=json, quiet=quiet
+        )
         return
     target = _target_for(source, target, suffix)
     if target != common.STDIO:
         images.save_options(target.suffix)
         output.check_target(target, overwrite=not no_overwrite)
-    _report(work(source, target), json=json, quiet=quiet)
+    _one(task, source, target, suffix, overwrite=not no_overwrite, json=json, quiet=quiet)
+
+
+def _region(crop: str | None) -> tuple[int, int, int, int] | None:
+    """The numbers of --crop."""
+    if crop is None:
+        return None
+    try:
+        x, y, width, height = map(int, crop.split(","))
+    except ValueError:
+        raise OptionError(f"--crop takes X,Y,WIDTH,HEIGHT in pixels, not {crop!r}") from None
+    return x, y, width, height
 
 
 def _check_arguments(source: Path, target: Path, json: bool) -> None:
@@ -158,29 +164,45 @@ def _target_for(source: Path, target: Path, suffix: str) -> Path:
     return target / (("stdin" if source == common.STDIO else source.stem) + suffix)
 
 
-def _write(target: Path, data: bytes, no_overwrite: bool) -> None:
+def _one(
+    task: tasks.Task,
+    source: Path,
+    target: Path,
+    suffix: str,
+    *,
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """A single file, with a progress bar where it has tiles; `suffix` is stdout's."""
+    kind = suffix if target == common.STDIO else target.suffix
+    with _tile_bar(source, hidden=quiet) as progress:
+        data, numbers = task(source, kind, progress)
     if target == common.STDIO:
         common.write_stdout(data)
     else:
-        output.write_atomic(target, data, overwrite=not no_overwrite)
-
-
-def _numbers(size: int, width: int, height: int, seconds: float) -> dict:
-    return {
-        "width": width,
-        "height": height,
-        "bytes": size,
-        "bpp": 8 * size / (width * height),
-        "seconds": seconds,
-    }
-
-
-def _report(result: dict, *, json: bool, quiet: bool) -> None:
+        output.write_atomic(target, data, overwrite=overwrite)
+    result = {"input": str(source), "output": str(target), **numbers}
     if json:
         common.print_json(result)
-    elif not quiet and result["output"] != "-":
+    elif not quiet and target != common.STDIO:
         typer.echo(
-            f"{result['output']}: {result['width']}x{result['height']}, "
+            f"{target}: {result['width']}x{result['height']}, "
             f"{common.size_text(result['bytes'])}, {result['bpp']:.3f} bpp, "
             f"{result['seconds']:.2f} s"
         )
+
+
+@contextmanager
+def _tile_bar(source: Path, *, hidden: bool) -> Iterator["Progress"]:
+    """A bar that shows from the first tile of several on; gives what the codec is to call."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with common.progress_bar(*columns, TimeRemainingColumn(), hidden=hidden) as bar:
+        shown = bar.add_task(source.name, visible=False)
+
+        def progress(done: int, steps: int) -> None:
+            bar.update(shown, completed=done, total=steps, visible=steps > 1)
+
+        yield progress

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ from ..errors import FlicError, OutputError, PictureError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as ProgressBar
+    from rich.progress import ProgressColumn
 
     from ..codec import Codec
 
@@ -39,6 +42,12 @@ NoOverwrite = Annotated[
 ]
 
 
+def ignore_announcements() -> None:
+    """torch and what builds on it announce their own plans; users of a program cannot act on it."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
 def set_threads(count: int | None) -> None:
     if count is not None:
         import torch
@@ -50,6 +59,16 @@ def stdout() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=True)
+
+
+def progress_bar(*columns: "ProgressColumn", hidden: bool) -> "ProgressBar":
+    """A progress bar on stderr that goes away when it is done; none where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    hidden = hidden or not console.is_terminal
+    return Progress(*columns, console=console, transient=True, disable=hidden)
 
 
 def print_json(value: Any) -> None:

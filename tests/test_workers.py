@@ -1,0 +1,165 @@
+"""Worker processes for folders: shared out, ended with the program, one that dies is told of."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cli_tools import ROOT, pixels, program
+from PIL import Image
+
+import flic
+from flic.cli import workers
+from flic.cli.tasks import Task
+from flic.cli.workers import Job
+
+TESTS = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Fake(Task):
+    """Gives the source's name and the worker's process; some names do other things. No torch."""
+
+    def __call__(self, source, suffix, progress):
+        if source.name == "bad":
+            raise flic.PictureError(f"{source}: broken")
+        if source.name == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if source.name == "sleep":
+            time.sleep(600)
+        numbers = {"width": 1000, "height": 10, "bytes": 8, "bpp": 0.0064, "pid": os.getpid()}
+        return source.name.encode() + suffix.encode(), numbers
+
+
+FAKE = Fake(None, None, "cpu", None)
+
+
+def jobs(*names: str) -> list[Job]:
+    return [Job(Path(name), Path(name + ".flic")) for name in names]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_job_has_its_outcome(processes):
+    todo = jobs("a", "bad", "b", "c", "d", "e")
+    results = dict(workers.outcomes(FAKE, todo, processes))
+    assert set(results) == set(todo)
+    assert isinstance(results.pop(todo[1]), flic.PictureError)
+    for job, (data, _) in results.items():
+        assert data == f"{job.source}.flic".encode()
+    pids = {numbers["pid"] for _, numbers in results.values()}
+    assert (pids == {os.getpid()}) == (processes == 1) and len(pids) <= processes
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_dies():
+    with pytest.raises(flic.FlicError, match="a worker process was ended.*--jobs"):
+        dict(workers.outcomes(FAKE, jobs("kill", "a", "sleep"), 2))
+    assert not multiprocessing.active_children()
+
+
+def test_how_many(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    assert workers.share(100, None, None, "cpu") == (8, 1)
+    assert workers.share(100, None, 2, "cpu") == (4, 2)
+    assert workers.share(12, None, None, "cpu") == (3, 2)
+    assert workers.share(3, None, None, "cpu") == (1, None)
+    assert workers.share(0, None, None, "cpu") == (1, None)
+    assert workers.share(100, None, None, "cuda") == (1, None)
+    assert workers.share(100, 3, None, "cpu") == (3, 2)
+    assert workers.share(2, 30, None, "cpu") == (2, 4)
+    assert workers.share(100, 16, None, "cpu") == (16, 1)
+    assert workers.share(100, 1, 5, "cpu") == (1, 5)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from flic.cli import app, batch, main
+from test_workers import FAKE, jobs
+
+def encode():
+    names = ("a", "b", "sleep", "sleep/sleep")
+    todo = [job._replace(target=Path("out", job.target)) for job in jobs(*names)]
+    options = {"processes": 2, "overwrite": True, "json": False, "quiet": False}
+    batch.run(todo, FAKE, lambda *_: False, **options)
+
+if __name__ == "__main__":
+    app.registered_commands.clear()
+    app.command()(encode)
+    sys.argv = ["flic", "encode"]
+    main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_ended_by_a_signal(tmp_path, signum, code):
+    """Ctrl-C reaches all processes of a terminal: workers leave the answer to the program. What is
+    written is whole, and no process stays behind."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "program.py"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{TESTS}"},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    out = tmp_path / "out"
+    wait_for(lambda: out.exists() and {"a.flic", "b.flic"} <= set(os.listdir(out)))
+    if signum == signal.SIGINT:
+        os.killpg(process.pid, signum)
+    else:
+        process.send_signal(signum)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    if signum != signal.SIGKILL:  # then Python's own resource tracker complains
+        assert errors == (b"flic: interrupted\n" if signum == signal.SIGINT else b"")
+    assert sorted(os.listdir(out)) == ["a.flic", "b.flic"]
+    assert (out / "a.flic").read_bytes() == b"a.flic"
+    wait_for(lambda: not members(process.pid))
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def members(session: int) -> list[str]:
+    """The processes of a session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if fields[3] == str(session) and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def test_the_command(here, model_folder, small_model):
+    """The real thing: files as one process makes them, and the bad one listed."""
+    (here / "in").mkdir()
+    for i in range(3):
+        Image.fromarray(pixels(i)).save(here / "in" / f"{i}.png")
+    (here / "in" / "bad.png").write_bytes(b"no picture")
+    model = model_folder / "small.safetensors"
+    process = program("encode", "in", "out", "--jobs", 2, "-m", model, cwd=here)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert b"3 done" in out and b"1 failed" in out
+    assert errors.startswith(b"flic: in/bad.png: not a PNG") and errors.count(b"\n") == 1
+    assert sorted(os.listdir(here / "out")) == ["0.flic", "1.flic", "2.flic"]
+    for i in range(3):
+        expected = flic.encode(pixels(i), small_model)
+        assert (here / "out" / f"{i}.flic").read_bytes() == expected
