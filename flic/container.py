@@ -69,7 +69,7 @@ class Container:
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before a file's stream; fields as in `Container`.
+    """What stands before a file's streams; fields as in `Container`.
 
     alpha: whether there is an alpha plane.
     """
@@ -171,9 +171,9 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
 
 
 def read_header(file: BinaryIO) -> Header:
-    """The fields before the stream, from an open file at its start.
+    """The fields before the streams, from an open file at its start.
 
-    Alpha plane, stream and checksum are not read: `unpack` says whether the file is whole.
+    Alpha plane, streams and checksum are not read: `unpack` says whether the file is whole.
     Raises as `unpack`.
     """
     reader = _FileReader(file)

@@ -55,4 +55,6 @@ def test_names(picture, tmp_path):
     run("encode", source, tmp_path / "a.flic", "--dtype", "bfloat16", "--quiet")
     run("decode", tmp_path / "a.flic", tmp_path / "b.png", "--dtype", "bfloat16", "--quiet")
     assert (tmp_path / "b.png").stat().st_size
-    fails("decode", tmp_path / "a.flic", tmp_path / "c.png", "--dtype", "int8", match="unknown dtype")
+    fails(
+        "decode", tmp_path / "a.flic", tmp_path / "c.png", "--dtype", "int8", match="unknown dtype"
+    )
