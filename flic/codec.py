@@ -241,8 +241,8 @@ def decode(
     data: the file's bytes, or its path. model: as for `encode`; default: the one with the file's
     fingerprint, among the built-in models and those in the user's model folder. crop: (x, y, width,
     height) in pixels: that region alone, the same pixels as in the whole picture; of a file with
-    tiles only those are decoded that it needs. dtype: as for `encode`; it need not be the encoder's.
-    The image's `info` has the ICC profile and EXIF.
+    tiles only those are decoded that it needs. dtype: as for `encode`, and not necessarily the
+    encoder's. The image's `info` has the ICC profile and EXIF.
     Raises FlicError: FormatError, OptionError, ModelNotFoundError, ModelMismatchError,
     StreamMismatch, DeviceError.
     """

@@ -61,7 +61,7 @@ def fat_block(
     check_tensors(x, *parameters)
     settings = {"num_heads": num_heads, "window": window, "shifted": shifted, "eps": eps}
     if needs_grad(x, *parameters) or torch.is_autocast_enabled("cpu"):
-        return composed(x, parameters, **settings)
+        return composed(x, parameters, **settings, impl="cpu")
     size, dim = FATParameters(*parameters).complex_weight.shape[0], x.shape[3] // num_heads
     if size > 16 or size & (size - 1) or max(size, 2 * window) > 32 or dim > 64:
         raise NotAvailable(
