@@ -14,7 +14,7 @@ from flic_kernels import NotAvailable, native
 from flic_kernels.ops import OPERATIONS
 
 ON_CPU = [name for name, op in OPERATIONS.items() if "cpu" in op.implementations]
-GRADIENTS_BY_TORCH = ("conv3x3",)  # which says nothing about threads
+GRADIENTS_BY_TORCH = ("conv3x3", "positional_encoding")  # which says nothing about threads
 SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
