@@ -8,11 +8,13 @@ Statistics are over a window and slice; the convolution sees zeros beyond the wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation, triton_kernel
+from .registry import Case, Operation, cpu_kernel, triton_kernel
 
 
 def positional_encoding(
@@ -59,7 +61,7 @@ def positional_encoding(
     if any(list(vector.shape) != [channels] for vector in vectors):
         shapes = ", ".join(str(list(vector.shape)) for vector in vectors)
         raise ValueError(f"the norms' parameters and conv_bias must be [{channels}], not {shapes}")
-    compute = POSITIONAL_ENCODING.choose(u.device, impl)
+    compute = POSITIONAL_ENCODING.choose(u.device, impl, u.dtype)
     return compute(
         u, norm1_weight, norm1_bias, conv_weight, conv_bias, norm2_weight, norm2_bias,
         slices=slices, window=window, eps=eps,
@@ -98,6 +100,49 @@ def reference(
     return w.permute(0, 2, 3, 1).flatten(1, 2).to(u.dtype)
 
 
+def gradients(
+    grad: Tensor, u: Tensor, parameters: Sequence[Tensor], slices: int, window: int, eps: float
+) -> tuple[Tensor, ...]:
+    """The gradients of u and of the parameters, in order, from the result's: PyTorch's own kernels.
+
+    For implementations without a backward kernel.
+    """
+    weight1, bias1, weight, bias, weight2, bias2 = (t.float() for t in parameters)
+    windows = to_windows(u.float(), window).contiguous()
+    count, channels, area = windows.shape[0], windows.shape[1], window * window
+    sizes = count, channels, area, slices
+    aten = torch.ops.aten
+    w, mean1, deviation1 = aten.native_group_norm(windows, weight1, bias1, *sizes, eps)
+    convolved = F.conv2d(w, weight, bias, padding=1, groups=channels).contiguous()
+    hidden, mean2, deviation2 = aten.native_group_norm(convolved, weight2, bias2, *sizes, eps)
+    grad = grad.float().transpose(1, 2).reshape(windows.shape)
+    every = [True, True, True]
+    dhidden = aten.gelu_backward(grad, hidden)
+    dconvolved, dweight2, dbias2 = aten.native_group_norm_backward(
+        dhidden.contiguous(), convolved, mean2, deviation2, weight2, *sizes, every
+    )
+    dw, dweight, dbias = aten.convolution_backward(
+        dconvolved,
+        w,
+        weight,
+        [channels],
+        [1, 1],
+        [1, 1],
+        [1, 1],
+        False,
+        [0, 0],
+        channels,
+        every,
+    )
+    dwindows, dweight1, dbias1 = aten.native_group_norm_backward(
+        (grad + dw).contiguous(), windows, mean1, deviation1, weight1, *sizes, every
+    )
+    du = from_windows(dwindows, u.shape[1], u.shape[2]).to(u.dtype)
+    found = (dweight1, dbias1, dweight, dbias, dweight2, dbias2)
+    found = (g.to(t.dtype) for g, t in zip(found, parameters, strict=True))
+    return du, *found
+
+
 def _case(name: str, shape: tuple[int, int, int, int], slices: int, window: int) -> Case:
     def make(generator: torch.Generator, dtype: torch.dtype) -> dict:
         channels = shape[3]
@@ -119,6 +164,12 @@ def _case(name: str, shape: tuple[int, int, int, int], slices: int, window: int)
         }
 
     return Case(name, make)
+
+
+def _cpu():
+    from ..cpu.positional_encoding import positional_encoding
+
+    return positional_encoding
 
 
 def _triton():
@@ -145,5 +196,5 @@ POSITIONAL_ENCODING = Operation(
     differentiable=(
         "u", "norm1_weight", "norm1_bias", "conv_weight", "conv_bias", "norm2_weight", "norm2_bias",
     ),
-    implementations={"triton": triton_kernel(_triton)},
+    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )  # fmt: skip

@@ -8,13 +8,12 @@ is PyTorch's own normalisation and convolution on the recomputed activations.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..ops.operators import needs_grad
-from ..ops.positional_encoding import from_windows, to_windows
+from ..ops.positional_encoding import gradients
 from ..ops.registry import NotAvailable
 from .launch import Launch, check_dtype, operator, power_of_two, run
 
@@ -133,41 +132,8 @@ class _PositionalEncoding(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         u, *parameters = ctx.saved_tensors
-        slices, window, eps = ctx.settings
-        weight1, bias1, weight, bias, weight2, bias2 = (t.float() for t in parameters)
-        windows = to_windows(u.float(), window).contiguous()
-        count, channels, area = windows.shape[0], windows.shape[1], window * window
-        sizes = count, channels, area, slices
-        aten = torch.ops.aten
-        w, mean1, deviation1 = aten.native_group_norm(windows, weight1, bias1, *sizes, eps)
-        convolved = F.conv2d(w, weight, bias, padding=1, groups=channels).contiguous()
-        hidden, mean2, deviation2 = aten.native_group_norm(convolved, weight2, bias2, *sizes, eps)
-        grad = grad.float().transpose(1, 2).reshape(windows.shape)
-        every = [True, True, True]
-        dhidden = aten.gelu_backward(grad, hidden)
-        dconvolved, dweight2, dbias2 = aten.native_group_norm_backward(
-            dhidden.contiguous(), convolved, mean2, deviation2, weight2, *sizes, every
-        )
-        dw, dweight, dbias = aten.convolution_backward(
-            dconvolved,
-            w,
-            weight,
-            [channels],
-            [1, 1],
-            [1, 1],
-            [1, 1],
-            False,
-            [0, 0],
-            channels,
-            every,
-        )
-        dwindows, dweight1, dbias1 = aten.native_group_norm_backward(
-            (grad + dw).contiguous(), windows, mean1, deviation1, weight1, *sizes, every
-        )
-        du = from_windows(dwindows, u.shape[1], u.shape[2]).to(u.dtype)
-        gradients = (dweight1, dbias1, dweight, dbias, dweight2, dbias2)
-        gradients = (g.to(t.dtype) for g, t in zip(gradients, parameters, strict=True))
-        return du, None, None, None, *gradients
+        found = gradients(grad, u, parameters, *ctx.settings)
+        return found[0], None, None, None, *found[1:]
 
 
 def positional_encoding(
