@@ -14,13 +14,9 @@ from flic_kernels import NotAvailable, native
 from flic_kernels.ops import OPERATIONS
 
 ON_CPU = [name for name, op in OPERATIONS.items() if "cpu" in op.implementations]
-<<<<<<< HEAD
 COMPOSED = ("fat_block",)  # its gradients are those of other operations
 WITH_GRADIENTS = [name for name in ON_CPU if name not in COMPOSED]
-GRADIENTS_BY_TORCH = ("conv3x3",)  # which says nothing about threads
-=======
 GRADIENTS_BY_TORCH = ("conv3x3", "positional_encoding")  # which says nothing about threads
->>>>>>> product
 SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
