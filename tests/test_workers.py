@@ -36,7 +36,7 @@ class Fake(Task):
         return source.name.encode() + suffix.encode(), numbers
 
 
-FAKE = Fake(None, None, "cpu", None)
+FAKE = Fake(None, None, "cpu", "float32", None)
 
 
 def jobs(*names: str) -> list[Job]:
