@@ -2,15 +2,16 @@
 
 Two families are recognised, by class names, attributes and shapes: the published network as its
 authors define it (`FAT_Block`, `TCA_Block`; [B, C, H, W] between modules) and `flic.FLIC`
-(`FATBlock`, `TCABlock`; [B, H, W, C]), whose transforms are the fused operations already. Forwards
-are replaced on the instances: parameters, buffers and the state dict stay what they are. In the
-authors' family a transform's input is brought to channels_last format once, and every module after
-it keeps that format.
+(`FATBlock`, `TCABlock`; [B, H, W, C]), whose transforms are the fused operations already. A
+module's class becomes a subclass of its own with another `forward`: parameters, buffers, hooks and
+the state dict stay what they are, and copies, replicas of DataParallel and pickled files are
+accelerated like the original. In the authors' family a transform's input is brought to
+channels_last format once, and every module after it keeps that format.
 """
 
 from __future__ import annotations
 
-import types
+import functools
 from collections.abc import Callable
 
 import torch
@@ -43,11 +44,11 @@ def accelerate(model: nn.Module) -> nn.Module:
     """
     replacements: list[tuple[nn.Module, Callable]] = []
     blocks = 0
-    names = {type(module).__name__ for module in model.modules()}
+    names = {_plain(type(module)).__name__ for module in model.modules()}
     first = bool(names & {"FAT_Block", "TCA_Block"})  # channels before positions
     for name, module in model.named_modules():
         found = _replacement(name, module, first)
-        blocks += type(module).__name__ in (*_FAT, *_TCA)
+        blocks += _plain(type(module)).__name__ in (*_FAT, *_TCA)
         if found is not None:
             replacements.append((module, found))
     if not blocks:
@@ -55,21 +56,50 @@ def accelerate(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} is not a FLIC network: looked for {LOOKED_FOR}, found none"
         )
     for module, forward in replacements:
-        module.forward = types.MethodType(forward, module)
+        module.__class__ = _accelerated(_plain(type(module)), forward)
     return model
 
 
 def restore(model: nn.Module) -> nn.Module:
     """Undo `accelerate`; a model that was not accelerated stays as it is. Returns the instance."""
     for module in model.modules():
-        forward = module.__dict__.get("forward")
-        if getattr(forward, "__func__", None) in _FORWARDS:
-            del module.forward
+        module.__class__ = _plain(type(module))
     return model
 
 
+class _Accelerated:
+    """What the classes of accelerated modules share."""
+
+    plain: type[nn.Module]
+
+    def __reduce_ex__(self, protocol):
+        """Pickle by the plain class and the forward: classes made here have no name to import."""
+        build, (_, *rest), *state = super().__reduce_ex__(protocol)
+        return _rebuild, (build, self.plain, type(self).forward, tuple(rest)), *state
+
+
+@functools.cache
+def _accelerated(plain: type[nn.Module], forward: Callable) -> type[nn.Module]:
+    """A subclass of `plain` that computes by `forward`, under the same name."""
+    names = {
+        "plain": plain, "forward": forward, "__module__": plain.__module__,
+        "__qualname__": plain.__qualname__, "__doc__": plain.__doc__,
+    }  # fmt: skip
+    return type(plain.__name__, (_Accelerated, plain), names)
+
+
+def _plain(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class that a module has, or had before it was accelerated."""
+    return kind.plain if issubclass(kind, _Accelerated) else kind
+
+
+def _rebuild(build: Callable, plain: type, forward: Callable, rest: tuple) -> nn.Module:
+    return build(_accelerated(plain, forward), *rest)
+
+
 def _replacement(name: str, module: nn.Module, first: bool) -> Callable | None:
-    kind = type(module).__name__
+    plain = _plain(type(module))
+    kind = plain.__name__
     if kind in _FAT:
         _require(name, module, ("conv1_1", "trans_block", "conv1_2"))
         _check_transformer(f"{name}.trans_block", module)
@@ -82,7 +112,7 @@ def _replacement(name: str, module: nn.Module, first: bool) -> Callable | None:
     if first and kind == "ResidualBlockUpsample" and hasattr(module, "igdn"):
         return _upsample_first
     last = name.rpartition(".")[2]
-    if first and last in TRANSFORMS and type(module).forward is nn.Sequential.forward:
+    if first and last in TRANSFORMS and plain.forward is nn.Sequential.forward:
         return _transform_first
     return None
 
@@ -176,13 +206,23 @@ def _tca_first(self, y: Tensor) -> Tensor:
 def _tca_last(self, u: Tensor, first: int, last: int, cache=None) -> Tensor:
     """flic's TCABlock: u [B, H, W, C]; slice by slice, or with a cache, it runs as it was."""
     if cache is not None or (first, last) != (0, self.slices):
-        return type(self).forward(self, u, first, last, cache)
+        return self.plain.forward(self, u, first, last, cache)
     return _tca_layer(self, u, heads=16, window=8)
 
 
 def _conv(conv: nn.Module, x: Tensor, **follows) -> Tensor:
     """A 3x3 convolution on x [B, H, W, C], and what follows it."""
     return conv3x3(x, conv.weight, conv.bias, stride=conv.stride[0], **follows)
+
+
+def _pointwise(conv: nn.Module, x: Tensor) -> Tensor:
+    """A 1x1 convolution on x [B, H, W, C], as a product over channels.
+
+    Not by `conv`: the weight's gradient of PyTorch's 1x1 convolution with stride 2 writes out of
+    bounds for large channels_last inputs of few channels (seen with 2.14.1, see test_accelerate).
+    """
+    rows, columns = conv.stride
+    return fused_linear(x[:, ::rows, ::columns], conv.weight.flatten(1), conv.bias)
 
 
 def _subpel(pair: nn.Module, x: Tensor, **follows) -> Tensor:
@@ -198,8 +238,9 @@ def _normalisation(module: nn.Module, residual: Tensor) -> dict:
 
 def _stride_first(self, x: Tensor) -> Tensor:
     """CompressAI's ResidualBlockWithStride: x [B, C, H, W]."""
-    skip = _channels_last(x if self.skip is None else self.skip(x))
-    hidden = _conv(self.conv1, _channels_last(x), leaky=True)
+    x = _channels_last(x)
+    skip = x if self.skip is None else _pointwise(self.skip, x)
+    hidden = _conv(self.conv1, x, leaky=True)
     return _channels_first(_conv(self.conv2, hidden, **_normalisation(self.gdn, skip)))
 
 
@@ -220,6 +261,3 @@ def _transform_first(self, x: Tensor) -> Tensor:
 
 _FAT = ("FAT_Block", "FATBlock")
 _TCA = {"TCA_Block": _tca_first, "TCABlock": _tca_last}
-_FORWARDS = frozenset(
-    (_fat_first, *_TCA.values(), _stride_first, _upsample_first, _transform_first)
-)
