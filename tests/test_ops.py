@@ -116,6 +116,28 @@ def test_equal_inputs_give_equal_gradients(operation, name):
 
 
 @pytest.mark.parametrize(("operation", "name"), list(every_implementation()))
+def test_second_derivatives_are_right_or_refused(operation, name):
+    """Of a gradient penalty, and of one gradient by one argument, on which torch's own decorator
+    is silent."""
+    given = draw(name, operation.lightest, torch.float32)
+    exact = convert(given, lambda t: t.detach().double().requires_grad_())
+    given = convert(given, lambda t: t.detach().requires_grad_())
+
+    def penalty(function, arguments):
+        leaves = [t for n in operation.differentiable for t in tensors_of(arguments[n])]
+        first = torch.autograd.grad(function(**arguments).sum(), leaves, create_graph=True)
+        loss = sum(g.square().sum() for g in first) + sum(t.square().sum() for t in leaves)
+        return torch.autograd.grad(loss, leaves)
+
+    if name == "reference":
+        found = penalty(public(operation, name), given)
+        assert error(found, penalty(operation.reference, exact)) < 1e-4
+        return
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        penalty(public(operation, name), given)
+
+
+@pytest.mark.parametrize(("operation", "name"), list(every_implementation()))
 def test_compiles_whole(operation, name):
     arguments = draw(name, operation.lightest, torch.float32)
     function = getattr(flic_kernels, operation.name)
@@ -138,6 +160,20 @@ def test_autocast_keeps_what_it_is_given(operation, name):
         out = public(operation, name)(**arguments)
     expected = operation.reference(**convert(arguments, lambda t: t.double()))
     assert error([out], [expected]) < operation.tolerances[torch.bfloat16]
+
+
+@pytest.mark.parametrize(("operation", "name"), list(every_implementation()))
+def test_an_empty_batch_gives_an_empty_batch(operation, name):
+    given = draw(name, operation.lightest, torch.float32)
+    batched = [key for key in ("x", "u", "qkv", "q", "k", "v", "residual") if key in given]
+    given |= {key: given[key][:0] for key in batched if given[key] is not None}
+    given = convert(given, lambda t: t.requires_grad_())
+    out = public(operation, name)(**given)
+    whole = operation.reference(**draw("reference", operation.lightest, torch.float32))
+    assert out.shape == (0, *whole.shape[1:])
+    leaves = [t for n in operation.differentiable for t in tensors_of(given[n])]
+    gradients = torch.autograd.grad(out.sum(), leaves)
+    assert not any(g.any() for g in gradients)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)

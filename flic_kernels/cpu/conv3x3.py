@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops.conv3x3 import result_shape
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from .gdn import gdn
 from .launch import call, check_tensors, element, int64, operator, threads
 
@@ -57,6 +57,7 @@ class _Convolution(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         x, weight, *out = ctx.saved_tensors
         stride, shuffle = ctx.settings

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from ..ops.registry import NotAvailable
 from .launch import call, check_tensors, element, int64, operator, threads
 
@@ -71,6 +71,7 @@ class _FrequencyModulation(torch.autograd.Function):
         return _OPERATOR(x, weight, residual)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         dresidual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)

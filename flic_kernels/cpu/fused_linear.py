@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from .launch import call, check_tensors, element, operator, threads
 
 
@@ -133,6 +133,7 @@ class _FusedLinear(torch.autograd.Function):
         return _OPERATOR(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         x, *parameters = ctx.saved_tensors
         dx, *found = _BACKWARD_OPERATOR(grad, x, *parameters, *ctx.settings)

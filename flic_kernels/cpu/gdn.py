@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from .launch import call, check_tensors, element, int64, operator, threads
 
 
@@ -68,6 +68,7 @@ class _GDN(torch.autograd.Function):
         return _OPERATOR(x, gamma, beta, residual, inverse)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         gradients = _BACKWARD_OPERATOR(grad, *ctx.saved_tensors, ctx.inverse)
         return *gradients, grad if ctx.with_residual else None, None

@@ -11,7 +11,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from ..ops.positional_encoding import gradients
 from .launch import call, check_tensors, element, int64, operator, pointers, threads
 
@@ -48,6 +48,7 @@ class _PositionalEncoding(torch.autograd.Function):
         return _OPERATOR(u, parameters, slices, window, eps)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         u, *parameters = ctx.saved_tensors
         du, *found = gradients(grad, u, parameters, *ctx.settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from .launch import call, check_tensors, element, int64, operator, threads
 
 
@@ -71,6 +71,7 @@ class _SliceAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         return *_BACKWARD_OPERATOR(grad, *ctx.saved_tensors, *ctx.settings), None, None
 

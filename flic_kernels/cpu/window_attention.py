@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from .launch import call, check_tensors, element, int64, operator, pointers, threads
 
 
@@ -75,6 +75,7 @@ class _WindowAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         qkv, out, lse, *tables = ctx.saved_tensors
         dqkv, dtables = _BACKWARD_OPERATOR(grad, qkv, tables, out, lse, *ctx.settings)

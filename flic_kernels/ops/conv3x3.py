@@ -55,7 +55,7 @@ def conv3x3(
         ValueError: shapes that do not fit together.
     """
     _check(x, weight, bias, stride, shuffle, gamma, beta, residual)
-    compute = CONV3X3.choose(x.device, impl, x.dtype, weight.dtype)
+    compute = CONV3X3.choose_for(x, impl, x.dtype, weight.dtype)
     return compute(
         x, weight, bias, stride=stride, leaky=leaky, shuffle=shuffle, gamma=gamma, beta=beta,
         inverse=inverse, residual=residual,
@@ -69,8 +69,8 @@ def result_shape(x: Tensor, weight: Tensor, stride: int, shuffle: int) -> list[i
 
 
 def _check(x, weight, bias, stride, shuffle, gamma, beta, residual) -> None:
-    if x.dim() != 4 or not x.numel():
-        raise ValueError(f"x must be [B, H, W, C] and not empty, not {list(x.shape)}")
+    if x.dim() != 4 or 0 in x.shape[1:]:
+        raise ValueError(f"x must be [B, H, W, C] with pixels and channels, not {list(x.shape)}")
     channels, outputs = x.shape[3], weight.shape[0]
     if list(weight.shape[1:]) != [channels, 3, 3]:
         raise ValueError(f"weight must be [N, {channels}, 3, 3], not {list(weight.shape)}")

@@ -90,7 +90,7 @@ def fat_block(
         ValueError: shapes that do not fit together.
     """
     _check(x, parameters, num_heads, window)
-    compute = FAT_BLOCK.choose(x.device, impl, x.dtype)
+    compute = FAT_BLOCK.choose_for(x, impl, x.dtype)
     return compute(x, parameters, num_heads=num_heads, window=window, shifted=shifted, eps=eps)
 
 

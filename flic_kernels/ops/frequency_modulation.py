@@ -36,7 +36,7 @@ def frequency_modulation(
     """
     _check(x, weight, residual)
     dtypes = [t.dtype for t in (x, weight, residual) if t is not None]
-    compute = FREQUENCY_MODULATION.choose(x.device, impl, *dtypes)
+    compute = FREQUENCY_MODULATION.choose_for(x, impl, *dtypes)
     return compute(x, weight, residual=residual)
 
 
@@ -58,6 +58,9 @@ def reference(x: Tensor, weight: Tensor, *, residual: Tensor | None) -> Tensor:
     """The eager reference: plain differentiable PyTorch, any device and float dtype."""
     (batch, height, width, channels), size = x.shape, weight.shape[0]
     compute = torch.promote_types(x.dtype, torch.float32)
+    if not x.numel():  # PyTorch transforms no empty tensors; the gradients are empty and zero
+        out = (x * weight.sum()).to(x.dtype)
+        return out if residual is None else residual + out
     windows = x.to(compute).reshape(batch, height // size, size, width // size, size, channels)
     spectrum = torch.fft.rfft2(windows, dim=(2, 4), norm="ortho")
     filters = torch.view_as_complex(weight.to(compute).contiguous())

@@ -47,7 +47,7 @@ def fused_linear(
         ValueError: shapes that do not fit together.
     """
     _check(x, weight, bias, norm_weight, norm_bias, residual, groups)
-    compute = FUSED_LINEAR.choose(x.device, impl, x.dtype, weight.dtype)
+    compute = FUSED_LINEAR.choose_for(x, impl, x.dtype, weight.dtype)
     return compute(
         x, weight, bias, norm_weight=norm_weight, norm_bias=norm_bias, residual=residual,
         gelu=gelu, groups=groups, eps=eps,

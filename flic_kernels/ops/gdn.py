@@ -46,7 +46,7 @@ def gdn(
         )
     if residual is not None and residual.shape != x.shape:
         raise ValueError(f"residual must be {list(x.shape)} as x is, not {list(residual.shape)}")
-    compute = GDN.choose(x.device, impl, x.dtype)
+    compute = GDN.choose_for(x, impl, x.dtype)
     return compute(x, gamma, beta, inverse=inverse, residual=residual)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -28,3 +29,40 @@ def operator(
 def needs_grad(*tensors: Tensor | None) -> bool:
     """Whether a result of these tensors can be differentiated."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def once_differentiable(backward: Callable) -> Callable:
+    """Make the gradients that a `backward` gives refuse to be differentiated again.
+
+    The kernels compute them outside of autograd, which would take them for constants: second
+    derivatives would silently lack a part. torch's decorator of this name notices only what comes
+    by the incoming gradients; here the error comes whenever a second derivative is asked for. First
+    derivatives with create_graph=True work.
+    """
+
+    @functools.wraps(backward)
+    def once(ctx, *grads):
+        with torch.no_grad():
+            found = backward(ctx, *grads)
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return found
+        tensors = (*ctx.saved_tensors, *grads)
+        sources = [t for t in tensors if t is not None and t.requires_grad]
+        return tuple(g if g is None or not sources else _Once.apply(g, *sources) for g in found)
+
+    return once
+
+
+class _Once(torch.autograd.Function):
+    """A gradient that depends on `sources` in a way that cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx, grad, *sources):
+        return grad.view_as(grad)
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise RuntimeError(
+            "flic_kernels' operations can be differentiated once: for second derivatives compute "
+            'with impl="reference" or inside flic_kernels.use("reference")'
+        )

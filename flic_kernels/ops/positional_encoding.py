@@ -61,7 +61,7 @@ def positional_encoding(
     if any(list(vector.shape) != [channels] for vector in vectors):
         shapes = ", ".join(str(list(vector.shape)) for vector in vectors)
         raise ValueError(f"the norms' parameters and conv_bias must be [{channels}], not {shapes}")
-    compute = POSITIONAL_ENCODING.choose(u.device, impl, u.dtype)
+    compute = POSITIONAL_ENCODING.choose_for(u, impl, u.dtype)
     return compute(
         u, norm1_weight, norm1_bias, conv_weight, conv_bias, norm2_weight, norm2_bias,
         slices=slices, window=window, eps=eps,

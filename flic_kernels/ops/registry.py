@@ -107,6 +107,13 @@ class Operation:
         """What to time: the benchmarks, or the first test case where there are none."""
         return self.benchmarks or self.cases[:1]
 
+    def choose_for(
+        self, x: Tensor, impl: str | None, *dtypes: torch.dtype
+    ) -> Callable[..., Tensor]:
+        """`choose` for a tensor's device. Of an empty one the reference makes an empty result:
+        kernels have nothing to do there, and divide their work by its size."""
+        return self.choose(x.device, impl if x.numel() else "reference", *dtypes)
+
     def choose(
         self, device: torch.device, impl: str | None, *dtypes: torch.dtype
     ) -> Callable[..., Tensor]:

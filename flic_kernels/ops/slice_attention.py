@@ -48,7 +48,7 @@ def slice_attention(
         raise ValueError(
             f"C = {q.shape[2]} must be a multiple of slices * heads = {slices * heads}"
         )
-    compute = SLICE_ATTENTION.choose(q.device, impl, q.dtype)
+    compute = SLICE_ATTENTION.choose_for(q, impl, q.dtype)
     return compute(q, k, v, slices=slices, heads=heads)
 
 

@@ -77,7 +77,7 @@ def window_attention(
         ValueError: shapes that do not fit together.
     """
     _check(qkv, tables, num_heads, window)
-    compute = WINDOW_ATTENTION.choose(qkv.device, impl, qkv.dtype, *(t.dtype for t in tables))
+    compute = WINDOW_ATTENTION.choose_for(qkv, impl, qkv.dtype, *(t.dtype for t in tables))
     return compute(qkv, tables, num_heads=num_heads, window=window, shifted=shifted)
 
 

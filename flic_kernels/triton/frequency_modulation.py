@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from ..ops.registry import NotAvailable
 from .launch import Launch, architecture, check_dtype, operator, run
 
@@ -271,6 +271,7 @@ class _FrequencyModulation(torch.autograd.Function):
         return _OPERATOR(x, weight, residual)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         dresidual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)

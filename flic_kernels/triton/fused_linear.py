@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from .launch import Launch, check_dtype, dot_dtype, operator, run
 
 BLOCK_M, BLOCK_N, BLOCK_K = 64, 64, 32
@@ -141,6 +141,7 @@ class _FusedLinear(torch.autograd.Function):
         return _OPERATOR(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         x, weight, bias, norm_weight, norm_bias = ctx.saved_tensors
         gelu, groups, eps = ctx.settings

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from .launch import Launch, check_dtype, operator, run
 
 BLOCK_M, BLOCK_N, BLOCK_K = 64, 64, 32
@@ -101,6 +101,7 @@ class _GDN(torch.autograd.Function):
         return _OPERATOR(x, gamma, beta, residual, inverse)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         x, gamma, beta = ctx.saved_tensors
         dresidual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from ..ops.positional_encoding import gradients
 from ..ops.registry import NotAvailable
 from .launch import Launch, check_dtype, operator, power_of_two, run
@@ -130,6 +130,7 @@ class _PositionalEncoding(torch.autograd.Function):
         return _OPERATOR(u, parameters, slices, window, eps)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         u, *parameters = ctx.saved_tensors
         found = gradients(grad, u, parameters, *ctx.settings)

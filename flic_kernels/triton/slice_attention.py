@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from ..ops.registry import NotAvailable
 from .launch import (
     Launch,
@@ -283,6 +283,7 @@ class _SliceAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         return *_BACKWARD_OPERATOR(grad, *ctx.saved_tensors, *ctx.settings), None, None
 

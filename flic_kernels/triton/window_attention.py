@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from ..ops.registry import NotAvailable
 from .launch import Launch, check_dtype, dot_dtype, operator, power_of_two, run
 from .window_attention_backward import backward_launches
@@ -178,6 +178,7 @@ class _WindowAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         qkv, out, lse, *tables = ctx.saved_tensors
         dqkv, dtables = _BACKWARD_OPERATOR(grad, qkv, tables, out, lse, *ctx.settings)
