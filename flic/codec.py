@@ -23,6 +23,7 @@ from .errors import (
 )
 from .grid import Box, Grid, Tile, check_crop, choose
 from .images import Picture
+from .lifetime import ends_before_exit
 from .model import pad
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Codec:
         """A .flic file of anything that `flic.images.read` takes; `tile` as for `flic.encode`."""
         return self.encode_picture(images.read(image, strip=strip), tile=tile)
 
+    @ends_before_exit
     @torch.no_grad()
     def encode_picture(
         self, picture: Picture, *, tile: int | str = "auto", progress: Progress = _silent
@@ -95,6 +97,7 @@ class Codec:
         """The picture of a .flic file, with alpha and metadata; `crop` as for `flic.decode`."""
         return self.decode_picture(data, crop=crop).to_pil()
 
+    @ends_before_exit
     @torch.no_grad()
     def decode_picture(
         self,
@@ -116,6 +119,7 @@ class Codec:
         pixels = self._pixels(file, region, progress)
         return Picture(pixels, file.gray, alpha, file.icc, file.exif)
 
+    @ends_before_exit
     @torch.no_grad()
     def verify(self, data: bytes | Container) -> None:
         """Decode all but the picture itself and compare checksums; raises FlicError."""

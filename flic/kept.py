@@ -78,3 +78,13 @@ def _load(path: Path) -> Codec:
                 _loaded.popitem(last=False)
         _loaded.move_to_end(key)
         return _loaded[key]
+
+
+def _unlock() -> None:
+    """In a forked child: whatever the parent's other threads were at."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)

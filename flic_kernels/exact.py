@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import weakref
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -98,7 +97,7 @@ class ExactEngine:
             ctypes.byref(handle),
         )
         self._handle = handle
-        weakref.finalize(self, self._native.get("destroy"), handle)
+        native.free_with(self, self._native.get("destroy"), handle)
         fingerprint = ctypes.c_uint64()
         self._native.call("fingerprint", "exact engine", handle, ctypes.byref(fingerprint))
         self.fingerprint = fingerprint.value
@@ -195,7 +194,7 @@ class ExactPicture:
             ctypes.byref(handle),
         )
         self._handle = handle
-        weakref.finalize(self, _end, self._native.get("end"), handle, engine)
+        native.free_with(self, _end, self._native.get("end"), handle, engine)
 
     def next_slice(self, previous: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The next slice, from the first on.

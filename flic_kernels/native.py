@@ -6,7 +6,9 @@ length of every call.
 
 import ctypes
 import functools
-from collections.abc import Iterator
+import os
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +65,17 @@ def library() -> ctypes.CDLL:
     loaded.flic_rans_bytes_size.restype = ctypes.c_int64
     loaded.flic_default_float_environment.restype = ctypes.c_uint64
     loaded.flic_exchange_float_environment.restype = ctypes.c_uint64
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_one_thread)
     return loaded
+
+
+def _one_thread() -> None:
+    """In a forked child: PyTorch's OpenMP would wait for ever for the parent's threads.
+
+    torch.utils.data does the same in its workers.
+    """
+    torch.set_num_threads(1)
 
 
 @functools.cache
@@ -122,6 +134,15 @@ def pointer(array: torch.Tensor | np.ndarray) -> ctypes.c_void_p:
     if not array.flags.c_contiguous:
         raise ValueError("a contiguous array is needed")
     return ctypes.c_void_p(array.ctypes.data)
+
+
+def free_with(owner: object, free: Callable, *arguments: object) -> None:
+    """Calls free(*arguments) when `owner` is gone.
+
+    Not when the interpreter ends: daemon threads may be inside the library then, and all memory
+    goes back to the system anyway.
+    """
+    weakref.finalize(owner, free, *arguments).atexit = False
 
 
 def take_bytes(handle: ctypes.c_void_p) -> bytes:

@@ -4,7 +4,6 @@ docs/rans.md describes the stream; rans_reference.py is a slow coder of the same
 """
 
 import ctypes
-import weakref
 
 import torch
 
@@ -158,7 +157,7 @@ class Decoder:
             data, ctypes.c_int64(len(data)), ctypes.byref(self._handle)
         )
         native.check(status, "rANS decoder")
-        weakref.finalize(self, library.flic_rans_decoder_free, self._handle)
+        native.free_with(self, library.flic_rans_decoder_free, self._handle)
 
     def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
         """The next push's symbols, an int32 tensor of the shape of indexes (int32 or uint16).

@@ -7,7 +7,6 @@ order, which IEEE 754 rounds the same way everywhere; no library exp, erf or sum
 import ctypes
 import functools
 import hashlib
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -85,7 +84,7 @@ class Tables:
             "rANS tables",
         )
         object.__setattr__(self, "handle", handle)
-        weakref.finalize(self, library.flic_rans_tables_free, handle)
+        native.free_with(self, library.flic_rans_tables_free, handle)
 
     def _check_grid(self):
         """The native code trusts what this accepts."""

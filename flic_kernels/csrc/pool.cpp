@@ -2,8 +2,12 @@
 
 #include <unistd.h>
 
-#include <memory>
+#include <condition_variable>
+#include <mutex>
 #include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "float_environment.h"
 
@@ -26,89 +30,137 @@ bool spin_until(Condition condition) {
 
 }  // namespace
 
-Pool::Pool(int threads) : process_(getpid()) {
-    workers_.reserve(static_cast<size_t>(threads));
-    try {
-        for (int i = 1; i < threads; ++i) workers_.emplace_back(&Pool::serve, this, i);
-    } catch (const std::system_error&) {
-        // The system gives no more threads: those that run, and the caller, do the work.
+// The threads beside the caller, in one process.
+class Pool::Crew {
+  public:
+    explicit Crew(int threads) {
+        workers_.reserve(static_cast<size_t>(threads));
+        try {
+            for (int i = 1; i < threads; ++i) workers_.emplace_back(&Crew::serve, this, i);
+        } catch (const std::system_error&) {
+            // The system gives no more threads: those that run, and the caller, do the work.
+        }
     }
-}
+
+    ~Crew() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stop_ = true;
+            started_.fetch_add(1);
+        }
+        wake_.notify_all();
+        for (std::thread& t : workers_) t.join();
+    }
+
+    int threads() const { return static_cast<int>(workers_.size()) + 1; }
+    bool is_here() const { return process_ == getpid(); }
+
+    void run(const Job& job) {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            job_ = job;
+            next_ = 0;
+            busy_ = static_cast<int>(workers_.size());
+            started_.fetch_add(1);
+        }
+        wake_.notify_all();
+        drain(0);
+        const auto finished = [this] { return busy_.load() == 0; };
+        if (spin_until(finished)) return;
+        std::unique_lock<std::mutex> lock(mutex_);
+        done_.wait(lock, finished);
+    }
+
+  private:
+    void drain(int worker) {
+        const FloatEnvironment environment;
+        for (int item; (item = next_.fetch_add(1)) < job_.items;)
+            job_.call(job_.work, item, worker);
+    }
+
+    void serve(int worker) {
+        for (unsigned seen = 0;; ++seen) {
+            const auto called = [&] { return started_.load() != seen; };
+            if (!spin_until(called)) {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, called);
+            }
+            {
+                std::lock_guard<std::mutex> lock(mutex_);  // job_ and stop_ were written under it
+                if (stop_) return;
+            }
+            drain(worker);
+            if (busy_.fetch_sub(1) == 1) {
+                std::lock_guard<std::mutex> lock(mutex_);
+                done_.notify_one();
+            }
+        }
+    }
+
+    Job job_ = {};
+    std::atomic<int> next_{0};          // item
+    std::atomic<int> busy_{0};          // threads that have not finished the current job
+    std::atomic<unsigned> started_{0};  // number of jobs so far
+    bool stop_ = false;
+    std::mutex mutex_;
+    std::condition_variable wake_, done_;
+    std::vector<std::thread> workers_;
+    const pid_t process_ = getpid();
+};
+
+Pool::Pool(int threads) : crew_(std::make_unique<Crew>(threads)), threads_(crew_->threads()) {}
 
 Pool::~Pool() {
-    if (getpid() != process_) {  // a forked child: its copies of the threads never ran
-        for (std::thread& t : workers_) t.detach();
-        return;
-    }
-    {
-        std::lock_guard<std::mutex> lock(mutex_);
-        stop_ = true;
-        started_.fetch_add(1);
-    }
-    wake_.notify_all();
-    for (std::thread& t : workers_) t.join();
+    if (!crew_->is_here()) (void)crew_.release();
 }
 
 void Pool::run_job(const Job& job) {
-    if (workers_.empty() || job.items <= 1 || getpid() != process_) {
-        job_ = job;
-        next_ = 0;
-        drain(0);
+    if (threads_ == 1 || job.items <= 1) {
+        const FloatEnvironment environment;
+        for (int item = 0; item < job.items; ++item) job.call(job.work, item, 0);
         return;
     }
-    {
-        std::lock_guard<std::mutex> lock(mutex_);
-        job_ = job;
-        next_ = 0;
-        busy_ = static_cast<int>(workers_.size());
-        started_.fetch_add(1);
+    if (!crew_->is_here()) {
+        auto own = std::make_unique<Crew>(threads_);
+        (void)crew_.release();
+        crew_ = std::move(own);
     }
-    wake_.notify_all();
-    drain(0);
-    const auto finished = [this] { return busy_.load() == 0; };
-    if (spin_until(finished)) return;
-    std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait(lock, finished);
-}
-
-void Pool::drain(int worker) {
-    const FloatEnvironment environment;
-    for (int item; (item = next_.fetch_add(1)) < job_.items;) job_.call(job_.work, item, worker);
-}
-
-void Pool::serve(int worker) {
-    for (unsigned seen = 0;; ++seen) {
-        const auto called = [&] { return started_.load() != seen; };
-        if (!spin_until(called)) {
-            std::unique_lock<std::mutex> lock(mutex_);
-            wake_.wait(lock, called);
-        }
-        {
-            std::lock_guard<std::mutex> lock(mutex_);  // the job and stop_ were written under it
-            if (stop_) return;
-        }
-        drain(worker);
-        if (busy_.fetch_sub(1) == 1) {
-            std::lock_guard<std::mutex> lock(mutex_);
-            done_.notify_one();
-        }
-    }
+    crew_->run(job);
 }
 
 Pool& team(int threads) {
-    struct Team {
-        std::unique_ptr<Pool> pool;
-        int asked = 0;
-        int process = 0;
-    };
-    static thread_local Team own;
-    if (own.asked != threads || own.process != getpid()) {
-        own.pool.reset();  // its threads end before others begin
-        own.pool = std::make_unique<Pool>(threads);
-        own.asked = threads;
-        own.process = getpid();
+    static thread_local std::unique_ptr<Pool> own;
+    static thread_local int asked = 0;
+    if (asked != threads) {
+        asked = 0;
+        own.reset();  // its threads end before others begin
+        own = std::make_unique<Pool>(threads);
+        asked = threads;
     }
-    return *own.pool;
+    return *own;
 }
+
+struct Mutex::State {
+    std::mutex mutex;
+    const pid_t process = getpid();
+};
+
+Mutex::Mutex() : state_(new State) {}
+
+Mutex::~Mutex() {
+    State* const last = state_.load();
+    if (last->process == getpid()) delete last;
+}
+
+Mutex::State& Mutex::state() {
+    State* known = state_.load();
+    if (known->process == getpid()) return *known;
+    auto fresh = std::make_unique<State>();
+    if (state_.compare_exchange_strong(known, fresh.get())) return *fresh.release();
+    return *known;  // another thread of this process was first
+}
+
+void Mutex::lock() { state().mutex.lock(); }
+void Mutex::unlock() { state().mutex.unlock(); }
 
 }  // namespace flic

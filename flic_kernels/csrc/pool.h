@@ -1,11 +1,12 @@
 // A fixed set of threads that share out the items of a job. Items are outputs or parts of a sum that
 // are the same for every number of threads, so the number of threads changes no bit.
+//
+// A forked child has none of its parent's threads, and finds locks as they were when it began. Both
+// classes here notice that they are used in another process and start anew there; what belonged to
+// the parent is abandoned, never destroyed: that would wait for threads that do not exist.
 #pragma once
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <memory>
 
 namespace flic {
 
@@ -16,7 +17,7 @@ class Pool {
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
 
-    int threads() const { return static_cast<int>(workers_.size()) + 1; }
+    int threads() const { return threads_; }
 
     // work(item, worker) for every item in [0, items), worker in [0, threads()); returns when all
     // are done. One caller at a time; work must not throw.
@@ -34,23 +35,33 @@ class Pool {
         const void* work;
         int items;
     };
+    class Crew;
 
     void run_job(const Job& job);
-    void serve(int worker);
-    void drain(int worker);
 
-    Job job_ = {};
-    std::atomic<int> next_{0};          // item
-    std::atomic<int> busy_{0};          // threads that have not finished the current job
-    std::atomic<unsigned> started_{0};  // number of jobs so far
-    bool stop_ = false;
-    std::mutex mutex_;
-    std::condition_variable wake_, done_;
-    std::vector<std::thread> workers_;
-    int process_;  // after a fork the threads are gone
+    std::unique_ptr<Crew> crew_;
+    int threads_;
 };
 
 // The calling thread's own set, made on first use and again where another number is asked for.
 Pool& team(int threads);
+
+// A mutex that a forked child finds free, whoever held it in the parent.
+class Mutex {
+  public:
+    Mutex();
+    ~Mutex();
+    Mutex(const Mutex&) = delete;
+    Mutex& operator=(const Mutex&) = delete;
+
+    void lock();
+    void unlock();
+
+  private:
+    struct State;
+    State& state();
+
+    std::atomic<State*> state_;
+};
 
 }  // namespace flic

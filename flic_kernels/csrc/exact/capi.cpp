@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <mutex>
 #include <new>
 
 #include "../isa.h"
@@ -97,7 +98,7 @@ FLIC_API int flic_exact_hyper(Engine* engine, const float* z_hat, int height, in
         require(engine && z_hat && means && scales, "null pointer");
         require(height > 0 && width > 0 && height <= kMaxSide / 4 && width <= kMaxSide / 4,
                 "a side is out of range");
-        const std::lock_guard<std::mutex> lock(engine->mutex);
+        const std::lock_guard<flic::Mutex> lock(engine->mutex);
         engine->hyper(z_hat, height, width, means, scales);
     });
 }
@@ -112,7 +113,7 @@ FLIC_API int flic_exact_begin(Engine* engine, const float* means, const float* s
                 "a side is out of range");
         require(height % kWindow == 0 && width % kWindow == 0,
                 "y's height and width must be multiples of 8");
-        const std::lock_guard<std::mutex> lock(engine->mutex);
+        const std::lock_guard<flic::Mutex> lock(engine->mutex);
         *out = new Picture(*engine, means, scales, height, width);
     });
 }
@@ -123,7 +124,7 @@ FLIC_API int flic_exact_slice(Picture* picture, int i, const float* previous, fl
                               float* scales, float* corrections) {
     return guarded([&] {
         require(picture && means && scales && corrections, "null pointer");
-        const std::lock_guard<std::mutex> lock(picture->engine().mutex);
+        const std::lock_guard<flic::Mutex> lock(picture->engine().mutex);
         picture->slice(i, previous, means, scales, corrections);
     });
 }

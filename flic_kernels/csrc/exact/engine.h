@@ -3,7 +3,6 @@
 #pragma once
 #include <stdint.h>
 
-#include <mutex>
 #include <vector>
 
 #include "../pool.h"
@@ -43,7 +42,7 @@ class Engine {
     const TcaWeights tca_weights;
     const uint64_t fingerprint;
 
-    std::mutex mutex;  // one call at a time
+    Mutex mutex;  // one call at a time
     Pool pool;
     static constexpr int kRows =
         48;  // rows of one item of a job: eight register tiles, three 4x4 tiles
