@@ -9,7 +9,7 @@ from torch import nn
 
 import flic
 from flic import FLIC, FrequencyAwareTransFormer
-from flic.config import CONFIGS, Config, resolve_published
+from flic.config import CONFIGS, Config
 from flic.model import pad
 
 
@@ -39,6 +39,8 @@ def test_impossible_configurations(change):
 
 def test_published_arguments():
     """Only the values that model.md gives: 192 channels of z, 320 of y, five slices, the heads."""
+    from flic.config import resolve_published
+
     net = FrequencyAwareTransFormer(
         N=192, M=320, num_slices=5, head_dim=[8, 16, 32, 32, 16, 8], config=[2, 2, 2, 2, 2, 2]
     )
