@@ -22,6 +22,7 @@ _HOME = {
     "FlicError": "errors",
     "PictureError": "errors",
     "OptionError": "errors",
+    "CallError": "errors",
     "OutputError": "errors",
     "FormatError": "errors",
     "TruncatedError": "errors",

@@ -44,7 +44,10 @@ def normalize(state_dict: Mapping) -> dict[str, Tensor]:
     state = {}
     for name, value in state_dict.items():
         if not isinstance(value, Tensor):
-            raise CheckpointError(f"not a state dict: {name!r} holds {type(value).__name__}")
+            raise CheckpointError(
+                f"not a state dict: {name!r} holds {type(value).__name__}; want a dict of tensors "
+                "alone, or one such under 'state_dict' or 'network', where others may lie beside"
+            )
         state[_present_name(str(name).removeprefix("module."))] = value
     return state
 
@@ -176,14 +179,32 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
+        why = _why(path, error)
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint{why}") from None
     try:
         if not isinstance(loaded, Mapping):
             raise CheckpointError(f"holds {type(loaded).__name__}, not a state dict")
         return normalize(loaded), {}
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Why torch did not load a file, and what to do where it holds more than weights."""
+    try:
+        foreign = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # not a file of torch's, or damaged
+        foreign = []
+    if foreign:
+        return (
+            f": beside weights it holds other objects ({', '.join(foreign[:_SHOWN])}), and loading "
+            "those can run any code. Save the weights alone, torch.save(model.state_dict(), PATH), "
+            "where the model is; or, only if you trust the file, take them out of it: "
+            "state = torch.load(PATH, weights_only=False); state = state.get('state_dict', state); "
+            "torch.save({k: v for k, v in state.items() if torch.is_tensor(v)}, NEW)"
+        )
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f" ({reason})"
 
 
 def load(path: str | Path) -> FLIC:
@@ -218,24 +239,43 @@ def save(model: FLIC, path: str | Path, *, compact: bool = False, **metadata: st
     write_atomic(path, to_safetensors(state, metadata))
 
 
-def save_torch(model: FLIC, path: str | Path) -> None:
-    """Write a model's state dict as torch's own file, {"state_dict": ...}, for other programs."""
+def save_torch(model: FLIC, path: str | Path, *, legacy: bool = False) -> None:
+    """Write a model's state dict as torch's own file, for other programs.
+
+    The file holds {"state_dict": ...}; with `legacy`, as the published files do, the state dict
+    alone, under CompressAI 1.2.4's names and without the tables that update() makes.
+    """
+    state = torch.nn.Module.state_dict(model)
     out = io.BytesIO()
-    torch.save({"state_dict": torch.nn.Module.state_dict(model)}, out)
+    torch.save(_as_published(state) if legacy else {"state_dict": state}, out)
     write_atomic(path, out.getvalue())
 
 
+def _as_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with the names, sizes and constants of the published files."""
+    from .hyperprior import GaussianConditional
+
+    constants = GaussianConditional().state_dict(prefix="gaussian_conditional.")
+    state = {name: value[:0].flatten() if _grows(name) else value for name, value in state.items()}
+    return to_legacy_names(state | constants)
+
+
 def convert(
-    source: str | Path, target: str | Path, *, compact: bool = False, **metadata: str
+    source: str | Path,
+    target: str | Path,
+    *,
+    compact: bool = False,
+    legacy: bool = False,
+    **metadata: str,
 ) -> FLIC:
     """Turn any known checkpoint into safetensors, or torch's own by another suffix; the model.
 
-    compact: as for `save`. metadata: added to what the source says of itself; both are lost in
-    torch's files.
+    compact: as for `save`. legacy: as for `save_torch`. metadata: added to what the source says of
+    itself; both are lost in torch's files.
     """
     model = load(source)
     if Path(target).suffix != ".safetensors":
-        save_torch(model, target)
+        save_torch(model, target, legacy=legacy)
         return model
     own = ("config", "fingerprint", "format")
     kept = {key: value for key, value in model.metadata.items() if key not in own}

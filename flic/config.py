@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+from .errors import OptionError
 
 TCA_HEADS = 16
 TCA_WINDOW = 8
@@ -83,3 +86,43 @@ def resolve(config: Config | dict | str) -> Config:
     if config not in CONFIGS:
         raise ValueError(f"unknown configuration {config!r} (known: {', '.join(CONFIGS)})")
     return CONFIGS[config]
+
+
+PUBLISHED = {
+    "config": ((2, 2, 2, 2, 2, 2),),
+    "N": (192, (96, 144, 256)),
+    "M": (320,),
+    "num_slices": (5,),
+    "head_dim": ((8, 16, 32, 32, 16, 8), (12, 9, 8, 8, 9, 12)),
+}
+"""What the published class's arguments may be here: the network is the base configuration alone.
+
+config: FAT blocks of the six stages of g_a and g_s. N: channels of z, or the widths. head_dim: the
+stages' heads, or channels of a head.
+"""
+
+
+def resolve_published(config: Config | dict | str | Sequence[int], **arguments: object) -> Config:
+    """A configuration as for `resolve`, or from the published class's arguments.
+
+    config: also its list of FAT blocks a stage. arguments: N, M, num_slices, head_dim; None where
+    not given.
+    Raises OptionError where these have not the published values.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if isinstance(config, (list, tuple)):
+        given, config = {"config": config, **given}, "base"
+    for name, value in given.items():
+        plain = tuple(value) if isinstance(value, (list, tuple)) else value
+        if plain not in PUBLISHED[name]:
+            known = " or ".join(repr(v) for v in PUBLISHED[name])
+            raise OptionError(
+                f"{name}={value!r}: the published network has {known}; other sizes are a Config's "
+                "(flic.FLIC(flic.Config(...)))"
+            )
+    config = resolve(config)
+    if given and config != CONFIGS["base"]:
+        raise OptionError(
+            f"{', '.join(given)} describe the published network, not configuration {config.name!r}"
+        )
+    return config

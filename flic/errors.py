@@ -13,6 +13,10 @@ class OptionError(FlicError, ValueError):
     """An option's value that cannot be: a tile size, a region that lies outside of the picture."""
 
 
+class CallError(FlicError, TypeError):
+    """A call as the published class takes it and this one does not; says what to call instead."""
+
+
 class OutputError(FlicError):
     """A result that cannot be written where it was asked for."""
 

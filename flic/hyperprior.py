@@ -77,8 +77,9 @@ class _GaussianBuffers(nn.Module):
         self.likelihood_lower_bound = LowerBound(LIKELIHOOD_BOUND)
         self.lower_bound_scale = LowerBound(SCALE_BOUND)
         self.lower_bound_zero = LowerBound(0.0)
-        self.upper_bound_mean = LowerBound(0.0)
-        self.upper_bound_scale = LowerBound(0.0)
+        # of the negated values: the published coder's table numbers end at 99 and 255
+        self.upper_bound_mean = LowerBound(-99.0)
+        self.upper_bound_scale = LowerBound(-255.0)
 
 
 class GaussianConditional(nn.Module):

@@ -6,6 +6,7 @@ Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,8 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from . import checkpoint, entropy, tiles
-from .config import Config, resolve
+from .config import Config, resolve_published
+from .errors import CallError
 from .grid import Tile, padded
 from .hub import HubMixin
 from .hyperprior import EntropyBottleneck, GaussianConditional, add_noise, round_straight_through
@@ -27,6 +29,14 @@ from .layers import (
 )
 from .tca import TCAEntropyModel
 
+_COMPRESS = (
+    "compress takes pictures alone, net.compress(x), and returns their bytes; to write a file: "
+    "Path(path).write_bytes(flic.encode(picture, net))"
+)
+_DECOMPRESS = (
+    "decompress takes what compress returns, net.decompress(**coded); to read a file of "
+    "flic.encode: flic.decode(path, net)"
+)
 _FADE = 8.0  # pixels in which padding falls to 1/e of its difference to the mean
 
 
@@ -58,15 +68,27 @@ class FLIC(HubMixin, CompressionModel):
 
     Args:
         config: "base" (the published network), "tiny", or an explicit `Config` or dict of its
-            fields.
+            fields; or the published class's [2, 2, 2, 2, 2, 2].
+        N, M, num_slices, head_dim: as the published class has them; other values than the published
+            ones (`flic.config.PUBLISHED`) are an OptionError.
 
     The state dict has the published names; `state_dict(legacy_names=True)` has CompressAI 1.2.4's.
     `save_pretrained`, `from_pretrained` and `push_to_hub` are huggingface_hub's (flic/hub.py).
     """
 
-    def __init__(self, config: Config | dict | str = "base"):
+    def __init__(
+        self,
+        config: Config | dict | str | Sequence[int] = "base",
+        *,
+        N: int | Sequence[int] | None = None,  # noqa: N803
+        M: int | None = None,  # noqa: N803
+        num_slices: int | None = None,
+        head_dim: Sequence[int] | None = None,
+    ):
         super().__init__()
-        self.config = config = resolve(config)
+        self.config = config = resolve_published(
+            config, N=N, M=M, num_slices=num_slices, head_dim=head_dim
+        )
         (n1, n2, n3), (h1, h2, h3) = config.widths, config.heads
         self.g_a = Transform(
             ResidualBlockWithStride(3, n1),
@@ -96,6 +118,16 @@ class FLIC(HubMixin, CompressionModel):
         self.tca = TCAEntropyModel(config)
         self.entropy_bottleneck = EntropyBottleneck(config.hyper)
         self.gaussian_conditional = GaussianConditional()
+
+    @property
+    def M(self) -> int:  # noqa: N802
+        """Channels of y, under the published class's name."""
+        return self.config.latent
+
+    @property
+    def num_slices(self) -> int:
+        """Channel slices of y, under the published class's name."""
+        return self.config.slices
 
     def forward(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> dict:
         """Compress and reconstruct without coding.
@@ -147,17 +179,34 @@ class FLIC(HubMixin, CompressionModel):
         """The values about which z is rounded, [1, N, 1, 1]."""
         return self.entropy_bottleneck.quantiles[:, 0, 1].detach()[None, :, None, None]
 
-    def compress(self, x: Tensor) -> dict:
+    def compress(self, x: Tensor, *files: object, **options: object) -> dict:
         """Code pictures [B, 3, H, W] in [0, 1].
 
         Returns:
             {"strings": [[bytes of each picture]], "shape": (H, W)}.
+
+        Raises:
+            CallError: for more than x, such as a path: no file is written here.
         """
+        if files or options:
+            raise CallError(_COMPRESS)
         streams = entropy.encode(self, self.analyze(x))
         return {"strings": [streams], "shape": (x.shape[2], x.shape[3])}
 
-    def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict:
-        """The pictures of `compress`: {"x_hat": [B, 3, H, W] in [0, 1]}."""
+    def decompress(
+        self,
+        strings: list[list[bytes]],
+        shape: tuple[int, int] | None = None,
+        *files: object,
+        **options: object,
+    ) -> dict:
+        """The pictures of `compress`: {"x_hat": [B, 3, H, W] in [0, 1]}.
+
+        Raises:
+            CallError: for a path in place of strings, or more than the two; no file is read here.
+        """
+        if files or options or shape is None or isinstance(strings, (str, PathLike)):
+            raise CallError(_DECOMPRESS)
         size = (int(shape[0]), int(shape[1]))
         _, y_hat = entropy.decode(self, strings[0], size)
         return {"x_hat": self.synthesize(y_hat, size)}

@@ -1,7 +1,11 @@
 """Loading what people have: namings, wrappings, containers, before and after update()."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
+from cli_tools import ROOT, fails, run
 from golden_model import SMALL, base_model, fill, golden_keys, small_model
 
 from flic import FLIC, checkpoint
@@ -103,6 +107,74 @@ def test_pickles_that_run_code_are_refused(tmp_path):
     torch.save({"state_dict": Harmful()}, path)
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_foreign_object_beside_the_weights_says_what_to_do(tmp_path, flat):
+    state, path = small_model().state_dict(), tmp_path / "model.pth"
+    beside = {"loss": np.float64(1.5)}
+    torch.save(state | beside if flat else {"state_dict": state, **beside}, path)
+    with pytest.raises(CheckpointError, match=r"numpy.*scalar.*torch\.save") as error:
+        checkpoint.load(path)
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+    # what the message says works
+    code = re.search(r"state = .*", str(error.value))[0]
+    exec(code, {"torch": torch, "PATH": path, "NEW": path})
+    assert same(checkpoint.load(path), small_model())
+
+
+def test_a_number_among_the_weights_says_what_to_do():
+    with pytest.raises(CheckpointError, match="'loss' holds float; want .* 'state_dict'"):
+        FLIC(SMALL).load_state_dict(small_model().state_dict() | {"loss": 1.5})
+
+
+@pytest.mark.parametrize("updated", [False, True])
+def test_legacy_files_are_as_the_published_ones(tmp_path, updated):
+    """Flat, CompressAI 1.2.4's names, no tables, and the bounds that the published files have."""
+    model = fill(FLIC(SMALL))
+    if updated:
+        model.update()
+    state = model.state_dict()  # of an older version, with other bounds
+    state["gaussian_conditional._entropy_model.upper_bound_mean.bound"] = torch.zeros(1)
+    torch.save({"state_dict": state}, tmp_path / "x.pth.tar")
+    run("convert", tmp_path / "x.pth.tar", tmp_path / "out.pth.tar", "--legacy")
+    state = torch.load(tmp_path / "out.pth.tar", weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    prior = {name for name in state if name.startswith("entropy_bottleneck.")}
+    names = {name for name in golden_keys() if name.startswith("entropy_bottleneck.")}
+    groups = {"matrices.": "_matrix", "biases.": "_bias", "factors.": "_factor"}
+    for present, before in groups.items():
+        names = {name.replace(present, before) for name in names}
+    assert prior == names and "entropy_bottleneck._matrix0" in names
+    buffers = {name for name in golden_keys() if name.startswith("gaussian_conditional.")}
+    assert buffers == {name for name in state if name.startswith("gaussian_conditional.")}
+    for name in buffers:
+        dtype, shape = golden_keys()[name]
+        assert (str(state[name].dtype), list(state[name].shape)) == (f"torch.{dtype}", shape), name
+    assert state["entropy_bottleneck._quantized_cdf"].shape == (0,)
+    bounds = [state[f"gaussian_conditional._entropy_model.upper_bound_{name}.bound"].item()
+              for name in ("mean", "scale")]  # fmt: skip
+    assert bounds == [-99, -255]
+    assert same(checkpoint.load(tmp_path / "out.pth.tar"), small_model())
+    options = ("--legacy", tmp_path / "x.pth.tar", tmp_path / "x.safetensors")
+    fails("convert", *options, match="--legacy needs a .pth.tar")
+
+
+README = ROOT / "README.md"
+
+
+@pytest.mark.parametrize("wrapping", [legacy, lambda state: {"state_dict": state}])
+def test_readme_loads_flat_and_wrapped_files(tmp_path, monkeypatch, wrapping):
+    """Its block on published checkpoints, with a small network in place of the published one."""
+    section = README.read_text().split("## With the published checkpoints")[1]
+    code = section.split("```python\n")[1].split("```")[0]
+    assert code.count("FrequencyAwareTransFormer()") == 1
+    code = code.replace("FrequencyAwareTransFormer()", "FLIC(SMALL)")
+    torch.save(wrapping(small_model().state_dict()), tmp_path / "checkpoint.pth.tar")
+    monkeypatch.chdir(tmp_path)
+    names = {"FLIC": FLIC, "SMALL": SMALL, "x": torch.rand(1, 3, 128, 128)}
+    exec(code, names)
+    assert same(names["net"], small_model()) and names["x_hat"].shape == names["x"].shape
 
 
 def test_fingerprint_tells_weights_apart():

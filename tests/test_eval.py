@@ -13,7 +13,7 @@ import pytest
 import pytorch_msssim
 import rate_distortion
 import torch
-from cli_tools import fails, run
+from cli_tools import fails, pixels, run
 from PIL import Image, features
 from rescaled_models import rescaled
 
@@ -306,6 +306,23 @@ class TestRefusals:
         check = features.check
         monkeypatch.setattr(features, "check", lambda name: name != "avif" and check(name))
         fails("eval", "--data", data, "--anchors", "avif", match="install Pillow 11.3 or newer")
+
+
+def test_the_published_command(small_model, tmp_path, one_thread):
+    """On a flat state dict, as the published files are."""
+    torch.save(small_model.state_dict(legacy_names=True), tmp_path / "checkpoint.pth.tar")
+    (tmp_path / "kodak").mkdir()
+    Image.fromarray(pixels()).save(tmp_path / "kodak" / "1.png")
+    command = ("--checkpoint", tmp_path / "checkpoint.pth.tar", "--data", tmp_path / "kodak")
+    if not torch.cuda.is_available():
+        fails("eval", *command, "--cuda", match="cannot use device 'cuda'")
+        fails("eval", *command, "--cuda", "--device", "cuda:1", match="device 'cuda:1'")
+    for options, step in (((), "encode"), (("--real",), "encode"), (("--estimate",), "forward")):
+        document = json.loads(run("eval", *command, *options, "--json").stdout)
+        (curve,) = document["curves"]
+        (point,) = curve["points"]
+        assert point["model"] == checkpoint.fingerprint(small_model)
+        assert point["mean"][f"{step}_seconds"] > 0
 
 
 def test_every_anchor_codes(data, tmp_path):

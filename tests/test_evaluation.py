@@ -104,6 +104,54 @@ class TestModels:
         with pytest.raises(ModelNotFoundError, match="fingerprint"):
             library.locate("0123456789abcdef")
 
+    def test_what_a_model_was_trained_for(self, tmp_path):
+        published = {"lambda": "0.013"}
+        for name, metadata, metric in (
+            ("a.safetensors", {"metric": "ms-ssim"}, "ms-ssim"),
+            ("mse/a.safetensors", {"metric": "ms-ssim"}, "ms-ssim"),
+            ("flic_MSSSIM_4.pth.tar", {}, "ms-ssim"),
+            ("ms_ssim_8.73.pth.tar", {}, "ms-ssim"),
+            ("mse-3.pth.tar", {}, "mse"),
+            ("ms-ssim/3.pth.tar", {}, "ms-ssim"),
+            ("mse/ms-ssim.pth.tar", {}, "ms-ssim"),
+            ("mse_or_ms-ssim.pth.tar", {}, None),
+            ("ftic_0.0483.pth.tar", {}, "mse"),
+            ("ftic_60.50.pth.tar", {}, "ms-ssim"),
+            ("a.pth.tar", published, "mse"),
+            ("ftic_60.50.safetensors", published, "mse"),
+            ("0.5.pth.tar", {}, None),
+            ("gamseter.pth.tar", {}, None),
+        ):
+            assert select.trained_for(tmp_path / name, metadata) == metric, name
+
+    def test_mse_and_ms_ssim_are_not_one_curve(self, small_model, tmp_path):
+        """Of checkpoints as the published ones are: no metadata."""
+        import torch
+
+        folder = tmp_path / "twelve"
+        folder.mkdir()
+        for name in ("mse_1", "mse_2", "msssim_1", "msssim_2"):
+            state = small_model.state_dict()
+            state["g_a.9.bias"] = state["g_a.9.bias"] + len(list(folder.iterdir()))
+            torch.save(state, folder / f"{name}.pth.tar")
+        found = {Path(m.name).name: m.curve for m in select.models([str(folder)])}
+        assert found == {
+            "mse_1.pth.tar": "FLIC custom",
+            "mse_2.pth.tar": "FLIC custom",
+            "msssim_1.pth.tar": "FLIC custom, MS-SSIM",
+            "msssim_2.pth.tar": "FLIC custom, MS-SSIM",
+        }
+        silent = [folder / f"{i}.pth.tar" for i in range(2)]
+        for i, name in enumerate(("mse_1", "msssim_1")):
+            (folder / f"{name}.pth.tar").rename(silent[i])
+        for specs in ([folder], silent):
+            with pytest.raises(FlicError, match=r"MSE or for MS-SSIM.*CURVE=MODEL.*--metric"):
+                select.models([str(spec) for spec in specs])
+        (alone,) = select.models([str(silent[0])])
+        assert alone.curve == "FLIC custom"
+        named = select.models([f"a={silent[0]}", f"b={silent[1]}"])
+        assert [m.curve for m in named] == ["a", "b"]
+
 
 @dataclass
 class Hog:

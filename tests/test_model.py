@@ -7,6 +7,7 @@ import torch
 from golden_model import SMALL, small_model
 from torch import nn
 
+import flic
 from flic import FLIC, FrequencyAwareTransFormer
 from flic.config import CONFIGS, Config
 from flic.model import pad
@@ -34,6 +35,56 @@ def test_names_and_configurations():
 def test_impossible_configurations(change):
     with pytest.raises(ValueError):
         Config(**(SMALL | change))
+
+
+def test_published_arguments():
+    """Only the values that model.md gives: 192 channels of z, 320 of y, five slices, the heads."""
+    from flic.config import resolve_published
+
+    net = FrequencyAwareTransFormer(
+        N=192, M=320, num_slices=5, head_dim=[8, 16, 32, 32, 16, 8], config=[2, 2, 2, 2, 2, 2]
+    )
+    assert net.config == CONFIGS["base"] and (net.M, net.num_slices) == (320, 5)
+    assert resolve_published("base", N=(96, 144, 256)) == CONFIGS["base"]
+    assert resolve_published("base", head_dim=[12, 9, 8, 8, 9, 12]) == CONFIGS["base"]
+    assert (small_model().M, small_model().num_slices) == (SMALL["latent"], SMALL["slices"])
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"M": 192}, "M=192: the published network has 320"),
+        ({"N": 128}, "N=128: .* 192 or"),
+        ({"num_slices": 10}, "num_slices=10: .* 5;"),
+        ({"head_dim": [8, 8, 8, 8, 8, 8]}, "head_dim=.* has .8, 16, 32, 32, 16, 8. or"),
+        ({"config": [2, 2, 2]}, r"config=\[2, 2, 2\]: .* .2, 2, 2, 2, 2, 2."),
+        ({"config": "tiny", "M": 320}, "M describe the published network, not .* 'tiny'"),
+    ],
+)
+def test_other_published_arguments_are_refused(wrong, message):
+    with pytest.raises(flic.FlicError, match=message) as error:
+        FrequencyAwareTransFormer(**wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_calls_with_paths_say_what_to_call(tmp_path):
+    net, x = small_model(), torch.zeros(1, 3, 128, 128)
+    for call in (
+        lambda: net.compress(x, tmp_path / "out"),
+        lambda: net.compress(x, "out", "name"),
+        lambda: net.compress(x, path="out"),
+    ):
+        with pytest.raises(flic.FlicError, match=r"net\.compress\(x\).*flic\.encode"):
+            call()
+    for call in (
+        lambda: net.decompress("out"),
+        lambda: net.decompress(tmp_path / "out"),
+        lambda: net.decompress([[b""]], (128, 128), "out"),
+        lambda: net.decompress(path="out", strings=[[b""]]),
+    ):
+        with pytest.raises(flic.FlicError, match=r"net\.decompress\(\*\*coded\).*flic\.decode"):
+            call()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [(128, 128), (1, 1), (129, 200), (250, 64)])

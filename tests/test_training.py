@@ -218,6 +218,8 @@ def test_published_lambdas():
         ({"ema": 1.0}, "ema must be"),
         ({"factor": 1.0}, "factor must lie"),
         ({"seed": -1}, "seed must be"),
+        ({"plateau_every": 5}, "needs epochs"),
+        ({"steps": None, "epochs": 1, "plateau_every": 0}, "plateau_every must be"),
         ({"metric": "ms-ssim", "crop": 160}, "at least 161"),
     ],
 )

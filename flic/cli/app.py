@@ -86,7 +86,7 @@ app.command()(show.compare)
 app.command()(inspect.models)
 app.command()(inspect.convert)
 app.command()(show.demo)
-app.command()(training.train)
+app.command(cls=training.Command)(training.train)
 app.command("eval")(evaluate.evaluate)
 
 

@@ -41,6 +41,7 @@ Dtype = Annotated[
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1.")
 ]
+Cuda = Annotated[bool, typer.Option("--cuda", help="The same as --device cuda.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads to use.")
 ]
@@ -54,6 +55,11 @@ def ignore_announcements() -> None:
     """torch and what builds on it announce their own plans; users of a program cannot act on it."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def device(name: str, cuda: bool) -> str:
+    """What --device and --cuda say together: a card that is named stays."""
+    return "cuda" if cuda and not name.startswith("cuda") else name
 
 
 def set_threads(count: int | None) -> None:

@@ -25,6 +25,7 @@ def evaluate(
         typer.Option(
             "-m",
             "--model",
+            "--checkpoint",
             metavar="[CURVE=]MODEL",
             help="A name, fingerprint, checkpoint, or folder of checkpoints; may be repeated. "
             "CURVE names the line that the point is on. [default: every built-in model]",
@@ -60,6 +61,7 @@ def evaluate(
         bool, typer.Option(help="Draw the points that FLIC's authors report beside.")
     ] = True,
     models: common.Models = None,
+    cuda: common.Cuda = False,
     device: common.Device = "cpu",
     threads: common.Threads = None,
     json: common.Json = False,
@@ -73,6 +75,7 @@ def evaluate(
         raise typer.BadParameter("--chart-size must lie between 2 and 60 inches")
     if out is not None:
         _check_folder(out)
+    device = common.device(device, cuda)
     library.check_device(device)
     common.set_threads(threads)
     # torch, pandas and matplotlib come with these: after what can fail at once

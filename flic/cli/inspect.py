@@ -165,6 +165,10 @@ def convert(
     compact: Annotated[
         bool, typer.Option("--compact", help="Leave out what follows from the rest.")
     ] = False,
+    legacy: Annotated[
+        bool,
+        typer.Option("--legacy", help="As the published files are, for the authors' own programs."),
+    ] = False,
     lmbda: Annotated[
         float | None, typer.Option("--lambda", min=0.0, help="Say what it was trained with.")
     ] = None,
@@ -177,7 +181,8 @@ def convert(
 ) -> None:
     """Turn a checkpoint into safetensors, with its fingerprint in the header, or into torch's own.
 
-    CompressAI's tools read .pth.tar. Only safetensors keep --lambda and --metric.
+    CompressAI's tools read .pth.tar. Only safetensors keep --lambda and --metric. With --legacy, a
+    .pth.tar is a flat state dict under CompressAI 1.2.4's names, as the published files are.
     """
     if not target.name.endswith(_CHECKPOINTS):
         raise OutputError(f"{target}: convert writes {', '.join(_CHECKPOINTS)} files")
@@ -185,13 +190,15 @@ def convert(
     described = {key: value for key, value in described.items() if value is not None}
     if target.suffix != ".safetensors" and (compact or described):
         raise OutputError(f"{target}: --compact, --lambda and --metric need a .safetensors file")
+    if target.suffix == ".safetensors" and legacy:
+        raise OutputError(f"{target}: --legacy needs a .pth.tar, .pth or .pt file")
     if metric not in (None, "mse", "ms-ssim"):
         raise FlicError(f"--metric {metric}: want mse or ms-ssim")
     output.check_target(target, overwrite=not no_overwrite)
     path = library.locate(source, models)
     from .. import checkpoint
 
-    model = checkpoint.convert(path, target, compact=compact, **described)
+    model = checkpoint.convert(path, target, compact=compact, legacy=legacy, **described)
     fingerprint = checkpoint.fingerprint(model)
     if json:
         common.print_json({"output": str(target), "fingerprint": fingerprint})

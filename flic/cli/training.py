@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from .. import library
 from ..errors import FlicError
@@ -14,21 +15,55 @@ if TYPE_CHECKING:
 
 _GIB = 1 << 30
 _QUALITY = 4
+_RECIPES = ("flic", "published")
+_CROP = 256
+
+
+class Command(TyperCommand):
+    """`train` that takes the published `--save` as well: a flag, its folder is --save_path's."""
+
+    def parse_args(self, ctx, args: list[str]) -> list[str]:
+        following = [*args[1:], "-"]
+        kept = [
+            arg
+            for arg, after in zip(args, following, strict=True)
+            if arg != "--save" or not after.startswith("-")
+        ]
+        return super().parse_args(ctx, kept)
 
 
 def train(
     data: Annotated[
         Path,
         typer.Option(
-            "-d", "--data", metavar="DIR", help="Folder of pictures, or of train/, test/."
+            "-d",
+            "--data",
+            "--dataset",
+            metavar="DIR",
+            help="Folder of pictures, or of train/, test/.",
         ),
     ],
     save: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Where the run lives; one that is there is resumed."),
+        typer.Option(
+            "--save",
+            "--save_path",
+            metavar="DIR",
+            help="Where the run lives; one that is there is resumed.",
+        ),
     ],
+    recipe: Annotated[
+        str,
+        typer.Option(
+            metavar="flic|published",
+            help="flic's own, or the authors' with lambda 0.01 and 100 epochs.",
+        ),
+    ] = "flic",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the pictures (published schedule).")
+        int | None,
+        typer.Option(
+            "-e", "--epochs", min=1, help="Passes over the pictures; the rate falls on plateaus."
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="In place of epochs: steps, with a cosine schedule.")
@@ -38,7 +73,9 @@ def train(
     ] = None,
     quality: Annotated[
         int | None,
-        typer.Option("-q", "--quality", min=1, max=6, help="A published lambda. Default: 4."),
+        typer.Option(
+            "-q", "--quality", min=1, max=6, help="A published lambda. Default of flic: 4."
+        ),
     ] = None,
     metric: Annotated[str, typer.Option(help="Distortion: mse or ms-ssim.")] = "mse",
     checkpoint: Annotated[
@@ -52,21 +89,33 @@ def train(
         typer.Option(help="Configuration: base or tiny. Default: the checkpoint's, or base."),
     ] = None,
     batch: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures a step.")] = 16,
-    crop: Annotated[int, typer.Option(min=1, help="Side of the crops in pixels.")] = 256,
+    crop: Annotated[
+        int | None, typer.Option(min=1, help="Side of the crops in pixels. Default: 256.")
+    ] = None,
+    patch_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option("--patch-size", metavar="H W", help="The same as --crop H; W must be H."),
+    ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror every other crop.")] = False,
     by_area: Annotated[
         bool, typer.Option("--by-area", help="Take large pictures more often.")
     ] = False,
-    lr: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Peak rate.")] = 1e-4,
+    lr: Annotated[float, typer.Option("-lr", "--learning-rate", min=0.0, help="Peak rate.")] = 1e-4,
     aux_lr: Annotated[
         float, typer.Option("--aux-learning-rate", min=0.0, help="Of the quantiles.")
     ] = 1e-3,
     warmup: Annotated[int, typer.Option(min=0, help="Steps of warm-up, with --steps.")] = 100,
     patience: Annotated[
-        int, typer.Option(min=0, help="Epochs without progress before the rate falls.")
+        int, typer.Option(min=0, help="Validations without progress before the rate falls.")
     ] = 16,
-    clip: Annotated[float, typer.Option(min=0.0, help="Bound on the gradient; 0: none.")] = 1.0,
-    ema: Annotated[float, typer.Option(help="Decay of the averaged weights; 0: none.")] = 0.999,
+    clip: Annotated[
+        float,
+        typer.Option("--clip", "--clip_max_norm", min=0.0, help="Bound on the gradient; 0: none."),
+    ] = 1.0,
+    ema: Annotated[
+        float | None,
+        typer.Option(help="Decay of the averaged weights; 0: none. Default: 0.999, published 0."),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="Of g_a and g_s: float32 or bfloat16.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of crops, noise and first weights.")] = 0,
     validation: Annotated[
@@ -78,18 +127,26 @@ def train(
         typer.Option(min=0, help="Pictures held out to validate. Default: 5 %, at most 24."),
     ] = None,
     validate_every: Annotated[
-        int, typer.Option(min=1, help="Steps between validations, with --steps.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Steps between validations, with --steps (default: 1000) or the published recipe "
+            "(default: 5000).",
+        ),
+    ] = None,
     every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 250,
     log_every: Annotated[int, typer.Option(min=1, help="Steps a row of log.csv.")] = 50,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that read pictures.")] = 2,
+    workers: Annotated[
+        int,
+        typer.Option("-n", "--workers", "--num-workers", min=0, help="Threads that read pictures."),
+    ] = 2,
     cache: Annotated[
         float, typer.Option(min=0.0, help="GiB of decoded pictures to keep, a process.")
     ] = 4.0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard's events too.")
     ] = False,
-    cuda: Annotated[bool, typer.Option("--cuda", help="The same as --device cuda.")] = False,
+    cuda: common.Cuda = False,
     device: common.Device = "cpu",
     threads: common.Threads = None,
 ) -> None:
@@ -97,23 +154,31 @@ def train(
 
     The folder given by --save holds last.pth.tar (to resume from), model.safetensors (the averaged
     weights, for -m), best.safetensors (those with the least validation loss), log.csv,
-    validation.csv and recipe.json. docs/training.md says more.
+    validation.csv and recipe.json. docs/training.md says more, also which options of the published
+    train.py are taken, and what differs.
     """
     from .. import training
 
-    device = "cuda" if cuda else device
+    if recipe not in _RECIPES:
+        raise FlicError(f"no recipe {recipe!r} (there are {', '.join(_RECIPES)})")
+    device = common.device(device, cuda)
     library.check_device(device)
     common.set_threads(threads)
     try:
         start, resume, origin = _beginning(checkpoint)
-        recipe = training.Recipe(
+        chosen = {"epochs": epochs, "ema": ema, "lmbda": _lambda(lmbda, quality, metric)}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        if recipe == "published":
+            chosen = _published(chosen, steps, validate_every)
+        else:
+            chosen.setdefault("lmbda", training.published_lambda(metric, _QUALITY))
+        what = training.Recipe(
+            **chosen,
             config=config or origin["config"],
             metric=metric,
-            lmbda=_lambda(lmbda, quality, metric),
-            epochs=epochs,
             steps=steps,
             batch=batch,
-            crop=crop,
+            crop=_crop(crop, patch_size),
             flip=flip,
             by_area=by_area,
             lr=lr,
@@ -121,7 +186,6 @@ def train(
             warmup=warmup,
             patience=patience,
             clip=clip,
-            ema=ema,
             dtype=dtype,
             seed=seed,
             start=origin["start"],
@@ -130,26 +194,49 @@ def train(
             device=device,
             validation=validation,
             hold_out=hold_out,
-            validate_every=validate_every,
+            validate_every=validate_every or training.Options.validate_every,
             every=every,
             log_every=log_every,
             workers=workers,
             cache=int(cache * _GIB),
             tensorboard=tensorboard,
         )
-        model = training.train(recipe, data, save, start=start, resume=resume, options=options)
+        model = training.train(what, data, save, start=start, resume=resume, options=options)
     except (ValueError, OSError, FloatingPointError) as error:
         raise FlicError(str(error)) from error
     if training.leads():
-        typer.echo(f"{model}: {steps or epochs} {'steps' if steps else 'epochs'}")
+        typer.echo(f"{model}: {steps or what.epochs} {'steps' if steps else 'epochs'}")
 
 
-def _lambda(lmbda: float | None, quality: int | None, metric: str) -> float:
+def _lambda(lmbda: float | None, quality: int | None, metric: str) -> float | None:
+    """The lambda that was asked for, if one was."""
     from ..training import published_lambda
 
     if lmbda is not None and quality is not None:
         raise ValueError("--lambda and --quality say the same thing: give one of the two")
-    return published_lambda(metric, quality or _QUALITY) if lmbda is None else lmbda
+    return lmbda if quality is None else published_lambda(metric, quality)
+
+
+def _crop(crop: int | None, patch_size: tuple[int, int] | None) -> int:
+    """The side of the crops, under whichever of its two names it was given."""
+    if patch_size is None:
+        return crop or _CROP
+    if crop is not None:
+        raise ValueError("--crop and --patch-size say the same thing: give one of the two")
+    height, width = patch_size
+    if height != width:
+        raise ValueError(f"crops are square: --patch-size {height} {width} is not")
+    return height
+
+
+def _published(chosen: dict, steps: int | None, validate_every: int | None) -> dict:
+    """The published recipe's values, with those `chosen` in place of its defaults."""
+    from ..training import PUBLISHED
+
+    if steps is not None:
+        raise ValueError("the published recipe goes by epochs: --steps has another schedule")
+    every = {} if validate_every is None else {"plateau_every": validate_every}
+    return PUBLISHED | chosen | every
 
 
 def _beginning(checkpoint: str | None) -> "tuple[FLIC | None, Path | None, dict]":

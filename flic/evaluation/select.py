@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import checkpoint, images, library
 from ..errors import FlicError, PictureError
+from ..training.recipe import LAMBDAS
 
 _CHECKPOINTS = (".safetensors", ".pth", ".pth.tar", ".pt")
 _METRICS = {"mse": "", "ms-ssim": ", MS-SSIM"}
+_MS_SSIM = re.compile(r"ms[-_ ]?ssim", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+\.\d+")
+_MSE = re.compile(r"(?<![a-z])mse(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model to evaluate: the curve that it is a point of, and what it is."""
+    """A model to evaluate: the curve that it is a point of, and what it is.
+
+    known: whether the curve was named, or follows from what the model was trained for.
+    """
 
     curve: str
     name: str
     path: Path
     fingerprint: str
     lmbda: str | None
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,8 @@ def models(specs: Sequence[str], folder: Path | None = None) -> list[Model]:
     which stands for all checkpoints in it. CURVE names the line to which the point belongs; without
     it, models of one configuration trained for one metric make one.
     folder: further models (default: the user's model folder).
-    Raises FlicError: unknown, unreadable, or one model twice on a curve.
+    Raises FlicError: unknown, unreadable, one model twice on a curve, or several on one of which
+    nothing says whether they were trained for one metric.
     """
     if not specs:
         specs = [entry.name for entry in library.entries(folder) if entry.builtin]
@@ -55,6 +65,13 @@ def models(specs: Sequence[str], folder: Path | None = None) -> list[Model]:
         if (model.curve, model.fingerprint) in seen:
             raise FlicError(f"model {model.name} is on the curve {model.curve!r} twice")
         seen.add((model.curve, model.fingerprint))
+    for model in found:
+        if not model.known and sum(other.curve == model.curve for other in found) > 1:
+            raise FlicError(
+                f"{model.name}: nothing says whether it was trained for MSE or for MS-SSIM, and a "
+                "curve must not hold both: name its curve (-m CURVE=MODEL), or write the metric "
+                "into the file (flic convert IN OUT.safetensors --metric mse|ms-ssim)"
+            )
     return found
 
 
@@ -83,12 +100,34 @@ def _model(curve: str | None, name: str, folder: Path | None) -> Model:
     # loaded here and now: a wrong checkpoint is found before any coding
     loaded = library.load_model(path)
     metadata = loaded.metadata
+    metric = trained_for(path, metadata)
+    known = curve is not None or metric is not None
     if curve is None:
-        trained_for = metadata.get("metric", "mse")
-        curve = f"FLIC {loaded.config.name}{_METRICS.get(trained_for, f', {trained_for}')}"
+        metric = metric or "mse"
+        curve = f"FLIC {loaded.config.name}{_METRICS.get(metric, f', {metric}')}"
     fingerprint = checkpoint.fingerprint(loaded)
-    known = next((e.name for e in library.entries(folder) if e.path == path), None)
-    return Model(curve, known or name, path, fingerprint, metadata.get("lambda"))
+    own = next((e.name for e in library.entries(folder) if e.path == path), None)
+    return Model(curve, own or name, path, fingerprint, metadata.get("lambda"), known)
+
+
+def trained_for(path: Path, metadata: Mapping[str, str]) -> str | None:
+    """The metric that a model was trained for; None where nothing tells.
+
+    By its metadata, else by its file's or folder's name, else by a published lambda.
+    """
+    if "metric" in metadata:
+        return metadata["metric"]
+    for text in (path.name, path.absolute().parent.name):
+        found = {m for m, word in (("ms-ssim", _MS_SSIM), ("mse", _MSE)) if word.search(text)}
+        if found:
+            return found.pop() if len(found) == 1 else None
+    numbers = _NUMBER.findall(metadata.get("lambda", path.name))
+    found = {
+        metric
+        for metric, lambdas in LAMBDAS.items()
+        if any(float(number) in lambdas for number in numbers)
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def pictures(folder: Path) -> list[PictureFile]:

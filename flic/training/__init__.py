@@ -1,7 +1,7 @@
-"""Training: the published recipe, resumable to the last digit, in one process or several."""
+"""Training: FLIC's recipe and the published one, resumable to the last digit, in any processes."""
 
 from .distributed import leads
 from .loop import Options, train
-from .recipe import LAMBDAS, Recipe, published_lambda
+from .recipe import LAMBDAS, PUBLISHED, Recipe, published_lambda
 
-__all__ = ["LAMBDAS", "Options", "Recipe", "leads", "published_lambda", "train"]
+__all__ = ["LAMBDAS", "PUBLISHED", "Options", "Recipe", "leads", "published_lambda", "train"]

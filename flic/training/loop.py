@@ -37,7 +37,7 @@ class Options:
             or where these are not there for pictures held out from it.
         hold_out: how many are held out; None for a twentieth, at most 24; 0 for no validation.
         validate_every: steps between two validations of a run by steps; one by epochs is validated
-            after each.
+            after each, or as `Recipe.plateau_every` says.
         every: steps between two checkpoints (one comes at each epoch's end as well).
         log_every: steps that a row of log.csv stands for.
         workers: threads that read pictures; 0 reads them between the steps.
@@ -124,6 +124,7 @@ class Run:
         files = pictures.scan(data, recipe.crop, report)
         if test is not None:
             least = MS_SSIM_SIDE if recipe.metric == "ms-ssim" else 1
+            least = recipe.crop if recipe.published_validation else least
             held = pictures.scan(test, least, report)
         else:
             share, most = _HELD_OUT
@@ -159,8 +160,9 @@ class Run:
             while trainer.step < self.total:
                 self._step(stream)
                 ends, last = self._epoch_ends(), trainer.step == self.total
-                if self.held and (last or self._validates(ends)):
-                    self._validate()
+                due = self._validates(ends)
+                if self.held and (last or due):
+                    self._validate(due)
                 if last or trainer.step % options.log_every == 0:
                     self._log()
                 if last or ends or trainer.step % options.every == 0:
@@ -193,18 +195,20 @@ class Run:
         )
 
     def _validates(self, epoch_ends: bool) -> bool:
-        if self.recipe.epochs is not None:
+        recipe = self.recipe
+        if recipe.epochs is not None and recipe.plateau_every is None:
             return epoch_ends
-        return self.trainer.step % self.options.validate_every == 0
+        return self.trainer.step % (recipe.plateau_every or self.options.validate_every) == 0
 
     @property
     def _place(self) -> dict[str, int]:
         step = self.trainer.step
         return {"step": step, "epoch": step // self.crops.steps_per_epoch}
 
-    def _validate(self) -> None:
+    def _validate(self, due: bool) -> None:
+        """Score the model; a validation that is `due`, not just the run's last, moves the rate."""
         scores = validation.validate(self.trainer.averaged, self.held, self.recipe, self.world)
-        if self.recipe.epochs is not None:
+        if due and self.recipe.epochs is not None:
             self.trainer.scheduler.step(scores["loss"])
         if scores["loss"] < self.best:
             self.best = scores["loss"]

@@ -1,4 +1,4 @@
-"""What a training run does: the published recipe as the default, and what may be changed in it."""
+"""What a training run does: FLIC's own recipe, the published one, and what may be changed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ LAMBDAS = {
     "ms-ssim": (2.40, 4.58, 8.73, 16.64, 31.73, 60.50),
 }
 """The published weights of the distortion by metric, for qualities 1 to 6."""
+PUBLISHED = {
+    "lmbda": 0.01,
+    "epochs": 100,
+    "ema": 0.0,
+    "plateau_every": 5000,
+    "published_validation": True,
+    "plain_start": True,
+}
+"""What the published recipe has in place of `Recipe`'s defaults."""
 DTYPES = ("float32", "bfloat16")
 MS_SSIM_SIDE = 161
 """Least side in pixels of a picture that has an MS-SSIM: 11 x 11 windows at five scales."""
@@ -31,8 +40,8 @@ class Recipe:
     """All that decides what a training run computes, beside its pictures.
 
     Exactly one of `epochs` and `steps` is given. With `epochs` the learning rate falls by `factor`
-    where the validation loss has not improved for `patience` epochs (the published schedule); with
-    `steps` it rises linearly for `warmup` steps and then falls along a cosine to a hundredth.
+    where the validation loss has not improved for `patience` validations; with `steps` it rises
+    linearly for `warmup` steps and then falls along a cosine to a hundredth.
 
     Attributes:
         config: the model's configuration: its name, or the fields of a `flic.config.Config`.
@@ -51,6 +60,11 @@ class Recipe:
         dtype: "float32", or "bfloat16" for g_a and g_s (the weights stay float32).
         seed: of first weights, order, crops and noise.
         start: fingerprint of the weights that training started from; None for random ones.
+        plateau_every: steps between two validations of a run by epochs; None for one an epoch.
+        published_validation: validate on the central crop of each picture, `crop` pixels a side,
+            and take PSNR and MS-SSIM of the network's output before it is rounded to 8 bits.
+        plain_start: random first weights have bias tables of exactly 0 and modulations of exactly
+            1, not values around these.
     """
 
     config: str | dict = "base"
@@ -72,6 +86,9 @@ class Recipe:
     dtype: str = "float32"
     seed: int = 0
     start: str | None = None
+    plateau_every: int | None = None
+    published_validation: bool = False
+    plain_start: bool = False
 
     def __post_init__(self):
         resolve(self.config)
@@ -81,7 +98,9 @@ class Recipe:
             raise ValueError(f"training runs in {' or '.join(DTYPES)}, not {self.dtype!r}")
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("a run lasts a number of epochs or of steps: give one of the two")
-        for name in ("epochs", "steps", "batch", "crop"):
+        if self.plateau_every is not None and self.epochs is None:
+            raise ValueError("a rate that falls on plateaus needs epochs, not steps")
+        for name in ("epochs", "steps", "batch", "crop", "plateau_every"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("lmbda", "lr", "aux_lr", "clip", "warmup", "patience"):

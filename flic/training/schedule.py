@@ -1,4 +1,4 @@
-"""Learning rates: the published fall on plateaus, and a cosine over a given number of steps."""
+"""Learning rates: a fall on plateaus, as published, and a cosine over a given number of steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FINAL = 0.01  # of the peak, at the cosine's end
 def scheduler(optimizer: Optimizer, recipe: Recipe) -> ReduceLROnPlateau | LambdaLR:
     """The scheduler of a recipe: with epochs on plateaus, with steps a cosine with warm-up.
 
-    The first takes the validation loss once an epoch (`step(loss)`), the second counts steps.
+    The first takes the loss of each validation (`step(loss)`), the second counts steps.
     """
     if recipe.epochs is not None:
         return ReduceLROnPlateau(optimizer, factor=recipe.factor, patience=recipe.patience)

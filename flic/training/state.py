@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -64,7 +65,9 @@ def restore(trainer: Trainer, state: Mapping, recipe: Recipe, path: str | Path) 
 
     The recipe may be longer, all else must be the same: ValueError names what differs.
     """
-    theirs, ours = state["recipe"], recipe.to_dict()
+    ours = recipe.to_dict()
+    defaults = {field.name: field.default for field in fields(Recipe)}
+    theirs = defaults | state["recipe"]  # an older version's has fewer fields
     changed = [
         key for key in ours if theirs.get(key) != ours[key] and not _longer(key, ours, theirs)
     ]

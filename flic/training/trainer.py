@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import resolve
+from ..layers import FrequencyModulation, WindowBias
 from ..model import FLIC
 from .distributed import World, parallel, trained
 from .loss import rate_distortion
@@ -35,6 +36,8 @@ class Trainer:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(recipe.seed)
                 model = FLIC(recipe.config)
+            if recipe.plain_start:
+                _make_plain(model)
         elif start.config != resolve(recipe.config):
             raise ValueError("the weights to start from have another configuration")
         else:
@@ -100,3 +103,13 @@ class Trainer:
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         ours, theirs = list(self.averaged.parameters()), list(self.model.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - decay)
+
+
+@torch.no_grad()
+def _make_plain(model: FLIC) -> None:
+    """Bias tables of 0 and modulations of 1, as the published network starts with them."""
+    for module in model.modules():
+        if isinstance(module, WindowBias):
+            module.relative_position_bias_table.zero_()
+        elif isinstance(module, FrequencyModulation):
+            module.complex_weight.copy_(torch.tensor((1.0, 0.0)))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import statistics
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from pytorch_msssim import ms_ssim
+from torch import Tensor
 
 from .. import metrics
 from ..codec import Codec
@@ -14,7 +18,8 @@ from .crops import to_tensor
 from .distributed import World
 from .loss import rate_distortion
 from .pictures import Pictures
-from .recipe import Recipe
+from .progress import psnr
+from .recipe import MS_SSIM_SIDE, Recipe
 
 COLUMNS = ("loss", "bpp_estimated", "bpp", "psnr", "ms_ssim")
 
@@ -22,12 +27,12 @@ COLUMNS = ("loss", "bpp_estimated", "bpp", "psnr", "ms_ssim")
 def validate(
     model: FLIC, pictures: Pictures, recipe: Recipe, world: World
 ) -> dict[str, float | None]:
-    """Means over whole pictures, which the processes divide among themselves.
+    """Means over pictures, whole or as `Recipe.published_validation` says; processes divide them.
 
     "loss" and "bpp_estimated" come from the network in evaluation mode, float32; "bpp" from the
     length of whole .flic files; "psnr" (dB) and "ms_ssim" (of pictures with sides of 161 pixels or
-    more, else None) from the 8-bit pictures decoded from them. Damaged pictures do not count.
-    ValueError where there are no others.
+    more, else None) from the 8-bit pictures decoded from them, with `published_validation` from the
+    network's output in [0, 1]. Damaged pictures do not count. ValueError where there are no others.
     """
     codec = Codec(model)
     rows = {}
@@ -52,16 +57,40 @@ def _scores(
     pixels = pictures.read(index)
     if pixels is None:
         return None
+    if recipe.published_validation:
+        pixels = central(pixels, recipe.crop)
     x = to_tensor(pixels[None], world.device)
-    terms = rate_distortion(codec.model(x), x, recipe.lmbda, recipe.metric)
+    out = codec.model(x)
+    terms = rate_distortion(out, x, recipe.lmbda, recipe.metric)
     data = codec.encode_picture(Picture(pixels))
-    decoded = codec.decode_picture(data).pixels
+    if recipe.published_validation:
+        quality = _unrounded(out["x_hat"].clamp(0, 1), x)
+    else:
+        decoded = codec.decode_picture(data).pixels
+        quality = {
+            "psnr": metrics.psnr(pixels, decoded),
+            "ms_ssim": metrics.ms_ssim(pixels, decoded),
+        }
     return {
         "loss": float(terms["loss"]),
         "bpp_estimated": float(terms["bpp"]),
         "bpp": metrics.bits_per_pixel(len(data), pixels.shape[1], pixels.shape[0]),
-        "psnr": metrics.psnr(pixels, decoded),
-        "ms_ssim": metrics.ms_ssim(pixels, decoded),
+        **quality,
+    }
+
+
+def central(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The central `side` x `side` pixels of [H, W, C], at the place of torchvision's CenterCrop."""
+    top, left = (round((length - side) / 2) for length in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+
+def _unrounded(x_hat: Tensor, x: Tensor) -> dict[str, float | None]:
+    """PSNR and MS-SSIM of pictures [1, 3, H, W] in [0, 1], as floats."""
+    small = min(x.shape[2:]) < MS_SSIM_SIDE
+    return {
+        "psnr": psnr(float(F.mse_loss(x_hat, x))),
+        "ms_ssim": None if small else float(ms_ssim(x_hat, x, data_range=1.0)),
     }
 
 
