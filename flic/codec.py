@@ -107,7 +107,7 @@ class Codec:
 
         crop: as for `flic.decode`.
         """
-        file = data if isinstance(data, Container) else container.unpack(data)
+        file = self._file(data)
         whole = Box(0, 0, file.height, file.width)
         region = whole if crop is None else check_crop(crop, (file.height, file.width))
         alpha = self._alpha(file)
@@ -119,10 +119,20 @@ class Codec:
     @torch.no_grad()
     def verify(self, data: bytes | Container) -> None:
         """Decode all but the picture itself and compare checksums; raises FlicError."""
-        file = data if isinstance(data, Container) else container.unpack(data)
+        file = self._file(data)
         self._alpha(file)
         for i in range(len(file.streams)):
             self._decode_tile(file, i)
+
+    def _file(self, data: bytes | Container) -> Container:
+        """A file's fields, once it is known that this model made it."""
+        file = data if isinstance(data, Container) else container.unpack(data)
+        if file.fingerprint != self.fingerprint:
+            raise ModelMismatchError(
+                f"the file was made with model {file.fingerprint.hex()}, "
+                f"the model given is {self.fingerprint.hex()}"
+            )
+        return file
 
     @property
     def _parameter(self) -> torch.Tensor:
@@ -156,7 +166,7 @@ class Codec:
         grid = file.grid
         drawn = grid.meeting(region)
         boxes = [tiles.latent_box(grid[i]) for i in drawn]
-        needed = sorted({j for box in boxes for j in grid.meeting(box)})
+        needed = sorted(set().union(*map(grid.meeting, boxes)))
         steps = len(needed) + len(drawn)
         hull = functools.reduce(Box.around, boxes)
         shape = (1, self.model.config.latent, hull.height // 16, hull.width // 16)
@@ -178,11 +188,6 @@ class Codec:
 
     def _decode_tile(self, file: Container, i: int) -> torch.Tensor:
         """y_hat [1, M, h, w] of stream i."""
-        if file.fingerprint != self.fingerprint:
-            raise ModelMismatchError(
-                f"the file was made with model {file.fingerprint.hex()}, "
-                f"the model given is {self.fingerprint.hex()}"
-            )
         core, margins = file.grid[i].core, file.grid[i].margins
         size, streams = (core.height, core.width), [file.streams[i]]
         try:

@@ -102,6 +102,7 @@ def pack(container: Container) -> bytes:
         _check_tile(c.tile, c.width, c.height)
     if len(c.streams) != len(c.grid):
         raise FormatError(f"{len(c.streams)} streams are not one for each of {len(c.grid)} tiles")
+    _check_streams(c)
     if len(c.fingerprint) != FINGERPRINT_BYTES:
         raise FormatError(f"a fingerprint has {FINGERPRINT_BYTES} bytes, not {len(c.fingerprint)}")
     flags = _GRAY if c.gray else 0
@@ -157,7 +158,7 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         raise FormatError(f"the file is damaged: {reader.size - end - 4} bytes after its end")
     if zlib.crc32(memoryview(data)[:end]) != file_crc:
         raise FormatError("the file is damaged: its checksum does not match")
-    return Container(
+    file = Container(
         width=width,
         height=height,
         fingerprint=fingerprint,
@@ -168,6 +169,8 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         exif=_inflate(sections[_EXIF], "EXIF"),
         tile=tile,
     )
+    _check_streams(file)
+    return file
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -228,6 +231,14 @@ def _check_tile(tile: int, width: int, height: int) -> None:
     """Raise FormatError unless a picture can have tiles of this side."""
     if tile < STRIDE or tile % STRIDE or tile >= max(width, height):
         raise FormatError(f"a picture of {width}x{height} has no tiles of {tile} pixels")
+
+
+def _check_streams(file: Container) -> None:
+    """Raise FormatError where a stream has no bytes: every encoder's has its head, at least."""
+    if b"" in file.streams:
+        whole = file.tile is None
+        name = "the picture's stream" if whole else file.grid.name(file.streams.index(b""))
+        raise FormatError(f"the file is damaged: {name} has no bytes")
 
 
 def _streams(reader: "_Reader", count: int) -> tuple[bytes, ...]:

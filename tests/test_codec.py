@@ -129,7 +129,7 @@ def test_a_damaged_stream_under_right_checksums_of_the_file(small_model, file):
     for i in range(0, len(whole), max(1, len(whole) // 40)):
         stream = bytearray(whole)
         stream[i] ^= 0x10
-        for damaged in (bytes(stream), whole[:i], whole + bytes(i + 1)):
+        for damaged in (bytes(stream), whole[:i] or b"\0", whole + bytes(i + 1)):
             data = container.pack(dataclasses.replace(fields, streams=(damaged,)))
             with pytest.raises((flic.StreamMismatch, flic.FormatError)):
                 flic.decode(data, small_model)

@@ -2,6 +2,8 @@
 
 import ctypes
 import gc
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from cli_tools import fails
 from golden_model import SMALL, small_model
 
 import flic
-from flic import Codec, Config, container, engine, entropy, limits, stream
+from flic import Codec, Config, container, engine, entropy, grid, limits, stream
 from flic.container import Container
 from flic.entropy import Latents
 from flic_kernels import rans
@@ -87,6 +89,27 @@ def test_a_long_enough_stream_of_nonsense(codec):
     payload = np.random.default_rng(0).bytes(4000)
     with pytest.raises(flic.StreamMismatch):
         codec.decode(crafted(codec, 1024, 1024, payload))
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_thousands_of_tiles_without_content_are_refused_at_once(codec, length):
+    """4,096 streams in 4 or 8 KB: a minute's work before it was refused."""
+    head = b"FLIC\2\0" + codec.fingerprint + 2 * b"\x80\x40" + b"\1"
+    body = head + bytes([length]) * 4096 + bytes(4096 * length)
+    engine.engine_of(codec.model)
+    for act in (codec.decode, codec.verify):
+        start = time.process_time()
+        with pytest.raises(flic.FormatError, match="tile 0"):
+            act(body + zlib.crc32(body).to_bytes(4, "little"))
+        assert time.process_time() - start < 1
+
+
+def test_the_fingerprint_is_compared_before_anything_else(codec, monkeypatch):
+    data = container.pack(Container(300, 9, bytes(8), (b"a",) * 3, alpha=b"no PNG", tile=128))
+    monkeypatch.setattr(grid.Grid, "meeting", None)
+    for act in (codec.decode, codec.verify):
+        with pytest.raises(flic.ModelMismatchError):
+            act(data)
 
 
 def test_a_picture_beyond_the_machines_memory(codec, monkeypatch):
