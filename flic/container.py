@@ -5,10 +5,12 @@ before it is used, and sizes are checked against limits before anything is alloc
 """
 
 import io
+import os
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from .config import STRIDE
 from .errors import FormatError, TruncatedError, UnsupportedVersionError
@@ -134,13 +136,38 @@ def pack(container: Container) -> bytes:
     return body + struct.pack("<I", zlib.crc32(body))
 
 
+def read(source: Any) -> bytes:
+    """A file's bytes, from bytes, a path or a binary file object; at most MAX_FILE + 1 are read.
+
+    Raises FormatError on any other source, and on what cannot be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            with Path(source).open("rb") as file:
+                return file.read(MAX_FILE + 1)
+        except OSError as error:
+            raise FormatError(f"{os.fspath(source)}: {error.strerror or error}") from error
+    if hasattr(source, "read"):
+        try:
+            source = source.read(MAX_FILE + 1)
+        except OSError as error:
+            raise FormatError(f"the file cannot be read: {error.strerror or error}") from error
+        if isinstance(source, str):
+            raise FormatError("a .flic file must be opened in binary mode")
+    try:
+        return source if isinstance(source, bytes) else bytes(memoryview(source))
+    except TypeError as error:
+        raise FormatError(f"cannot read a .flic file from {type(source).__name__}") from error
+
+
 def unpack(data: bytes | bytearray | memoryview) -> Container:
     """The fields of a .flic file.
 
-    Raises FormatError (not a .flic file, impossible fields, failed checksum), TruncatedError or
-    UnsupportedVersionError.
+    Raises FormatError (not a .flic file, too large, impossible fields, failed checksum),
+    TruncatedError or UnsupportedVersionError.
     """
     data = bytes(data)
+    _check_length(len(data))
     reader = _Reader(data)
     version, flags, fingerprint, width, height = _start(reader)
     sections = {
@@ -180,8 +207,7 @@ def read_header(file: BinaryIO) -> Header:
     Raises as `unpack`.
     """
     reader = _FileReader(file)
-    if reader.size > MAX_FILE:
-        raise FormatError(f"larger than any .flic file ({MAX_FILE >> 20} MiB)")
+    _check_length(reader.size)
     version, flags, fingerprint, width, height = _start(reader)
     if flags & _ALPHA:
         reader.skip(reader.varint())
@@ -196,6 +222,12 @@ def read_header(file: BinaryIO) -> Header:
         exif=_inflate(exif, "EXIF"),
         version=version,
     )
+
+
+def _check_length(length: int) -> None:
+    """Raise FormatError where a file has more bytes than any."""
+    if length > MAX_FILE:
+        raise FormatError(f"larger than any .flic file ({MAX_FILE >> 20} MiB)")
 
 
 def _start(reader: "_Reader") -> tuple[int, int, bytes, int, int]:

@@ -188,6 +188,81 @@ def test_weights_with_nan(small_model, file, part):
             decoder.decode(file)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("part", ["g_s.0.conv.weight", "g_s.3.igdn.beta", "g_s.9.0.bias"])
+def test_weights_of_the_synthesis_that_are_not_finite(small_model, file, part, value):
+    """clamp() and uint8 made black of it."""
+    broken = copy.deepcopy(small_model)
+    with torch.no_grad():
+        broken.get_parameter(part).view(-1)[0] = value
+    with pytest.raises(flic.CheckpointError, match=f"{part} .*NaN"):
+        flic.encode(photograph(), broken)
+    decoder = codec.Codec(broken)
+    decoder.fingerprint = container.unpack(file).fingerprint
+    with pytest.raises(flic.CheckpointError, match=f"{part} .*NaN"):
+        decoder.decode(file)
+    coded = small_model.compress(torch.rand(1, 3, 64, 64))
+    with pytest.raises(flic.CheckpointError, match="NaN"):
+        broken.decompress(**coded)
+
+
+def test_weights_of_the_synthesis_that_overflow(small_model, file):
+    broken = copy.deepcopy(small_model)
+    with torch.no_grad():
+        broken.g_s[9][0].weight.fill_(3e38)
+        broken.g_s[9][0].bias.fill_(3e38)
+    decoder = codec.Codec(broken)
+    decoder.fingerprint = container.unpack(file).fingerprint
+    with pytest.raises(flic.CheckpointError, match="NaN"):
+        decoder.decode(file)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bytearray", "memoryview", "str", "Path", "file"])
+def test_every_kind_of_file_is_decoded(small_model, file, tmp_path, kind):
+    path = tmp_path / "a.flic"
+    path.write_bytes(file)
+    source = {
+        "bytes": lambda: file,
+        "bytearray": lambda: bytearray(file),
+        "memoryview": lambda: memoryview(file),
+        "str": lambda: str(path),
+        "Path": lambda: path,
+        "file": lambda: io.BytesIO(file),
+    }[kind]
+    whole = codec.Codec(small_model)
+    expected = whole.decode(file).tobytes()
+    assert whole.decode(source()).tobytes() == expected
+    assert whole.decode_picture(source()).to_pil().tobytes() == expected
+    assert flic.decode(source(), small_model).tobytes() == expected
+    assert whole.verify(source()) is None
+
+
+def test_what_is_no_file_is_one_clear_error(small_model, tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    for act in (codec.Codec(small_model).decode, codec.Codec(small_model).verify, flic.decode):
+        for source, message in (
+            (tmp_path / "none.flic", "none.flic: No such file"),
+            (str(tmp_path), "Is a directory"),
+            (7, "from int"),
+            (None, "from NoneType"),
+            (io.StringIO("text"), "binary"),
+        ):
+            with pytest.raises(flic.FormatError, match=message):
+                act(source)
+
+
+def test_no_more_is_read_than_a_file_can_have(small_model, file, tmp_path, monkeypatch):
+    path = tmp_path / "endless.flic"
+    path.write_bytes(file + bytes(10**6))
+    monkeypatch.setattr(container, "MAX_FILE", 1000 + len(file))
+    for act in (codec.Codec(small_model).decode, codec.Codec(small_model).verify, flic.decode):
+        with path.open("rb", buffering=0) as opened:
+            for source in (path, str(path), opened, path.read_bytes()):
+                with pytest.raises(flic.FormatError, match="larger than any"):
+                    act(source)
+            assert opened.tell() == container.MAX_FILE + 1
+
+
 class TestLibrary:
     def test_found_by_fingerprint_name_and_path(self, small_model, model_folder, file, monkeypatch):
         monkeypatch.setattr(library, "WEIGHTS", model_folder)
