@@ -15,8 +15,9 @@ import torch
 from PIL import Image, ImageCms
 
 import flic
-from flic import codec, container, entropy, images, library, metrics
+from flic import checkpoint, codec, container, entropy, images, library, metrics
 from flic.cli.show import ASSETS
+from flic.evaluation.coders import ModelCoder
 from flic_kernels.exact import ExactEngine
 
 RNG = np.random.default_rng(3)
@@ -217,6 +218,14 @@ def test_weights_of_the_synthesis_that_overflow(small_model, file):
         decoder.decode(file)
 
 
+def test_an_estimate_of_weights_that_are_not_finite(small_model, tmp_path):
+    broken = copy.deepcopy(small_model)
+    torch.nn.init.constant_(broken.g_s[9][0].bias, math.nan)
+    checkpoint.save(broken, tmp_path / "broken.safetensors")
+    with pytest.raises(flic.CheckpointError, match="NaN"):
+        ModelCoder(tmp_path / "broken.safetensors", real=False).open()
+
+
 @pytest.mark.parametrize("kind", ["bytes", "bytearray", "memoryview", "str", "Path", "file"])
 def test_every_kind_of_file_is_decoded(small_model, file, tmp_path, kind):
     path = tmp_path / "a.flic"
@@ -315,8 +324,6 @@ class TestLibrary:
     def test_a_renamed_fingerprint_does_not_pass(self, model_folder, file, tmp_path):
         """The header of a weight file is not trusted: the weights themselves are."""
         other = flic.FLIC(flic.load_model(model_folder / "small.safetensors").config)
-        from flic import checkpoint
-
         path = tmp_path / "liar.safetensors"
         checkpoint.save(other, path)
         own = checkpoint.fingerprint(other).encode()
