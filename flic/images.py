@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from . import exif as exif_data
-from . import sixteen
+from . import mark, sixteen
 from .container import MAX_METADATA, check_size
 from .errors import PictureError
 
@@ -324,7 +324,10 @@ def save_options(suffix: str) -> tuple[str, dict]:
 
 
 def to_bytes(image: Image.Image, suffix: str) -> bytes:
-    """The picture file that `suffix` names, with profile and EXIF. Raises PictureError."""
+    """The picture file that `suffix` names, with profile, EXIF and flic's mark (`flic.mark`).
+
+    Raises PictureError.
+    """
     name, options = save_options(suffix)
     if name == "JPEG" and image.mode in ("LA", "RGBA"):
         raise PictureError("JPEG cannot hold transparency: use .png, .webp or .tiff")
@@ -336,4 +339,4 @@ def to_bytes(image: Image.Image, suffix: str) -> bytes:
         image.save(out, name, **options)
     except (OSError, ValueError) as error:
         raise PictureError(f"cannot write the picture as {name}: {error}") from error
-    return out.getvalue()
+    return mark.add(out.getvalue(), name)

@@ -128,3 +128,113 @@ class TestFolders:
         fails("encode", "in", "picture.png", match="is not a folder")
         fails("encode", "in", "out", "-m", "nothing", match="no model")
         assert not (folder / "out").exists()
+
+
+class TestFilesOfOthers:
+    """What flic did not write is never replaced unless told to."""
+
+    @pytest.fixture
+    def photos(self, here) -> Path:
+        """photos/: originals in every format that is written too, and their .flic files."""
+        (here / "photos" / "deeper").mkdir(parents=True)
+        for name in ("a.png", "b.tiff", "deeper/c.png"):
+            Image.fromarray(pixels(len(name))).save(here / "photos" / name)
+        run("encode", "photos", "photos")
+        return here / "photos"
+
+    @staticmethod
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.*g")}
+
+    @pytest.mark.parametrize("newer", [False, True])
+    @pytest.mark.parametrize("options", [(), ("--force",)])
+    def test_originals_survive_decoding_beside_them(self, photos, newer, options):
+        if newer:
+            os.utime(photos / "a.png", (time.time() + 9,) * 2)
+        before = self.contents(photos)
+        result = run("decode", "photos", "photos", *options, code=1)
+        assert "1 done" in result.stdout and "2 failed" in result.stdout
+        lines = result.stderr.splitlines()
+        assert len(lines) == 2 and all("flic did not write it" in line for line in lines)
+        assert "photos/a.png" in lines[0] and "--overwrite" in lines[0]
+        after = self.contents(photos)
+        assert after.pop("b.png") and after == before
+
+    def test_overwrite_replaces_them(self, photos):
+        before = self.contents(photos)
+        run("decode", "photos", "photos", "--overwrite")
+        after = self.contents(photos)
+        assert all(after[name] != data for name, data in before.items())
+        assert json.loads(run("decode", "photos", "photos", "--json").stdout)["skipped"] == 3
+
+    def test_no_overwrite_leaves_them_alone(self, photos):
+        before = self.contents(photos)
+        result = run("decode", "photos", "photos", "--no-overwrite")
+        assert "1 done" in result.stdout and "2 skipped" in result.stdout
+        assert {name: self.contents(photos)[name] for name in before} == before
+        assert "Usage" in run("decode", "a", "b", "--overwrite", "--no-overwrite", code=2).output
+
+    def test_what_flic_wrote_is_replaced(self, photos):
+        run("decode", "photos", "out")
+        os.utime(photos / "a.flic", (time.time() + 5,) * 2)
+        again = json.loads(run("decode", "photos", "out", "--json").stdout)
+        assert (len(again["done"]), again["skipped"]) == (1, 2)
+        edited = Image.open(photos.parent / "out" / "a.png")
+        edited.load()
+        edited.putpixel((0, 0), (1, 2, 3))
+        edited.save(photos.parent / "out" / "a.png", pnginfo=None)
+        fails_line = run("decode", "photos", "out", "--force", code=1).stderr
+        assert "out/a.png: exists" in fails_line and fails_line.count("\n") == 1
+
+    def test_files_named_like_results(self, photos):
+        (photos / "a.flic").write_text("notes of another program")
+        result = run("encode", "photos", "photos", code=1)
+        assert "photos/a.flic: exists" in result.stderr and "1 failed" in result.stdout
+        assert (photos / "a.flic").read_text() == "notes of another program"
+        run("encode", "photos", "photos", "--overwrite")
+        assert (photos / "a.flic").read_bytes()[:4] == b"FLIC"
+
+
+class TestNames:
+    """What a picture became keeps its name, whatever comes beside it or goes."""
+
+    @staticmethod
+    def encode(here: Path) -> set[str]:
+        run("encode", "in", "out")
+        return {p.name for p in (here / "out").iterdir()}
+
+    @pytest.fixture
+    def first(self, here) -> Path:
+        (here / "in").mkdir()
+        (here / "in" / "foo.png").write_bytes(png(1))
+        assert self.encode(here) == {"foo.flic"}
+        time.sleep(0.02)  # clocks of file systems tick every 4 ms or so
+        return here
+
+    @pytest.mark.parametrize("time_of", ["now", "long ago"])
+    @pytest.mark.parametrize("beside", ["foo.jpeg", "foo.webp"])
+    def test_a_picture_beside_it(self, first, time_of, beside):
+        before = (first / "out" / "foo.flic").read_bytes()
+        Image.fromarray(pixels(2)).save(first / "in" / beside)
+        if time_of == "long ago":
+            os.utime(first / "in" / beside, (0, 0))
+        names = {"foo.flic", f"{beside}.flic"}
+        assert self.encode(first) == names
+        assert (first / "out" / "foo.flic").read_bytes() == before
+        run("encode", f"in/{beside}", "one.flic")
+        one = (first / "one.flic").read_bytes()
+        assert (first / "out" / f"{beside}.flic").read_bytes() == one
+        (first / "in" / "foo.png").write_bytes(png(3))
+        assert self.encode(first) == names
+        assert (first / "out" / "foo.flic").read_bytes() != before
+        assert (first / "out" / f"{beside}.flic").read_bytes() == one
+        (first / "in" / "foo.png").unlink()
+        assert self.encode(first) == names
+
+    def test_names_that_look_like_those_of_results(self, first):
+        (first / "in" / "foo.png.png").write_bytes(png(2))
+        (first / "in" / "foo.jpg").write_bytes(png(3))
+        names = {"foo.flic", "foo.png.png.flic", "foo.jpg.flic"}
+        assert self.encode(first) == names
+        assert self.encode(first) == names
+        assert len({p.read_bytes() for p in (first / "out").iterdir()}) == 3

@@ -134,6 +134,31 @@ def test_what_is_not_up_to_date_is_coded_again(folder, model_folder, calls):
     assert counts(code("in", "out", "--force")) == (4, 0, 0)
 
 
+def test_files_of_others_are_kept(folder):
+    (folder / "out" / "deeper").mkdir(parents=True)
+    (folder / "out" / "deeper" / "b.flic").write_text("mine")
+    assert counts(code("in", "out")) == (2, 0, 2)
+    errors = {r.path: r.error for r in manifest.read(folder / "out" / "manifest.jsonl")}
+    assert "flic did not write it" in errors["deeper/b.PNG"]
+    assert (folder / "out" / "deeper" / "b.flic").read_text() == "mine"
+    assert counts(code("in", "out", "--overwrite")) == (1, 2, 1)
+    (folder / "out" / "manifest.jsonl").write_text("mine\n")
+    fails("encode-dataset", "in", "out", match="manifest.jsonl: exists, and flic did not write it")
+    assert (folder / "out" / "manifest.jsonl").read_text() == "mine\n"
+    code("in", "out", "--overwrite")
+
+
+def test_names_stay(folder):
+    (folder / "in" / "a.webp").unlink()
+    code("in", "out")
+    before = (folder / "out" / "a.flic").read_bytes()
+    time.sleep(0.02)
+    Image.fromarray(pixels(2)).save(folder / "in" / "a.jpeg")
+    code("in", "out")
+    assert files(folder / "out") == ["a.flic", "a.jpeg.flic", "deeper/b.flic", "manifest.jsonl"]
+    assert (folder / "out" / "a.flic").read_bytes() == before
+
+
 def test_a_list_of_pictures(folder):
     inside = folder / "in"
     lines = ["a.png", "", "deeper/../deeper/b.PNG", " a.png ", "missing.png", "../picture.png"]

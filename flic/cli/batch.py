@@ -1,9 +1,8 @@
-"""Folders: which files become which, what is up to date, and what went wrong."""
+"""Folders: what is up to date, what is done, and what went wrong."""
 
 import dataclasses
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,44 +10,10 @@ from pathlib import Path
 import typer
 
 from .. import output
-from ..errors import FlicError, OutputError
+from ..errors import DiskFullError, FlicError
 from . import common, workers
 from .tasks import Task
 from .workers import Job
-
-
-def plan(folder: Path, out: Path, suffixes: frozenset[str], suffix: str) -> list[Job]:
-    """One job for each file in `folder` (and below) with one of `suffixes`; hidden ones left out.
-
-    The target has the source's place and name, with `suffix` for its own; sources whose names
-    differ only there keep theirs too (`a.png.flic`, `a.jpg.flic`), so that none replaces another.
-    """
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is not a folder, and {folder} is")
-    sources = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        sources += [
-            Path(root, name)
-            for name in sorted(names)
-            if Path(name).suffix.lower() in suffixes and not name.startswith(".")
-        ]
-    if not sources:
-        raise FlicError(f"{folder}: no {' '.join(sorted(suffixes))} files in this folder")
-    return named_jobs([(source, out / source.relative_to(folder)) for source in sources], suffix)
-
-
-def named_jobs(pairs: list[tuple[Path, Path]], suffix: str) -> list[Job]:
-    """Sources and the places of their results, the latter named as `plan` says."""
-    wanted = [place.with_suffix(suffix) for _, place in pairs]
-    # case does not tell names apart on every file system
-    taken = Counter(str(path).casefold() for path in wanted)
-    jobs = []
-    for (source, _), path in zip(pairs, wanted, strict=True):
-        if taken[str(path).casefold()] > 1:
-            path = path.with_name(source.name + suffix)
-        jobs.append(Job(source, path))
-    return jobs
 
 
 def is_newer(target: Path, source: Path) -> bool:
@@ -60,14 +25,20 @@ def is_newer(target: Path, source: Path) -> bool:
 
 
 def skip_rule(
-    up_to_date: Callable[[Path, Path], bool], *, force: bool, no_overwrite: bool
+    up_to_date: Callable[[Path, Path], bool], replace: common.Replace, *, force: bool
 ) -> Callable[[Path, Path], bool]:
-    """Which jobs need no work: existing targets with --no-overwrite, else those up to date."""
-    if no_overwrite:
+    """Which jobs need no work: existing targets with --no-overwrite, else those up to date.
+
+    It raises OutputError where the target must not be replaced, before any work.
+    """
+    if not replace.overwrite:
         return lambda source, target: os.path.lexists(target)
-    if force:
-        return lambda source, target: False
-    return up_to_date
+
+    def skip(source: Path, target: Path) -> bool:
+        output.check_ours(target, replace.ours)
+        return not force and up_to_date(source, target)
+
+    return skip
 
 
 def run(
@@ -76,14 +47,14 @@ def run(
     skip: Callable[[Path, Path], bool],
     *,
     processes: int | None,
-    overwrite: bool,
+    replace: common.Replace,
     json: bool,
     quiet: bool,
 ) -> None:
     """Do the jobs with a progress bar; a file that fails is listed at the end, the rest go on.
 
     processes: how many to share the jobs among; None: as many as are fast.
-    Raises typer.Exit(1) where any failed.
+    Raises typer.Exit(1) where any failed, and at once DiskFullError: the rest would fail likewise.
     """
     done, failed, todo = {}, {}, []
     for job in jobs:
@@ -102,8 +73,10 @@ def run(
                 if isinstance(outcome, Exception):
                     raise outcome
                 data, done[job] = outcome
-                job.target.parent.mkdir(parents=True, exist_ok=True)
-                output.write_atomic(job.target, data, overwrite=overwrite)
+                output.make_folder(job.target.parent)
+                replace.write(job.target, data)
+            except DiskFullError:
+                raise
             except Exception as error:
                 done.pop(job, None)
                 failed[job] = error

@@ -9,7 +9,7 @@ import typer
 
 from .. import grid, images, output
 from ..errors import FlicError, OptionError, OutputError
-from . import batch, common, tasks
+from . import batch, common, plan, tasks
 
 if TYPE_CHECKING:
     from ..codec import Progress
@@ -51,6 +51,7 @@ def encode(
     jobs: Jobs = None,
     tile: Tile = "auto",
     strip: Strip = False,
+    overwrite: common.Overwrite = False,
     no_overwrite: common.NoOverwrite = False,
     force: Force = False,
     json: common.Json = False,
@@ -58,12 +59,16 @@ def encode(
 ) -> None:
     """Compress a picture (PNG, JPEG, WebP, TIFF), or every picture in a folder.
 
-    A folder's pictures are written to the folder OUT under the same names. What is up to date there
-    is skipped, so an interrupted run goes on where it stopped.
+    A folder's pictures are written to the folder OUT under the same names: a.png becomes a.flic, or
+    a.png.flic where a.jpg lies beside it; a name in use stays. What is up to date there is skipped,
+    so an interrupted run goes on where it stopped.
+
+    A file that is no .flic file is replaced with --overwrite only.
 
     Pictures of more than 4 megapixels are coded in tiles: memory is bounded, and `flic decode
     --crop` opens a region without the rest.
     """
+    replace = common.Replace.of(overwrite, no_overwrite, output.wrote_flic)
     _check_arguments(source, target, json)
     side = int(tile) if tile.isdecimal() else tile
     grid.choose((1, 1), side)  # a wrong size is an error of the command, not of every picture
@@ -76,19 +81,17 @@ def encode(
             return False
 
     if source.is_dir():
-        listed = batch.plan(source, target, images.SUFFIXES, ".flic")
-        skip = batch.skip_rule(up_to_date, force=force, no_overwrite=no_overwrite)
+        listed = plan.folder(source, target, images.SUFFIXES, ".flic")
+        skip = batch.skip_rule(up_to_date, replace, force=force)
         task.cache.for_encoding()  # a wrong model, likewise
-        batch.run(
-            listed, task, skip, processes=jobs, overwrite=not no_overwrite, json=json, quiet=quiet
-        )
+        batch.run(listed, task, skip, processes=jobs, replace=replace, json=json, quiet=quiet)
         return
     target = _target_for(source, target, ".flic")
     if target != common.STDIO:
         if target.suffix.lower() in images.SUFFIXES:
             raise OutputError(f"{target}: a compressed file must not be named like a picture")
-        output.check_target(target, overwrite=not no_overwrite)
-    _one(task, source, target, ".flic", overwrite=not no_overwrite, json=json, quiet=quiet)
+        replace.check(target)
+    _one(task, source, target, ".flic", replace=replace, json=json, quiet=quiet)
 
 
 def decode(
@@ -107,6 +110,7 @@ def decode(
     jobs: Jobs = None,
     crop: Crop = None,
     format: Format = "png",
+    overwrite: common.Overwrite = False,
     no_overwrite: common.NoOverwrite = False,
     force: Force = False,
     json: common.Json = False,
@@ -116,7 +120,10 @@ def decode(
 
     OUT's suffix chooses the format: .png, .jpg (quality 95), .webp (lossless), .tiff. The model is
     found by the file's fingerprint, among the built-in ones and those in the model folder.
+
+    A picture that flic did not write, or that was changed since, is replaced with --overwrite only.
     """
+    replace = common.Replace.of(overwrite, no_overwrite, output.wrote_picture)
     _check_arguments(source, target, json)
     if crop is not None and source.is_dir():
         raise typer.BadParameter("--crop is for one file")
@@ -124,21 +131,19 @@ def decode(
     images.save_options(suffix)
     task = tasks.Decode(model, models, device, dtype, threads, crop=_region(crop))
     if source.is_dir():
-        listed = batch.plan(source, target, frozenset((".flic",)), suffix)
-        skip = batch.skip_rule(
-            lambda source, target: batch.is_newer(target, source),
-            force=force,
-            no_overwrite=no_overwrite,
-        )
-        batch.run(
-            listed, task, skip, processes=jobs, overwrite=not no_overwrite, json=json, quiet=quiet
-        )
+        listed = plan.folder(source, target, frozenset((".flic",)), suffix)
+
+        def up_to_date(source: Path, target: Path) -> bool:
+            return batch.is_newer(target, source) and output.wrote_picture(target)
+
+        skip = batch.skip_rule(up_to_date, replace, force=force)
+        batch.run(listed, task, skip, processes=jobs, replace=replace, json=json, quiet=quiet)
         return
     target = _target_for(source, target, suffix)
     if target != common.STDIO:
         images.save_options(target.suffix)
-        output.check_target(target, overwrite=not no_overwrite)
-    _one(task, source, target, suffix, overwrite=not no_overwrite, json=json, quiet=quiet)
+        replace.check(target)
+    _one(task, source, target, suffix, replace=replace, json=json, quiet=quiet)
 
 
 def _region(crop: str | None) -> tuple[int, int, int, int] | None:
@@ -172,7 +177,7 @@ def _one(
     target: Path,
     suffix: str,
     *,
-    overwrite: bool,
+    replace: common.Replace,
     json: bool,
     quiet: bool,
 ) -> None:
@@ -183,7 +188,7 @@ def _one(
     if target == common.STDIO:
         common.write_stdout(data)
     else:
-        output.write_atomic(target, data, overwrite=overwrite)
+        replace.write(target, data)
     result = {"input": str(source), "output": str(target), **numbers}
     if json:
         common.print_json(result)

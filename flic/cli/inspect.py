@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .. import library, output, stream
+from .. import library, stream
 from ..errors import FlicError, ModelNotFoundError, OutputError
 from . import common
 
@@ -172,12 +172,14 @@ def convert(
         str | None, typer.Option(metavar="mse|ms-ssim", help="Say what it was trained for.")
     ] = None,
     models: common.Models = None,
+    overwrite: common.Overwrite = False,
     no_overwrite: common.NoOverwrite = False,
     json: common.Json = False,
 ) -> None:
     """Turn a checkpoint into safetensors, with its fingerprint in the header, or into torch's own.
 
-    CompressAI's tools read .pth.tar. Only safetensors keep --lambda and --metric.
+    CompressAI's tools read .pth.tar. Only safetensors keep --lambda and --metric, and say that flic
+    wrote them: any other file is replaced with --overwrite only.
     """
     if not target.name.endswith(_CHECKPOINTS):
         raise OutputError(f"{target}: convert writes {', '.join(_CHECKPOINTS)} files")
@@ -187,7 +189,7 @@ def convert(
         raise OutputError(f"{target}: --compact, --lambda and --metric need a .safetensors file")
     if metric not in (None, "mse", "ms-ssim"):
         raise FlicError(f"--metric {metric}: want mse or ms-ssim")
-    output.check_target(target, overwrite=not no_overwrite)
+    common.Replace.of(overwrite, no_overwrite, library.is_model).check(target)
     path = library.locate(source, models)
     from .. import checkpoint
 
