@@ -59,6 +59,14 @@ def check_target(path: Path, *, overwrite: bool = True, ours: Ours = None) -> No
         raise OutputError(f"{path}: the folder {target.parent} is read-only")
 
 
+def check_folder(path: Path) -> None:
+    """Raise OutputError where a folder, there or to be made, lets nothing be written into it."""
+    path = path.absolute()
+    above = next(folder for folder in (path, *path.parents) if folder.is_dir())
+    if not os.access(above, os.W_OK):
+        raise OutputError(f"{above}: the folder is read-only")
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they are not there. Raises OutputError."""
     try:

@@ -1,11 +1,13 @@
 """Folders on the command line: resumed, nothing lost, bad files listed."""
 
+import errno
 import json
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_tools import fails, pixels, png, run
 from PIL import Image
@@ -238,3 +240,128 @@ class TestNames:
         assert self.encode(first) == names
         assert self.encode(first) == names
         assert len({p.read_bytes() for p in (first / "out").iterdir()}) == 3
+
+
+class TestInputs:
+    """Every still picture is taken; what is left out is counted."""
+
+    @pytest.fixture
+    def mixed(self, here) -> Path:
+        """in/: a picture in each format, one without suffix, others that are none, a loop."""
+        (here / "in").mkdir()
+        (here / "elsewhere").mkdir()
+        image = Image.fromarray(pixels())
+        for name in ("a.bmp", "b.gif", "c.jp2", "d.ppm", "e.avif"):
+            image.save(here / "in" / name)
+        image.save(here / "in" / "f", "PNG")
+        image.save(here / "elsewhere" / "g.png")
+        (here / "in" / "linked").symlink_to(here / "elsewhere")
+        (here / "in" / "loop").symlink_to(here / "in")
+        (here / "in" / "notes.txt").write_text("x")
+        (here / "in" / "Makefile").write_text("all:")
+        (here / "in" / ".hidden.png").write_bytes(png())
+        return here
+
+    def test_a_folder(self, mixed):
+        result = json.loads(run("encode", "in", "out", "--json").stdout)
+        names = {Path(done["input"]).relative_to("in").as_posix() for done in result["done"]}
+        assert names == {"a.bmp", "b.gif", "c.jp2", "d.ppm", "e.avif", "f", "linked/g.png"}
+        assert set(result["left_out"]) == {
+            "in/notes.txt", "in/Makefile", "in/.hidden.png", "in/loop",
+        }  # fmt: skip
+        assert (mixed / "out" / "linked" / "g.flic").is_file() and (
+            mixed / "out" / "f.flic"
+        ).is_file()
+        text = run("encode", "in", "out").stdout
+        assert "0 done" in text and text.endswith("7 skipped, 0 failed, 4 left out\n")
+        result = json.loads(run("decode", "out", "in", "--format", "avif", "--json", code=1).stdout)
+        assert len(result["done"]) == 6  # e.avif is not flic's
+
+    def test_several_files(self, mixed):
+        result = json.loads(run("encode", "in/a.bmp", "in/b.gif", "new/", "--json").stdout)
+        assert len(result["done"]) == 2
+        assert sorted(os.listdir("new")) == ["a.flic", "b.flic"]
+        run("decode", "new/a.flic", "new/b.flic", "new", "--format", "webp", "--output-quality", 50)
+        assert sorted(os.listdir("new")) == ["a.flic", "a.webp", "b.flic", "b.webp"]
+        run("encode", "picture.png", "elsewhere", "all/")
+        assert (mixed / "all" / "picture.flic").is_file()
+        assert (mixed / "all" / "elsewhere" / "g.flic").is_file()
+        run("encode", "picture.png", "one/")
+        assert os.listdir("one") == ["picture.flic"]
+
+    def test_several_files_that_are_refused(self, mixed):
+        (mixed / "a.bmp").write_bytes((mixed / "in" / "a.bmp").read_bytes())
+        fails("encode", "in/a.bmp", "a.bmp", "new/", match="would both become new/a.bmp.flic")
+        for args in (
+            ("in/a.bmp", "in/b.gif", "new"),
+            ("in/a.bmp", "in/b.gif", "-"),
+            ("-", "in/b.gif", "new/"),
+        ):
+            assert "Usage" in run("encode", *args, code=2).output
+        assert not (mixed / "new").exists()
+
+    def test_info_and_verify(self, mixed):
+        run("encode", "elsewhere", "out")
+        run("encode", "picture.png", "out")
+        assert run("verify", "out").stdout == "out/g.flic: ok\nout/picture.flic: ok\n"
+        facts = [json.loads(line) for line in run("info", "out", "--json").stdout.splitlines()]
+        assert [fact["file"] for fact in facts] == ["out/g.flic", "out/picture.flic"]
+        (mixed / "out" / "bad.flic").write_bytes(b"FLIC")
+        result = run("verify", "out", code=1)
+        assert result.stdout.count("ok") == 2 and "out/bad.flic" in result.stderr
+        fails("info", "in", match="in: no .flic files in this folder")
+
+
+class TestReports:
+    def test_what_is_not_kept_is_said_in_one_line(self, here):
+        (here / "in").mkdir()
+        for name in ("a.png", "b.png"):
+            Image.fromarray(pixels().astype(np.uint16)[..., 0] * 257).save(here / "in" / name)
+        result = run("encode", "in/a.png", "a.flic")
+        assert result.stderr == "flic: not kept: 16-bit samples\n"
+        assert run("encode", "in/a.png", "a.flic", "--quiet").stderr == ""
+        result = run("encode", "in/a.png", "a.flic", "--json")
+        assert json.loads(result.stdout)["dropped"] == ["16-bit samples"] and result.stderr == ""
+        assert run("encode", "in", "out").stderr == "flic: not kept: 16-bit samples (2x)\n"
+        done = json.loads(run("encode", "in", "out", "--json", "--force").stdout)["done"]
+        assert [row["dropped"] for row in done] == [["16-bit samples"]] * 2
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    def test_a_full_disk_ends_the_run(self, here, monkeypatch, number):
+        (here / "in").mkdir()
+        for i in range(3):
+            (here / "in" / f"{i}.png").write_bytes(png(i))
+        calls = []
+        work = flic.Codec.encode_picture
+        monkeypatch.setattr(
+            flic.Codec, "encode_picture", lambda *a, **k: (calls.append(1), work(*a, **k))[1]
+        )
+
+        def full(_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", full)
+        fails("encode", "in", "out", match=f"out/0.flic: cannot write: {os.strerror(number)}")
+        assert calls == [1] and os.listdir("out") == []
+
+    def test_a_read_only_folder(self, here, monkeypatch):
+        (here / "in").mkdir()
+        (here / "in" / "a.png").write_bytes(png())
+        make = os.mkdir
+
+        def read_only(path, *args, **options):
+            if Path(path).name == "out":
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            make(path, *args, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "mkdir", read_only)
+            result = run("encode", "in", "out", code=1)
+            assert result.stderr == "flic: in/a.png: out: is read-only\n"
+            assert "Errno" not in run("encode-dataset", "in", "out", code=1).stderr
+        monkeypatch.setattr(
+            flic.Codec, "encode_picture", lambda *_, **__: pytest.fail("worked first")
+        )
+        access = os.access
+        monkeypatch.setattr(os, "access", lambda p, mode: mode != os.W_OK and access(p, mode))
+        fails("encode", "in", "out", match="the folder is read-only")

@@ -1,10 +1,11 @@
 """Folders: what is up to date, what is done, and what went wrong."""
 
+import contextlib
 import dataclasses
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -12,8 +13,8 @@ import typer
 from .. import output
 from ..errors import DiskFullError, FlicError
 from . import common, workers
+from .plan import Plan
 from .tasks import Task
-from .workers import Job
 
 
 def is_newer(target: Path, source: Path) -> bool:
@@ -42,7 +43,7 @@ def skip_rule(
 
 
 def run(
-    jobs: list[Job],
+    plan: Plan,
     task: Task,
     skip: Callable[[Path, Path], bool],
     *,
@@ -56,6 +57,7 @@ def run(
     processes: how many to share the jobs among; None: as many as are fast.
     Raises typer.Exit(1) where any failed, and at once DiskFullError: the rest would fail likewise.
     """
+    jobs, out, left_out = plan
     done, failed, todo = {}, {}, []
     for job in jobs:
         try:
@@ -64,11 +66,15 @@ def run(
         except Exception as error:  # whatever is wrong with one file, the others go on
             failed[job] = error
     skipped = len(jobs) - len(todo) - len(failed)
+    if todo:
+        output.check_folder(out)
     processes, threads = workers.share(len(todo), processes, task.threads, task.device)
     if processes > 1:
         task = dataclasses.replace(task, threads=threads)
-    with _progress(len(todo), hidden=quiet) as advance:
-        for job, outcome in workers.outcomes(task, todo, processes):
+    outcomes = workers.outcomes(task, todo, processes)
+    # closed when anything ends the loop, so that no worker goes on
+    with contextlib.closing(outcomes), _progress(len(todo), hidden=quiet) as advance:
+        for job, outcome in outcomes:
             try:
                 if isinstance(outcome, Exception):
                     raise outcome
@@ -89,22 +95,26 @@ def run(
     errors = {job: _line(job.source, failed[job]) for job in jobs if job in failed}
     if json:
         listed = [{"input": str(job.source), "error": line} for job, line in errors.items()]
-        common.print_json({"done": results, "skipped": skipped, "failed": listed})
+        rest = [str(path) for path in left_out]
+        common.print_json({"done": results, "skipped": skipped, "failed": listed, "left_out": rest})
     elif not quiet:
         size = sum(result["bytes"] for result in results)
         pixels = sum(result["width"] * result["height"] for result in results)
         bpp = f", {8 * size / pixels:.3f} bpp" if pixels else ""
+        rest = f", {len(left_out)} left out" if left_out else ""
         typer.echo(
             f"{len(results)} done ({common.size_text(size)}{bpp}), {skipped} skipped, "
-            f"{len(errors)} failed"
+            f"{len(errors)} failed{rest}"
         )
+        dropped = Counter(what for result in results for what in result["dropped"])
+        common.say_dropped([f"{what} ({count}x)" for what, count in dropped.items()])
     for line in errors.values():
         typer.echo(f"flic: {line}", err=True)
     if errors:
         raise typer.Exit(1)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _progress(count: int, *, hidden: bool) -> Iterator[Callable[[dict | None], None]]:
     """A bar in pictures, with megapixels a second; gives what is to be called after each picture,
     with its numbers, or None where it failed."""

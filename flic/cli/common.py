@@ -117,6 +117,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def say_dropped(what: list[str]) -> None:
+    """One line on stderr that names what of the inputs is not kept; none where all is."""
+    if what:
+        typer.echo(f"flic: not kept: {', '.join(what)}", err=True)
+
+
 def size_text(size: int) -> str:
     """12,345 bytes as people say it."""
     if size < 1000:

@@ -7,11 +7,12 @@ import typer
 
 from .. import library, stream
 from ..errors import FlicError, ModelNotFoundError, OutputError
-from . import common
+from . import common, plan
 
 _CHECKPOINTS = (".safetensors", ".pth.tar", ".pth", ".pt")
 Files = Annotated[
-    list[Path], typer.Argument(metavar="FILE...", help=".flic files, or - for stdin.")
+    list[Path],
+    typer.Argument(metavar="FILE...", help=".flic files, folders of them, or - for stdin."),
 ]
 
 
@@ -99,17 +100,32 @@ def verify(
 
 
 def _each(files: list[Path], act, report=lambda path, error: None) -> None:
-    """Every file, whatever is wrong with another; the first error alone where there is one file."""
-    failed = False
-    for path in files:
+    """Every file, and every one in the folders, whatever is wrong with another."""
+    failed = []
+
+    def attempt(do, path: Path):
         try:
-            act(path)
+            return do(path)
         except FlicError as error:
             report(path, error)
             typer.echo(f"flic: {error}", err=True)
-            failed = True
+            failed.append(path)
+
+    for path in files:
+        for file in attempt(_files, path) or ():
+            attempt(act, file)
     if failed:
         raise typer.Exit(1)
+
+
+def _files(path: Path) -> list[Path]:
+    """The .flic files in a folder and below; a file alone."""
+    if not path.is_dir():
+        return [path]
+    found, _ = plan.walk(path, plan.is_flic)
+    if not found:
+        raise FlicError(f"{path}: no .flic files in this folder")
+    return found
 
 
 def models(folder: common.Models = None, json: common.Json = False) -> None:

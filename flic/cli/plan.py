@@ -2,30 +2,87 @@
 
 import os
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import FlicError, OutputError
 from .workers import Job
 
+Wanted = Callable[[Path], bool]
+"""Which files of a folder are taken."""
 
-def folder(source: Path, out: Path, suffixes: frozenset[str], suffix: str) -> list[Job]:
-    """One job for each file in `source` (and below) with one of `suffixes`; hidden ones left out.
 
-    The results have their sources' places below `out`, and names as `named` gives them.
+class Plan(NamedTuple):
+    """jobs: what is to be done. out: the folder of all results. left_out: what lies in the input
+    folders besides: files that are not wanted, hidden ones, folders that cannot be gone into."""
+
+    jobs: list[Job]
+    out: Path
+    left_out: list[Path]
+
+
+def make(sources: list[Path], out: Path, wanted: Wanted, suffix: str, what: str) -> Plan:
+    """One job for each file of `sources`, and for each wanted one in the folders among them.
+
+    The results have the files' places below `out`, those of one folder among several below its
+    name, and names as `named` gives them. what: is wanted, where there is none.
+    Raises OutputError, FlicError.
     """
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is not a folder, and {source} is")
-    found = []
-    for root, folders, names in os.walk(source):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(root, name)
-            for name in sorted(names)
-            if Path(name).suffix.lower() in suffixes and not name.startswith(".")
-        ]
-    if not found:
-        raise FlicError(f"{source}: no {' '.join(sorted(suffixes))} files in this folder")
-    return named([(path, out / path.relative_to(source)) for path in found], suffix)
+        raise OutputError(f"{out}: is not a folder, and {sources[0]} is")
+    pairs, rest = [], []
+    for source in sources:
+        if not source.is_dir():
+            pairs.append((source, out / source.name))
+            continue
+        base = out if len(sources) == 1 else out / Path(os.path.abspath(source)).name
+        found, unwanted = walk(source, wanted)
+        if not found:
+            raise FlicError(f"{source}: no {what} in this folder")
+        pairs += [(path, base / path.relative_to(source)) for path in found]
+        rest += unwanted
+    jobs = named(pairs, suffix)
+    results = {job.target for job in jobs}
+    return Plan(jobs, out, [path for path in rest if path not in results])
+
+
+def walk(folder: Path, wanted: Wanted) -> tuple[list[Path], list[Path]]:
+    """The wanted files in a folder and below, and what is left out, each in order of names.
+
+    Links to folders are followed, but not into a folder that they lie in.
+    """
+    return _walk(folder, wanted, frozenset())
+
+
+def _walk(folder: Path, wanted: Wanted, above: frozenset) -> tuple[list[Path], list[Path]]:
+    try:
+        status = folder.stat()
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return [], [folder]
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return [], [folder]
+    found, rest, folders = [], [], []
+    for path in paths:
+        if path.name.startswith("."):
+            rest.append(path)
+        elif path.is_dir():
+            folders.append(path)
+        else:  # a link to nothing counts: that it cannot be read is said later
+            regular = path.is_file() or not path.exists()
+            (found if regular and wanted(path) else rest).append(path)
+    for path in folders:
+        deeper, unwanted = _walk(path, wanted, above | {here})
+        found += deeper
+        rest += unwanted
+    return found, rest
+
+
+def is_flic(path: Path) -> bool:
+    """Whether a file is taken for a .flic file: by its name."""
+    return path.suffix.lower() == ".flic"
 
 
 def named(pairs: list[tuple[Path, Path]], suffix: str) -> list[Job]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import checkpoint, images, library
+from .. import checkpoint, formats, images, library
 from ..errors import FlicError, PictureError
 
 _CHECKPOINTS = (".safetensors", ".pth", ".pth.tar", ".pt")
@@ -107,7 +107,7 @@ def pictures(folder: Path) -> list[PictureFile]:
     else:
         folder, paths = folder.parent, [folder]
     if not paths:
-        raise PictureError(f"{folder}: no {' '.join(sorted(images.SUFFIXES))} files in this folder")
+        raise PictureError(f"{folder}: no {formats.COMMON} or other pictures in this folder")
     found = []
     for path in paths:
         picture = read(path)
