@@ -256,7 +256,10 @@ def _not_kept(image: Image.Image) -> list[str]:
     found = {
         "text": bool(texts) and image.format == "PNG",
         "XMP": bool({"xmp", "XML:com.adobe.xmp", "Raw profile type xmp"} & set(image.info)),
-        "comment": bool(comment) and not comment.startswith(mark.TEXT),
+        # in JPEG 2000 it is the encoder's name
+        "comment": bool(comment)
+        and image.format != "JPEG2000"
+        and not comment.startswith(mark.TEXT),
         "further pictures": getattr(image, "n_frames", 1) > 1,
     }
     return [what for what, is_there in found.items() if is_there]

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import typer
@@ -13,8 +13,8 @@ import typer
 from .. import output
 from ..errors import DiskFullError, FlicError
 from . import common, workers
-from .plan import Plan
 from .tasks import Task
+from .workers import Job
 
 
 def is_newer(target: Path, source: Path) -> bool:
@@ -43,21 +43,23 @@ def skip_rule(
 
 
 def run(
-    plan: Plan,
+    jobs: list[Job],
     task: Task,
     skip: Callable[[Path, Path], bool],
     *,
     processes: int | None,
-    replace: common.Replace,
+    overwrite: bool,
     json: bool,
     quiet: bool,
+    ours: output.Ours = None,
+    left_out: Sequence[Path] = (),
 ) -> None:
     """Do the jobs with a progress bar; a file that fails is listed at the end, the rest go on.
 
-    processes: how many to share the jobs among; None: as many as are fast.
+    processes: how many to share the jobs among; None: as many as are fast. overwrite, ours: as for
+    `output.write_atomic`. left_out: files that are no jobs, to be counted.
     Raises typer.Exit(1) where any failed, and at once DiskFullError: the rest would fail likewise.
     """
-    jobs, out, left_out = plan
     done, failed, todo = {}, {}, []
     for job in jobs:
         try:
@@ -67,7 +69,7 @@ def run(
             failed[job] = error
     skipped = len(jobs) - len(todo) - len(failed)
     if todo:
-        output.check_folder(out)
+        output.check_folder(Path(os.path.commonpath([job.target.parent for job in todo])))
     processes, threads = workers.share(len(todo), processes, task.threads, task.device)
     if processes > 1:
         task = dataclasses.replace(task, threads=threads)
@@ -80,7 +82,7 @@ def run(
                     raise outcome
                 data, done[job] = outcome
                 output.make_folder(job.target.parent)
-                replace.write(job.target, data)
+                output.write_atomic(job.target, data, overwrite=overwrite, ours=ours)
             except DiskFullError:
                 raise
             except Exception as error:
@@ -106,7 +108,7 @@ def run(
             f"{len(results)} done ({common.size_text(size)}{bpp}), {skipped} skipped, "
             f"{len(errors)} failed{rest}"
         )
-        dropped = Counter(what for result in results for what in result["dropped"])
+        dropped = Counter(what for result in results for what in result.get("dropped", ()))
         common.say_dropped([f"{what} ({count}x)" for what, count in dropped.items()])
     for line in errors.values():
         typer.echo(f"flic: {line}", err=True)

@@ -1,7 +1,7 @@
 """`flic encode` and `flic decode`: one file, stdin and stdout, several files, or folders."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -105,7 +105,7 @@ def encode(
         planned = plan.make(sources, Path(target), formats.is_picture, ".flic", what)
         skip = batch.skip_rule(up_to_date, replace, force=force)
         task.cache.for_encoding()  # a wrong model, likewise
-        batch.run(planned, task, skip, processes=jobs, replace=replace, json=json, quiet=quiet)
+        _many(planned, task, skip, jobs, replace, json=json, quiet=quiet)
         return
     path = _target_for(sources[0], target, ".flic")
     if path != common.STDIO:
@@ -165,7 +165,7 @@ def decode(
             return batch.is_newer(target, source) and output.wrote_picture(target)
 
         skip = batch.skip_rule(up_to_date, replace, force=force)
-        batch.run(planned, task, skip, processes=jobs, replace=replace, json=json, quiet=quiet)
+        _many(planned, task, skip, jobs, replace, json=json, quiet=quiet)
         return
     path = _target_for(sources[0], target, suffix)
     formats.save_options(suffix if path == common.STDIO else path.suffix, output_quality)
@@ -213,6 +213,23 @@ def _target_for(source: Path, target: str, suffix: str) -> Path:
         return path
     output.make_folder(path)
     return path / (("stdin" if source == common.STDIO else source.stem) + suffix)
+
+
+def _many(
+    planned: plan.Plan,
+    task: tasks.Task,
+    skip: Callable[[Path, Path], bool],
+    processes: int | None,
+    replace: common.Replace,
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """What `batch.run` does, with what is left out and what may be replaced."""
+    batch.run(
+        planned.jobs, task, skip, processes=processes, left_out=planned.left_out, json=json,
+        quiet=quiet, **replace._asdict(),
+    )  # fmt: skip
 
 
 def _one(

@@ -93,7 +93,7 @@ def _jobs(source: Path, out: Path) -> tuple[list[Job], list[Path]]:
     source, out = source.absolute(), out.absolute()
     if source.is_dir():
         what = f"{formats.COMMON} or other pictures"
-        jobs, _, left_out = plan.make([source], out, formats.is_picture, ".flic", what)
+        jobs, left_out = plan.make([source], out, formats.is_picture, ".flic", what)
         folder = source
     else:
         left_out = []

@@ -14,11 +14,10 @@ Wanted = Callable[[Path], bool]
 
 
 class Plan(NamedTuple):
-    """jobs: what is to be done. out: the folder of all results. left_out: what lies in the input
-    folders besides: files that are not wanted, hidden ones, folders that cannot be gone into."""
+    """jobs: what is to be done. left_out: what lies in the input folders besides: files that are
+    not wanted, hidden ones, folders that cannot be gone into."""
 
     jobs: list[Job]
-    out: Path
     left_out: list[Path]
 
 
@@ -44,7 +43,7 @@ def make(sources: list[Path], out: Path, wanted: Wanted, suffix: str, what: str)
         rest += unwanted
     jobs = named(pairs, suffix)
     results = {job.target for job in jobs}
-    return Plan(jobs, out, [path for path in rest if path not in results])
+    return Plan(jobs, [path for path in rest if path not in results])
 
 
 def walk(folder: Path, wanted: Wanted) -> tuple[list[Path], list[Path]]:
