@@ -40,6 +40,8 @@ _FIRST_OF_SEVERAL = ("MPO", "HEIF")
 _GRAY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
 _NO_TEXTS = ("XML:com.adobe.xmp", *(f"Raw profile type {kind}" for kind in ("exif", "xmp", "icc")))
 """PNG texts that are other things in disguise."""
+_ENCODERS = (b"Created by OpenJPEG", b"Kakadu")
+"""Begins of comments that only name the program that wrote a JPEG 2000 file."""
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 
 
@@ -256,10 +258,7 @@ def _not_kept(image: Image.Image) -> list[str]:
     found = {
         "text": bool(texts) and image.format == "PNG",
         "XMP": bool({"xmp", "XML:com.adobe.xmp", "Raw profile type xmp"} & set(image.info)),
-        # in JPEG 2000 it is the encoder's name
-        "comment": bool(comment)
-        and image.format != "JPEG2000"
-        and not comment.startswith(mark.TEXT),
+        "comment": bool(comment) and not comment.startswith((mark.TEXT, *_ENCODERS)),
         "further pictures": getattr(image, "n_frames", 1) > 1,
     }
     return [what for what, is_there in found.items() if is_there]
