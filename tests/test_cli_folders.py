@@ -233,6 +233,18 @@ class TestNames:
         (first / "in" / "foo.png").unlink()
         assert self.encode(first) == names
 
+    def test_a_change_and_a_neighbour_at_once(self, first):
+        """Whose the file was is not known then; what counts is that each has its own."""
+        time.sleep(0.02)
+        (first / "in" / "foo.png").write_bytes(png(5))
+        Image.fromarray(pixels(6)).save(first / "in" / "foo.webp", lossless=True)
+        names = self.encode(first)
+        for name, seed in (("foo.png", 5), ("foo.webp", 6)):
+            run("encode", "-", "one.flic", stdin=png(seed))
+            one = (first / "one.flic").read_bytes()
+            assert f"{name}.flic" in names and (first / "out" / f"{name}.flic").read_bytes() == one
+        assert self.encode(first) == names
+
     def test_names_that_look_like_those_of_results(self, first):
         (first / "in" / "foo.png.png").write_bytes(png(2))
         (first / "in" / "foo.jpg").write_bytes(png(3))

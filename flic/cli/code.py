@@ -42,7 +42,7 @@ Quality = Annotated[
         min=1,
         max=100,
         metavar="N",
-        help="Of .jpg, .webp, .avif [default: 95, lossless, 90].",
+        help="Of .jpg, .webp and .avif, 1 to 100; else 95, lossless, 90.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Folders: redo what is up to date.")]
@@ -52,9 +52,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 def encode(
     sources: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="IN...", help="Pictures, folders, or - for stdin.", show_default=False
-        ),
+        typer.Argument(metavar="IN", help="Pictures, folders, or - for stdin."),
     ],
     target: Annotated[
         str, typer.Argument(metavar="OUT", help=".flic file, folder, or - for stdout.")
@@ -111,16 +109,14 @@ def encode(
     if path != common.STDIO:
         if path.suffix.lower() in formats.SUFFIXES:
             raise OutputError(f"{path}: a compressed file must not be named like a picture")
-        replace.check(path)
+        _check(path, target, replace)
     _one(task, sources[0], path, ".flic", replace=replace, json=json, quiet=quiet)
 
 
 def decode(
     sources: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="IN...", help=".flic files, folders, or - for stdin.", show_default=False
-        ),
+        typer.Argument(metavar="IN", help=".flic files, folders, or - for stdin."),
     ],
     target: Annotated[
         str,
@@ -170,7 +166,7 @@ def decode(
     path = _target_for(sources[0], target, suffix)
     formats.save_options(suffix if path == common.STDIO else path.suffix, output_quality)
     if path != common.STDIO:
-        replace.check(path)
+        _check(path, target, replace)
     _one(task, sources[0], path, suffix, replace=replace, json=json, quiet=quiet)
 
 
@@ -211,8 +207,14 @@ def _target_for(source: Path, target: str, suffix: str) -> Path:
     path = Path(target)
     if not _is_folder(target):
         return path
-    output.make_folder(path)
     return path / (("stdin" if source == common.STDIO else source.stem) + suffix)
+
+
+def _check(path: Path, target: str, replace: common.Replace) -> None:
+    """Raise OutputError where OUT cannot be written; a folder that OUT is meant for is made."""
+    if _is_folder(target):
+        output.make_folder(path.parent)
+    replace.check(path)
 
 
 def _many(

@@ -29,7 +29,7 @@ def make(sources: list[Path], out: Path, wanted: Wanted, suffix: str, what: str)
     Raises OutputError, FlicError.
     """
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is not a folder, and {sources[0]} is")
+        raise OutputError(f"{out}: is not a folder")
     pairs, rest = [], []
     for source in sources:
         if not source.is_dir():
