@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from flic_kernels import native
+
 from . import checkpoint, container, entropy, images, library, tiles
 from .container import Container
+from .engine import Engine, engine_of
 from .errors import (
     CheckpointError,
     FormatError,
@@ -55,6 +58,7 @@ class Codec:
         self.model, self.dtype = model, dtype
         self.fingerprint = bytes.fromhex(checkpoint.fingerprint(model))
         self._checked = False
+        self._made: tuple[tuple, Engine] | None = None
 
     def encode(self, image: Any, *, strip: bool = False, tile: int | str = "auto") -> bytes:
         """A .flic file of anything that `flic.images.read` takes; `tile` as for `flic.encode`."""
@@ -76,7 +80,7 @@ class Codec:
             try:
                 x = self._input(picture.pixels, tiles.input_box(part), mean)
                 latents = tiles.analyze(self.model, x, part, self.dtype)
-                streams += entropy.encode(self.model, latents, margins=part.margins)
+                streams += entropy.encode(self.model, latents, self._engine(), part.margins)
             except ValueError as error:  # NaN or infinity on the way
                 raise CheckpointError(f"the model cannot code this picture: {error}") from error
             progress(i + 1, len(grid))
@@ -153,6 +157,13 @@ class Codec:
             )
         return file
 
+    def _engine(self) -> Engine:
+        """The model's, for the threads and instruction set in use; weights are looked at once."""
+        setting = torch.get_num_threads(), native.isa()
+        if self._made is None or self._made[0] != setting:
+            self._made = setting, engine_of(self.model)
+        return self._made[1]
+
     @property
     def _parameter(self) -> torch.Tensor:
         """One whose device and dtype are the model's."""
@@ -210,7 +221,7 @@ class Codec:
         core, margins = file.grid[i].core, file.grid[i].margins
         size, streams = (core.height, core.width), [file.streams[i]]
         try:
-            return entropy.decode(self.model, streams, size, margins=margins)[1]
+            return entropy.decode(self.model, streams, size, self._engine(), margins)[1]
         except (FormatError, StreamMismatch) as error:
             if file.tile is None:
                 raise

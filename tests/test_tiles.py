@@ -10,7 +10,7 @@ from PIL import Image
 from test_limits import PeakMemory
 
 import flic
-from flic import container, entropy, images, limits, metrics, model, tiles
+from flic import container, engine, entropy, images, limits, metrics, model, tiles
 from flic.cli.show import ASSETS
 from flic.codec import Codec
 from flic.grid import Grid, Margins, Tile
@@ -185,6 +185,14 @@ def test_regions_that_cannot_be(codec, file):
     for crop in ((0, 0, 301, 200), (300, 0, 1, 1), (-1, 0, 5, 5), (0, 0, 0, 5)):
         with pytest.raises(flic.OptionError, match="does not lie in the picture of 300x200"):
             codec.decode(file, crop=crop)
+
+
+def test_weights_are_looked_at_once_not_for_every_tile(small_model, monkeypatch):
+    looked, content = [], engine._content
+    monkeypatch.setattr(engine, "_content", lambda model: looked.append(model) or content(model))
+    codec = Codec(small_model)
+    codec.decode(codec.encode(photograph(300, 200), tile=128))
+    assert len(looked) == 1
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA"])
