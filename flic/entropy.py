@@ -198,10 +198,9 @@ def _slice_loop(
     z = end.code(0, indexes, engine.z_tables)
     # By numpy, in this thread: torch's have float environments of their own.
     z_hat = _extend(z.numpy().astype(np.float32) + engine.medians, margins, 64)
-    means_hyper, scales_hyper = engine.networks.hyper(torch.from_numpy(z_hat)[None])
-    picture = engine.networks.begin(means_hyper[0], scales_hyper[0])
+    picture = engine.networks.open(torch.from_numpy(z_hat))
     tables = rans.gaussian_tables()
-    inside = _inside(means_hyper.shape[2:], margins)
+    inside = _inside(picture.size, margins)
     slices, corrections, previous = [], [], None
     for _ in range(config.slices):
         features = picture.next_slice(previous)

@@ -141,7 +141,30 @@ class ExactEngine:
         Args:
             means, scales: of the hyperprior, [M, H, W] each, H and W multiples of 8.
         """
-        return ExactPicture(self, means, scales)
+        if means.ndim != 3 or means.shape[0] != self.latent or means.shape != scales.shape:
+            raise ValueError(
+                f"means and scales must be [{self.latent}, H, W] each, "
+                f"not {list(means.shape)} and {list(scales.shape)}"
+            )
+        means, scales = _plain(means), _plain(scales)
+        size, given = tuple(means.shape[1:]), (native.pointer(means), native.pointer(scales))
+        return ExactPicture(self, size, "begin", *given, *size)
+
+    def open(self, z_hat: Tensor) -> ExactPicture:
+        """`hyper` of one picture and `begin` with what it gives, which stays on the device.
+
+        Args:
+            z_hat: [N, h, w], h and w even. The picture's y is [M, 4h, 4w].
+
+        Raises:
+            ValueError: as `hyper`.
+        """
+        if z_hat.ndim != 3 or z_hat.shape[0] != self.hyper_latent:
+            raise ValueError(f"z_hat must be [{self.hyper_latent}, h, w], not {list(z_hat.shape)}")
+        z_hat = _plain(z_hat)
+        height, width = z_hat.shape[1:]
+        size = 4 * height, 4 * width
+        return ExactPicture(self, size, "open", native.pointer(z_hat), height, width)
 
     def _stream(self) -> tuple[ctypes.c_void_p, ...]:
         """The argument that only the CUDA functions take: the device's current stream."""
@@ -169,29 +192,20 @@ class ExactEngine:
 
 
 class ExactPicture:
-    """One picture in the course of coding; `ExactEngine.begin` makes it."""
+    """One picture in the course of coding; `ExactEngine.begin` and `open` make it.
 
-    def __init__(self, engine: ExactEngine, means: Tensor, scales: Tensor):
-        if means.ndim != 3 or means.shape[0] != engine.latent or means.shape != scales.shape:
-            raise ValueError(
-                f"means and scales must be [{engine.latent}, H, W] each, "
-                f"not {list(means.shape)} and {list(scales.shape)}"
-            )
-        self.engine = engine
+    size: y's height and width.
+    """
+
+    def __init__(self, engine: ExactEngine, size: tuple[int, int], function: str, *arguments):
+        self.engine, self.size = engine, size
         self._next = 0
-        self._shape = (engine.slice_channels, *means.shape[1:])
-        means, scales = _plain(means), _plain(scales)
+        self._shape = (engine.slice_channels, *size)
         handle = ctypes.c_void_p()
         self._native = engine._native
+        what = {"begin": "exact T-CA", "open": "exact hyper-synthesis"}[function]
         self._native.call(
-            "begin",
-            "exact T-CA",
-            engine._handle,
-            native.pointer(means),
-            native.pointer(scales),
-            *self._shape[1:],
-            *engine._stream(),
-            ctypes.byref(handle),
+            function, what, engine._handle, *arguments, *engine._stream(), ctypes.byref(handle)
         )
         self._handle = handle
         native.free_with(self, _end, self._native.get("end"), handle, engine)

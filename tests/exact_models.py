@@ -45,7 +45,12 @@ def run(engine, z, y):
     means, scales = engine.hyper(z)
     out = {"means_hyper": means, "scales_hyper": scales}
     picture = engine.begin(means[0], scales[0])
-    previous = None
+    return out | slices(engine, picture, y)
+
+
+def slices(engine, picture, y):
+    """What T-CA gives for a picture [1, ...] that has begun, by name."""
+    out, previous = {}, None
     for i, current in enumerate(y[0].split(engine.slice_channels)):
         values = picture.next_slice(previous)
         for name, value in zip(("means", "scales", "lrp"), values, strict=True):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from exact_models import CONFIGS, bits, engines, latents, model, run
+from exact_models import CONFIGS, bits, engines, latents, model, run, slices
 from golden_model import TOLERANCE, base_model, golden, small_model
 
 import flic.engine
@@ -246,6 +246,20 @@ def test_table_indexes_in_another_float_environment(isa):
         with polluted():
             result = rans.gaussian_indexes(means, scales, tables)
     assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
+
+
+def test_open_is_hyper_and_begin():
+    net = model("odd")
+    z, y = latents(net.config, 8, 16)
+    for engine in engines(net.state_dict(), threads=(2,)):
+        opened = engine.open(z[0])
+        assert opened.size == (8, 16)
+        begun = engine.begin(*(features[0] for features in engine.hyper(z)))
+        assert bits(slices(engine, opened, y)) == bits(slices(engine, begun, y))
+    with pytest.raises(ValueError, match=r"z_hat must be \[\d+, h, w\]"):
+        engine.open(z)
+    with pytest.raises(ValueError, match="NaN"):
+        engine.open(torch.full_like(z[0], float("nan")))
 
 
 def test_t_ca_costs_one_pass():

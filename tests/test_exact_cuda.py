@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from exact_models import CONFIGS, bits, latents, model, run
+from exact_models import CONFIGS, bits, latents, model, run, slices
 from native_builds import CSRC, ROOT, compiler, exact_cuda_library
 
 from flic_kernels import native
@@ -104,6 +104,21 @@ def test_graphs_are_made_once_a_size_and_slice(emulated):
     assert graphs(8, 8) == [2, 2]  # the third size: the one not used longest is dropped
     assert graphs(8, 16) == [0, 2]
     assert graphs(16, 8) == [2, 2]
+
+
+def test_nothing_leaves_the_device_between_hyper_synthesis_and_t_ca(emulated):
+    net = model("odd")
+    engine = ExactEngine(net.state_dict(), isa="cuda")
+    assert emulated.fake_cuda_keeps_memory()
+    z, y = latents(net.config, 8, 16)
+    copied = emulated.fake_cuda_copied
+    copied.restype = ctypes.c_int64
+    before = copied()
+    picture = engine.open(z[0])
+    assert copied() - before == 4 * (z.numel() + 2)  # with the two flags
+    found = bits(slices(engine, picture, y))
+    picture = engine.begin(*(features[0] for features in engine.hyper(z)))
+    assert found == bits(slices(engine, picture, y))
 
 
 def test_kept_memory_is_given_up_where_memory_is_short(emulated):

@@ -59,6 +59,10 @@ const Kernels& kernels_for(int isa) {
 constexpr int kMaxThreads = 256;
 constexpr int kMaxSide = 1 << 14;  // of y
 
+void require_side(int height, int width, int most) {
+    require(height > 0 && width > 0 && height <= most && width <= most, "a side is out of range");
+}
+
 }  // namespace
 
 // What went wrong in this thread's last call.
@@ -96,8 +100,7 @@ FLIC_API int flic_exact_hyper(Engine* engine, const float* z_hat, int height, in
                               float* means, float* scales) {
     return guarded([&] {
         require(engine && z_hat && means && scales, "null pointer");
-        require(height > 0 && width > 0 && height <= kMaxSide / 4 && width <= kMaxSide / 4,
-                "a side is out of range");
+        require_side(height, width, kMaxSide / 4);
         const std::lock_guard<flic::Mutex> lock(engine->mutex);
         engine->hyper(z_hat, height, width, means, scales);
     });
@@ -109,12 +112,25 @@ FLIC_API int flic_exact_begin(Engine* engine, const float* means, const float* s
                               int width, Picture** out) {
     return guarded([&] {
         require(engine && means && scales && out, "null pointer");
-        require(height > 0 && width > 0 && height <= kMaxSide && width <= kMaxSide,
-                "a side is out of range");
+        require_side(height, width, kMaxSide);
         require(height % kWindow == 0 && width % kWindow == 0,
                 "y's height and width must be multiples of 8");
         const std::lock_guard<flic::Mutex> lock(engine->mutex);
         *out = new Picture(*engine, means, scales, height, width);
+    });
+}
+
+// flic_exact_hyper and flic_exact_begin in one.
+FLIC_API int flic_exact_open(Engine* engine, const float* z_hat, int height, int width,
+                             Picture** out) {
+    return guarded([&] {
+        require(engine && z_hat && out, "null pointer");
+        require_side(height, width, kMaxSide / 4);
+        const std::lock_guard<flic::Mutex> lock(engine->mutex);
+        const size_t values = 16 * static_cast<size_t>(engine->config.latent) * height * width;
+        const flic::Floats means(values), scales(values);
+        engine->hyper(z_hat, height, width, means.get(), scales.get());
+        *out = new Picture(*engine, means.get(), scales.get(), 4 * height, 4 * width);
     });
 }
 

@@ -105,6 +105,23 @@ void require_finite(const float* x, size_t count) {
 
 constexpr int kMaxSide = 1 << 14;  // of y
 
+void require_z(const float* z_hat, int height, int width, const EngineHandle& handle) {
+    require(z_hat, "null pointer");
+    require(height > 0 && width > 0 && height <= kMaxSide / 4 && width <= kMaxSide / 4,
+            "a side is out of range");
+    require(height % 2 == 0 && width % 2 == 0, "z's height and width must be even");
+    require_finite(z_hat, static_cast<size_t>(handle.engine.config.hyper_latent) * height * width);
+}
+
+// The driver's pool gives memory that is free back to the system at every wait, unless told to keep
+// it for the next picture.
+void keep_memory(int device) {
+    cudaMemPool_t pool;
+    check(cudaDeviceGetDefaultMemPool(&pool, device));
+    uint64_t bytes = UINT64_MAX;
+    check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &bytes));
+}
+
 }  // namespace
 
 FLIC_API const char* flic_exact_cuda_error() { return last_error; }
@@ -118,6 +135,7 @@ FLIC_API int flic_exact_cuda_create(const int32_t* config, int config_fields,
         require(names && data && sizes && out && count >= 0, "null pointer");
         if (device < 0) check(cudaGetDevice(&device));
         const OnDevice current(device);
+        keep_memory(device);
         flic::exact::WeightTable table;
         for (int i = 0; i < count; ++i) table.add(names[i], data[i], sizes[i]);
         const flic::exact::Config sizes = flic::exact::make_config(config, config_fields);
@@ -143,13 +161,26 @@ FLIC_API int flic_exact_cuda_fingerprint(const EngineHandle* handle, uint64_t* o
 FLIC_API int flic_exact_cuda_hyper(EngineHandle* handle, const float* z_hat, int height, int width,
                                    float* means, float* scales, cudaStream_t stream) {
     return guarded(handle, stream, [&] {
-        require(z_hat && means && scales, "null pointer");
-        require(height > 0 && width > 0 && height <= kMaxSide / 4 && width <= kMaxSide / 4,
-                "a side is out of range");
-        require(height % 2 == 0 && width % 2 == 0, "z's height and width must be even");
-        require_finite(z_hat,
-                       static_cast<size_t>(handle->engine.config.hyper_latent) * height * width);
-        handle->engine.hyper(z_hat, height, width, means, scales);
+        require(means && scales, "null pointer");
+        require_z(z_hat, height, width, *handle);
+        const Engine::HyperFeatures found = handle->engine.hyper(z_hat, height, width);
+        const size_t values = 16 * static_cast<size_t>(handle->engine.config.latent) * height * width;
+        Cuda::download(means, found.means.get(), values);
+        Cuda::download(scales, found.scales.get(), values);
+        Cuda::wait();
+    });
+}
+
+// flic_exact_cuda_hyper and flic_exact_cuda_begin in one, between which nothing leaves the device.
+FLIC_API int flic_exact_cuda_open(EngineHandle* handle, const float* z_hat, int height, int width,
+                                  cudaStream_t stream, PictureHandle** out) {
+    return guarded(handle, stream, [&] {
+        require(out, "null pointer");
+        require_z(z_hat, height, width, *handle);
+        const Engine::HyperFeatures found = handle->engine.hyper(z_hat, height, width);
+        std::unique_ptr<Picture> picture = handle->take(4 * height, 4 * width);
+        picture->begin(found.means, found.scales);
+        *out = new PictureHandle{std::move(picture), handle};
     });
 }
 

@@ -159,8 +159,13 @@ class DeviceEngine {
         Cuda::wait();
     }
 
-    // As Engine::hyper; host pointers.
-    void hyper(const float* z_hat, int height, int width, float* means, float* scales) {
+    // Means and scales [latent][4 height][4 width], on the device.
+    struct HyperFeatures {
+        Array means, scales;
+    };
+
+    // As Engine::hyper, from a host pointer.
+    HyperFeatures hyper(const float* z_hat, int height, int width) {
         const int pixels = height * width, z_stride = padded(config.hyper_latent);
         Array planes(static_cast<size_t>(config.hyper_latent) * pixels);
         Array z(static_cast<size_t>(z_stride) * pixels);
@@ -168,11 +173,12 @@ class DeviceEngine {
         Cuda::launch(
             FromPlanes{planes.get(), config.hyper_latent, pixels, z.get(), z_stride, 0});
         float bad[2];
-        synthesis(hyper_[0], z.get(), height, width, means, &bad[0]);
-        synthesis(hyper_[1], z.get(), height, width, scales, &bad[1]);
+        HyperFeatures found = {synthesis(hyper_[0], z.get(), height, width, &bad[0]),
+                               synthesis(hyper_[1], z.get(), height, width, &bad[1])};
         Cuda::wait();
         if (is_set(bad[0]) || is_set(bad[1]))
             throw Error(FLIC_NOT_FINITE, "the hyper-synthesis gave NaN or infinity");
+        return found;
     }
 
     const Config config;
@@ -181,15 +187,15 @@ class DeviceEngine {
     uint64_t fingerprint = 0;
 
   private:
-    void synthesis(const HyperLayers& w, const float* z, int height, int width, float* out,
-                   float* flag);
+    Array synthesis(const HyperLayers& w, const float* z, int height, int width, float* flag);
     void fat_block(const FatLayers& w, bool shifted, int height, int width, float* x);
 
     HyperLayers hyper_[2];
 };
 
-void DeviceEngine::synthesis(const HyperLayers& w, const float* z, int height, int width,
-                             float* out, float* flag) {
+// flag: the host's, set before the queue is empty.
+Array DeviceEngine::synthesis(const HyperLayers& w, const float* z, int height, int width,
+                              float* flag) {
     const int stride = padded(config.width), z_stride = padded(config.hyper_latent);
     const int high = 2 * height, wide = 2 * width;
     const ptrdiff_t size = static_cast<ptrdiff_t>(high) * wide * stride;
@@ -213,8 +219,8 @@ void DeviceEngine::synthesis(const HyperLayers& w, const float* z, int height, i
     }
     Cuda::launch(
         ToPlanes{result.get(), columns, 0, 1, config.latent, pixels, planes.get(), bad.as_int()});
-    Cuda::download(out, planes.get(), static_cast<size_t>(pixels) * config.latent);
     Cuda::download(flag, bad.get(), 1);
+    return planes;
 }
 
 void DeviceEngine::fat_block(const FatLayers& w, bool shifted, int height, int width, float* x) {

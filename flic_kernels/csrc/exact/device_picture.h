@@ -48,13 +48,22 @@ class DevicePicture {
 
     // A new picture, as Picture's constructor; host pointers.
     void begin(const float* means, const float* scales) {
-        const int latent = config_.latent;
-        const size_t values = latent * pixels_;
-        Array planes(values), hyper(pixels_ * stride(2 * latent));
+        const size_t values = config_.latent * pixels_;
+        Array on_device[2];
         for (int part = 0; part < 2; ++part) {
-            Cuda::upload(planes.get(), part ? scales : means, values);
-            Cuda::launch(FromPlanes{planes.get(), latent, static_cast<int>(pixels_), hyper.get(),
-                                       padded(2 * latent), part * latent});
+            on_device[part] = Array(values);
+            Cuda::upload(on_device[part].get(), part ? scales : means, values);
+        }
+        begin(on_device[0], on_device[1]);
+    }
+
+    void begin(const Array& means, const Array& scales) {
+        const int latent = config_.latent;
+        Array hyper(pixels_ * stride(2 * latent));
+        for (int part = 0; part < 2; ++part) {
+            Cuda::launch(FromPlanes{(part ? scales : means).get(), latent,
+                                    static_cast<int>(pixels_), hyper.get(), padded(2 * latent),
+                                    part * latent});
         }
         engine_.start.run(hyper.get(), padded(2 * latent), height(), width(), past_.get());
         engine_.hyper_trans.run(hyper.get(), padded(2 * latent), height(), width(), side_.get());

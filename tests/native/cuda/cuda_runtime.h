@@ -53,6 +53,8 @@ inline std::map<cudaStream_t, cudaGraph_t> captures;
 inline std::set<char*> page_locked;
 inline std::map<void*, size_t> sizes;  // of device memory
 inline size_t used, limit = SIZE_MAX;
+inline uint64_t kept_memory = 0;
+inline size_t copied;  // bytes between host and device
 inline int graphs_made, graphs_run;
 
 inline cudaError_t queue(cudaStream_t stream, std::function<void()> work) {
@@ -88,6 +90,17 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     return cudaSuccess;
 }
 
+using cudaMemPool_t = uint64_t*;  // its release threshold
+constexpr int cudaMemPoolAttrReleaseThreshold = 4;
+inline cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
+    *pool = &fake_cuda::kept_memory;
+    return cudaSuccess;
+}
+inline cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, int, const void* value) {
+    memcpy(pool, value, sizeof *pool);
+    return cudaSuccess;
+}
+
 inline cudaError_t cudaMallocAsync(void** p, size_t bytes, cudaStream_t stream) {
     if (fake_cuda::captures.count(stream)) return cudaErrorStreamCaptureUnsupported;
     if (fake_cuda::used + bytes > fake_cuda::limit) return cudaErrorMemoryAllocation;
@@ -117,6 +130,7 @@ inline cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                                    cudaStream_t stream) {
     const bool in = kind == cudaMemcpyHostToDevice;
+    fake_cuda::copied += bytes;
     if (fake_cuda::is_page_locked(in ? from : to))
         return fake_cuda::queue(stream, [=] { memcpy(to, from, bytes); });
     if (fake_cuda::captures.count(stream)) return cudaErrorStreamCaptureUnsupported;
@@ -182,4 +196,6 @@ FAKE_API int fake_cuda_graphs(int run) {
     return run ? fake_cuda::graphs_run : fake_cuda::graphs_made;
 }
 FAKE_API int64_t fake_cuda_used() { return static_cast<int64_t>(fake_cuda::used); }
+FAKE_API int64_t fake_cuda_copied() { return static_cast<int64_t>(fake_cuda::copied); }
+FAKE_API int fake_cuda_keeps_memory() { return fake_cuda::kept_memory == UINT64_MAX; }
 FAKE_API void fake_cuda_limit(int64_t bytes) { fake_cuda::limit = bytes ? bytes : SIZE_MAX; }

@@ -1,0 +1,97 @@
+"""Runs tests on a native library that is built with sanitizers.
+
+`python tests/sanitizers.py address` (with undefined behaviour, too) or `thread`; `--quick` runs a
+part of the tests. The packages and tests are copied beside the library, the sanitizer's runtime is
+preloaded into Python and its children. PyTorch itself is not instrumented: what is checked is this
+project's C++, on PyTorch's memory. Exits with pytest's status; a finding ends the process that it
+is found in.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from native_builds import CSRC, ROOT, build
+
+FLAGS = {
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "thread": ["-fsanitize=thread"],
+}
+RUNTIMES = {"address": "libasan.so", "thread": "libtsan.so"}
+OPTIONS = {
+    # Python and PyTorch leave memory to the system at exit.
+    "address": {"ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0"},
+    "thread": {"TSAN_OPTIONS": "halt_on_error=1:exitcode=66"},
+}
+TESTS = {
+    ("address", "whole"): (
+        ["test_cpu.py", "test_cpu_products.py", "test_fat_block.py", "test_ops.py", "test_exact.py",
+         "test_rans.py", "test_rans_golden.py", "test_rans_tables.py", "test_codec.py",
+         "test_accelerate.py", "test_training.py", "test_workers.py", "test_processes.py"],
+        "not triton",
+    ),
+    ("address", "quick"): (
+        ["test_ops.py", "test_rans_golden.py", "test_accelerate.py", "test_codec.py"],
+        "cpu and (test_result_and_gradients or test_an_empty_batch) or test_rans_golden "
+        "or test_trains_on_large_pictures or test_every_kind",
+    ),
+    ("thread", "whole"): (["test_cpu.py", "test_processes.py"], "threads_change_no_bit or at_once"),
+    ("thread", "quick"): (["test_processes.py"], "at_once"),
+}  # fmt: skip
+
+
+def library(kind: str, folder: Path) -> None:
+    """The CPU library with a sanitizer, at folder/flic_kernels."""
+    sources = sorted(CSRC.rglob("*.cpp"))
+    flags = ["-O1", "-g1", "-fno-omit-frame-pointer", "-ffp-contract=off", *FLAGS[kind]]
+    output = folder / "flic_kernels" / "libflic_kernels.so"
+    build(output, sources, flags, link=["-shared", *FLAGS[kind]])
+    for path in output.parent.glob("*.o"):
+        path.unlink()
+
+
+def copy_packages(folder: Path) -> None:
+    """Everything but native libraries: `flic_kernels` looks for those where it lies."""
+    kept_out = shutil.ignore_patterns("*.so", "__pycache__")
+    for name in ("flic", "flic_kernels", "tests", "benches"):
+        shutil.copytree(ROOT / name, folder / name, ignore=kept_out)
+    for name in ("pyproject.toml", "README.md", "setup.py"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "docs", folder / "docs")
+
+
+def runtime(kind: str) -> str:
+    """The compiler's own copy of the sanitizer's library."""
+    command = ["g++", f"-print-file-name={RUNTIMES[kind]}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    if not Path(found).is_absolute():
+        raise SystemExit(f"sanitizers: g++ has no {RUNTIMES[kind]}")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=FLAGS)
+    parser.add_argument("--quick", action="store_true")
+    given, arguments = parser.parse_known_args()
+    folder = ROOT / "build" / "sanitize" / given.kind
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    copy_packages(folder)
+    library(given.kind, folder)
+    tests, chosen = TESTS[given.kind, "quick" if given.quick else "whole"]
+    command = [
+        sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-k", chosen, *arguments,
+        *(f"tests/{name}" for name in tests),
+    ]  # fmt: skip
+    environment = os.environ | OPTIONS[given.kind] | {
+        "LD_PRELOAD": runtime(given.kind), "PYTHONPATH": str(folder), "PYTHONMALLOC": "malloc",
+    }  # fmt: skip
+    return subprocess.run(command, cwd=folder, env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
