@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from . import checkpoint, container, entropy, images, library, tiles
+from . import checkpoint, config, container, entropy, images, library, tiles
 from .container import Container
 from .errors import (
     CheckpointError,
     FormatError,
     ModelMismatchError,
-    OptionError,
     PictureError,
     StreamMismatch,
 )
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from .model import FLIC
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {name: getattr(torch, name) for name in config.DTYPES}
 """What g_a and g_s can compute in, by name."""
 Crop = tuple[int, int, int, int]
 """x, y, width and height of a region, in pixels."""
@@ -226,8 +225,7 @@ class Codec:
 
 def precision(name: str) -> torch.dtype:
     """The type that a name in DTYPES stands for; OptionError for another name."""
-    if name not in DTYPES:
-        raise OptionError(f"unknown dtype {name!r} (known: {', '.join(DTYPES)})")
+    config.check_dtype(name)
     return DTYPES[name]
 
 

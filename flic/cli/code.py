@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import formats, grid, output
+from .. import formats, grid, library, output
 from ..errors import FlicError, OptionError, OutputError
 from . import batch, common, plan, tasks
 
@@ -102,11 +102,13 @@ def encode(
         what = f"{formats.COMMON} or other pictures"
         planned = plan.make(sources, Path(target), formats.is_picture, ".flic", what)
         skip = batch.skip_rule(up_to_date, replace, force=force)
-        task.cache.for_encoding()  # a wrong model, likewise
+        library.locate(model, models)  # a wrong model, likewise
         _many(planned, task, skip, jobs, replace, json=json, quiet=quiet)
         return
     path = _target_for(sources[0], target, ".flic")
-    if path != common.STDIO:
+    if path == common.STDIO:
+        common.check_stdout()
+    else:
         if path.suffix.lower() in formats.SUFFIXES:
             raise OutputError(f"{path}: a compressed file must not be named like a picture")
         _check(path, target, replace)
@@ -165,7 +167,9 @@ def decode(
         return
     path = _target_for(sources[0], target, suffix)
     formats.save_options(suffix if path == common.STDIO else path.suffix, output_quality)
-    if path != common.STDIO:
+    if path == common.STDIO:
+        common.check_stdout()
+    else:
         _check(path, target, replace)
     _one(task, sources[0], path, suffix, replace=replace, json=json, quiet=quiet)
 

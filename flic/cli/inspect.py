@@ -79,10 +79,10 @@ def verify(
 ) -> None:
     """Check .flic files: both checksums, and that this machine decodes the right latents."""
     cache = common.CodecCache(model, models, device)
-    common.set_threads(threads)
 
     def check(path: Path) -> None:
         file = common.unpack(path, common.read_input(path))
+        common.set_threads(threads)
         try:
             cache.for_file(file).verify(file)
         except FlicError as error:
