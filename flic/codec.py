@@ -182,9 +182,8 @@ class Codec:
     def _pixels(self, file: Container, region: Box, progress: Progress) -> np.ndarray:
         """A region of a file's picture, uint8 [H, W, 3]; decodes the tiles that it needs."""
         grid = file.grid
-        drawn = grid.meeting(region)
+        drawn, needed = grid.meeting(region), streams_for(grid, region)
         boxes = [tiles.latent_box(grid[i]) for i in drawn]
-        needed = sorted(set().union(*map(grid.meeting, boxes)))
         steps = len(needed) + len(drawn)
         hull = functools.reduce(Box.around, boxes)
         shape = (1, self.model.config.latent, hull.height // 16, hull.width // 16)
@@ -221,6 +220,12 @@ class Codec:
         if gray:
             x_hat = x_hat.mean(0, keepdim=True).expand(3, -1, -1)
         return (x_hat.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
+
+
+def streams_for(grid: Grid, region: Box) -> list[int]:
+    """The streams that must be decoded to draw a region: of its tiles and of those around them."""
+    boxes = [tiles.latent_box(grid[i]) for i in grid.meeting(region)]
+    return sorted(set().union(*map(grid.meeting, boxes)))
 
 
 def precision(name: str) -> torch.dtype:

@@ -145,6 +145,9 @@ def decode(
     (quality 90), .bmp; where OUT is a folder, --format does. One that ends in / is made. The model
     is found by the file's fingerprint, among the built-in ones and those in the model folder.
 
+    With --crop, size and rate are the region's: its pixels, and the bytes of the streams that were
+    decoded for it; those of the file stand beside them (--json: "file").
+
     A picture that flic did not write, or that was changed since, is replaced with --overwrite only.
     """
     replace = common.Replace.of(overwrite, no_overwrite, output.wrote_picture)
@@ -260,10 +263,13 @@ def _one(
     if json:
         common.print_json(result)
     elif not quiet and target != common.STDIO:
+        size, data_size = f"{result['width']}x{result['height']}", common.size_text(result["bytes"])
+        if "file" in result:  # a region, of which the whole is said too
+            whole = result["file"]
+            size += f" of {whole['width']}x{whole['height']}"
+            data_size += f" of {common.size_text(whole['bytes'])} decoded"
         typer.echo(
-            f"{target}: {result['width']}x{result['height']}, "
-            f"{common.size_text(result['bytes'])}, {result['bpp']:.3f} bpp, "
-            f"{result['seconds']:.2f} s"
+            f"{target}: {size}, {data_size}, {result['bpp']:.3f} bpp, {result['seconds']:.2f} s"
         )
     if not quiet and not json:
         common.say_dropped(result["dropped"])
@@ -274,7 +280,7 @@ def _tile_bar(source: Path, *, hidden: bool) -> Iterator["Progress"]:
     """A bar that shows from the first tile of several on; gives what the codec is to call."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with common.progress_bar(*columns, TimeRemainingColumn(), hidden=hidden) as bar:
         shown = bar.add_task(source.name, visible=False)
 

@@ -117,7 +117,7 @@ def set_threads(count: int | None) -> None:
 def stdout() -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def progress_bar(*columns: "ProgressColumn", hidden: bool) -> "ProgressBar":

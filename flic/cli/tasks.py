@@ -104,7 +104,28 @@ class Decode(Task):
         except FlicError as error:
             raise common.named(source, error) from error
         dropped = formats.not_written(image, suffix)
-        return written, _numbers(codec, len(data), file, seconds, dropped)
+        numbers = _numbers(codec, len(data), file, seconds, dropped)
+        return written, numbers if self.crop is None else _of_region(numbers, file, self.crop)
+
+
+def _of_region(numbers: dict, file: Container, crop: tuple[int, int, int, int]) -> dict:
+    """The numbers of a region: its size, and the bytes of the streams that were decoded for it.
+
+    Those of the whole file are its "file".
+    """
+    from ..codec import streams_for
+
+    whole = ("width", "height", "bytes", "bpp")
+    region = grid.check_crop(crop, (file.height, file.width))
+    size = sum(len(file.streams[i]) for i in streams_for(file.grid, region))
+    return numbers | {
+        "width": region.width,
+        "height": region.height,
+        "bytes": size,
+        "bpp": 8 * size / (region.width * region.height),
+        "region": list(crop),
+        "file": {name: numbers[name] for name in whole},
+    }
 
 
 def _numbers(
