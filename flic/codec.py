@@ -13,21 +13,21 @@ import torch
 from . import checkpoint, config, container, entropy, images, library, tiles
 from .container import Container
 from .errors import (
+    CallError,
     CheckpointError,
     FormatError,
     ModelMismatchError,
+    OptionError,
     PictureError,
     StreamMismatch,
 )
 from .grid import Box, Grid, Tile, check_crop, choose
 from .images import Picture
 from .lifetime import ends_before_exit
-from .model import pad
+from .model import FLIC, pad
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from .model import FLIC
 
 DTYPES = {name: getattr(torch, name) for name in config.DTYPES}
 """What g_a and g_s can compute in, by name."""
@@ -49,8 +49,14 @@ class Codec:
     """
 
     def __init__(self, model: FLIC, dtype: torch.dtype = torch.float32) -> None:
+        if not isinstance(model, FLIC):
+            raise CallError(
+                f"Codec takes a model, not {type(model).__name__}: Codec(flic.load_model(NAME or "
+                "FILE)); flic.encode and flic.decode take names, too"
+            )
         if dtype not in DTYPES.values():
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
+            known = " or ".join(map(str, DTYPES.values()))
+            raise OptionError(f"dtype must be {known}, not {dtype!r}")
         self.model, self.dtype = model, dtype
         self.fingerprint = bytes.fromhex(checkpoint.fingerprint(model))
         self._checked = False

@@ -5,10 +5,9 @@ import re
 
 import pytest
 import typer.main
-from cli_tools import fails, pixels, png, run
+from cli_tools import pixels, run
 from PIL import Image
 
-import flic
 from flic import container
 from flic.cli import app
 
@@ -82,3 +81,24 @@ def test_names_in_brackets_on_the_bar(here, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
     Image.fromarray(pixels(1, 200, 140)).save(here / "[bold]a.png")
     assert "[bold]a.png" in run("encode", "[bold]a.png", "a.flic", "--tile", 128).stderr
+
+
+def test_info_tells_of_files_that_failed(here):
+    run("encode", "picture.png", "good.flic")
+    (here / "bad.flic").write_bytes(b"FLIC")
+    result = run("info", "bad.flic", "good.flic", "--json", code=1)
+    bad, good = map(json.loads, result.stdout.splitlines())
+    assert good["file"] == "good.flic" and "error" not in good
+    assert bad["file"] == "bad.flic" and bad["error"] in result.stderr
+
+
+def test_compare_names_the_model_and_the_jpeg(here):
+    Image.fromarray(pixels(1, 200, 170)).save(here / "a.png")
+    row = json.loads(run("compare", "a.png", "c.png", "--json").stdout)
+    jpeg = row["jpeg"]
+    assert row["model_name"] == "small" and 1 <= jpeg["quality"] <= 95
+    assert jpeg["bytes"] > 0 and jpeg["bpp"] == 8 * jpeg["bytes"] / 34000
+    assert jpeg["psnr"] > 0 and 0 <= jpeg["ms_ssim"] <= 1
+    text = run("compare", "a.png", "c.png").stdout
+    assert f"model small ({row['model']})" in text
+    assert f"JPEG of quality {jpeg['quality']}, " in text and f"PSNR {jpeg['psnr']:.2f} dB" in text

@@ -148,3 +148,31 @@ def test_a_folder_with_a_models_name(here, monkeypatch):
     Image.fromarray(pixels()).save(here / "picture.png")
     with pytest.raises(Exception, match="no checkpoints"):
         select.models([str(Path("small").absolute())])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("encode", "picture.png", "a.flic"),
+        ("decode", "a.flic", "a.png"),
+        ("verify", "a.flic"),
+        ("compare", "picture.png"),
+        ("demo",),
+        ("train", "-d", ".", "--save", "run"),
+        ("eval", "--data", "."),
+    ],
+)
+def test_more_threads_than_there_may_be(here, no_model, command):
+    from flic_kernels.exact import MAX_THREADS
+
+    for count in (MAX_THREADS + 1, 99999):
+        result = run(*command, "--threads", count, code=2)
+        assert "--threads" in result.stderr and str(MAX_THREADS) in result.stderr
+    assert os.listdir(here) == ["picture.png"]
+
+
+def test_more_threads_than_there_may_be_in_all_workers(here, no_model):
+    for options in (("--jobs", 3, "--threads", 200), ("--jobs", 257)):
+        result = run("encode", ".", "out", *options, code=2)
+        assert "256" in result.stderr
+    assert os.listdir(here) == ["picture.png"]

@@ -33,7 +33,13 @@ Crop = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, metavar="N", help="Folders: pictures at a time."),
+    typer.Option(
+        "--jobs",
+        min=1,
+        max=common.MAX_THREADS,
+        metavar="N",
+        help="Folders: pictures at a time; times --threads at most 256.",
+    ),
 ]
 Quality = Annotated[
     int | None,
@@ -88,6 +94,7 @@ def encode(
     """
     replace = common.Replace.of(overwrite, no_overwrite, output.wrote_flic)
     many = _takes_many(sources, target, json)
+    _check_threads(jobs, threads)
     side = int(tile) if tile.isdecimal() else tile
     grid.choose((1, 1), side)  # a wrong size is an error of the command, not of every picture
     task = tasks.Encode(model, models, device, dtype, threads, strip=strip, tile=side)
@@ -152,6 +159,7 @@ def decode(
     """
     replace = common.Replace.of(overwrite, no_overwrite, output.wrote_picture)
     many = _takes_many(sources, target, json)
+    _check_threads(jobs, threads)
     if crop is not None and many:
         raise typer.BadParameter("--crop is for one file")
     suffix = "." + format.lower().lstrip(".")
@@ -202,6 +210,14 @@ def _takes_many(sources: list[Path], target: str, json: bool) -> bool:
             f"several inputs need a folder for OUT: make {target}, or write {target}/"
         )
     return many or sources[0].is_dir()
+
+
+def _check_threads(jobs: int | None, threads: int | None) -> None:
+    """Raise BadParameter for more threads in all than there may be."""
+    if (jobs or 1) * (threads or 1) > common.MAX_THREADS:
+        raise typer.BadParameter(
+            f"--jobs {jobs} of --threads {threads} are more than {common.MAX_THREADS} threads"
+        )
 
 
 def _is_folder(target: str) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..codec import Codec
 
 STDIO = Path("-")
+MAX_THREADS = 256
+"""As `flic_kernels.exact` has it, which needs torch; far more end torch itself."""
 
 Model = Annotated[
     str | None,
@@ -63,7 +65,8 @@ Device = Annotated[
 ]
 Cuda = Annotated[bool, typer.Option("--cuda", help="The same as --device cuda.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads to use.")
+    int | None,
+    typer.Option("--threads", min=1, max=MAX_THREADS, metavar="N", help="CPU threads to use."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON on stdout.")]
 NoOverwrite = Annotated[
