@@ -81,11 +81,12 @@ def title(evaluation: Evaluation) -> str:
     pictures = evaluation.pictures
     count = f"{len(pictures)} picture{'' if len(pictures) == 1 else 's'}"
     # "$" would begin a formula
-    return f"Rate and distortion, {data_name(pictures)}, {count}".replace("$", r"\$")
+    parts = ["Rate and distortion", *([data_name(pictures)] if pictures else []), count]
+    return ", ".join(parts).replace("$", r"\$")
 
 
 def data_name(pictures: Sequence[PictureFile]) -> str:
-    """The name of the folder that the pictures lie in; of one, its own."""
+    """The name of the folder that the pictures, at least one, lie in; of one, its own."""
     if len(pictures) == 1:
         return pictures[0].path.name
     first = pictures[0]
