@@ -218,9 +218,9 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    except Exception as error:
-        why = _why(path, error)
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint{why}") from None
+    except Exception:
+        why = _why(path)
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {why}") from None
     try:
         if not isinstance(loaded, Mapping):
             raise CheckpointError(f"holds {type(loaded).__name__}, not a state dict")
@@ -232,7 +232,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _why(path: Path, error: Exception) -> str:
+def _why(path: Path) -> str:
     """Why torch did not load a file, and what to do where it holds more than weights."""
     try:
         foreign = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
@@ -240,14 +240,14 @@ def _why(path: Path, error: Exception) -> str:
         foreign = []
     if foreign:
         return (
-            f": beside weights it holds other objects ({', '.join(foreign[:_SHOWN])}), and loading "
+            f"beside weights it holds other objects ({', '.join(foreign[:_SHOWN])}), and loading "
             "those can run any code. Save the weights alone, torch.save(model.state_dict(), PATH), "
             "where the model is; or, only if you trust the file, take them out of it: "
             "state = torch.load(PATH, weights_only=False); state = state.get('state_dict', state); "
             "torch.save({k: v for k, v in state.items() if torch.is_tensor(v)}, NEW)"
         )
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f" ({reason})"
+    # torch's own words are internals, or advise to load whatever it is without checks
+    return "it is damaged, or not a checkpoint of torch's"
 
 
 def _check_stored(name: str, value: Tensor) -> None:

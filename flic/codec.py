@@ -12,10 +12,11 @@ import torch
 
 from flic_kernels import native
 
-from . import checkpoint, container, entropy, images, library, tiles
+from . import checkpoint, config, container, entropy, images, library, tiles
 from .container import Container
 from .engine import Engine, engine_of
 from .errors import (
+    CallError,
     CheckpointError,
     FormatError,
     ModelMismatchError,
@@ -26,14 +27,12 @@ from .errors import (
 from .grid import Box, Grid, Tile, check_crop, choose
 from .images import Picture
 from .lifetime import ends_before_exit
-from .model import pad
+from .model import FLIC, pad
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .model import FLIC
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {name: getattr(torch, name) for name in config.DTYPES}
 """What g_a and g_s can compute in, by name."""
 Crop = tuple[int, int, int, int]
 """x, y, width and height of a region, in pixels."""
@@ -53,8 +52,14 @@ class Codec:
     """
 
     def __init__(self, model: FLIC, dtype: torch.dtype = torch.float32) -> None:
+        if not isinstance(model, FLIC):
+            raise CallError(
+                f"Codec takes a model, not {type(model).__name__}: Codec(flic.load_model(NAME or "
+                "FILE)); flic.encode and flic.decode take names, too"
+            )
         if dtype not in DTYPES.values():
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
+            known = " or ".join(map(str, DTYPES.values()))
+            raise OptionError(f"dtype must be {known}, not {dtype!r}")
         self.model, self.dtype = model, dtype
         self.fingerprint = bytes.fromhex(checkpoint.fingerprint(model))
         self._checked = False
@@ -194,9 +199,8 @@ class Codec:
     def _pixels(self, file: Container, region: Box, progress: Progress) -> np.ndarray:
         """A region of a file's picture, uint8 [H, W, 3]; decodes the tiles that it needs."""
         grid = file.grid
-        drawn = grid.meeting(region)
+        drawn, needed = grid.meeting(region), streams_for(grid, region)
         boxes = [tiles.latent_box(grid[i]) for i in drawn]
-        needed = sorted(set().union(*map(grid.meeting, boxes)))
         steps = len(needed) + len(drawn)
         hull = functools.reduce(Box.around, boxes)
         shape = (1, self.model.config.latent, hull.height // 16, hull.width // 16)
@@ -235,10 +239,15 @@ class Codec:
         return (x_hat.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
 
 
+def streams_for(grid: Grid, region: Box) -> list[int]:
+    """The streams that must be decoded to draw a region: of its tiles and of those around them."""
+    boxes = [tiles.latent_box(grid[i]) for i in grid.meeting(region)]
+    return sorted(set().union(*map(grid.meeting, boxes)))
+
+
 def precision(name: str) -> torch.dtype:
     """The type that a name in DTYPES stands for; OptionError for another name."""
-    if name not in DTYPES:
-        raise OptionError(f"unknown dtype {name!r} (known: {', '.join(DTYPES)})")
+    config.check_dtype(name)
     return DTYPES[name]
 
 

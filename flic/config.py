@@ -19,6 +19,16 @@ MOST = {
 """The greatest values of a configuration: far beyond the published ones, and none absurd."""
 
 
+DTYPES = ("float32", "bfloat16")
+"""What g_a and g_s can compute in, by name."""
+
+
+def check_dtype(name: str) -> None:
+    """Raise OptionError unless g_a and g_s can compute in what the name stands for."""
+    if name not in DTYPES:
+        raise OptionError(f"unknown dtype {name!r} (known: {', '.join(DTYPES)})")
+
+
 @dataclass(frozen=True)
 class Config:
     """Widths and depths of a FLIC model; ValueError on what no model can have.

@@ -134,6 +134,15 @@ def save_options(suffix: str, quality: int | None = None) -> tuple[str, dict]:
     )
 
 
+def check_alpha(suffix: str) -> None:
+    """Raise PictureError where the format that `suffix` names cannot hold transparency."""
+    name, _ = save_options(suffix)
+    if name in _NO_ALPHA:
+        raise PictureError(
+            f"{_NO_ALPHA[name]} cannot hold transparency: use .png, .webp, .tiff or .avif"
+        )
+
+
 def not_written(image: Image.Image, suffix: str) -> list[str]:
     """What of a picture the format that `suffix` names cannot hold."""
     if suffix.lower() != ".bmp":
@@ -148,10 +157,8 @@ def to_bytes(image: Image.Image, suffix: str, quality: int | None = None) -> byt
     quality: as for `save_options`. Raises PictureError, OptionError.
     """
     name, options = save_options(suffix, quality)
-    if name in _NO_ALPHA and image.mode in ("LA", "RGBA"):
-        raise PictureError(
-            f"{_NO_ALPHA[name]} cannot hold transparency: use .png, .webp, .tiff or .avif"
-        )
+    if image.mode in ("LA", "RGBA"):
+        check_alpha(suffix)
     for key in ("icc_profile", "exif"):
         if key in image.info and name != "BMP":
             options[key] = image.info[key]

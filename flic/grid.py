@@ -5,6 +5,7 @@ All lengths are pixels of the padded picture; docs/format.md, "Tiles", is the sp
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -185,9 +186,14 @@ def choose(size: tuple[int, int], tile: int | str = "auto") -> int | None:
 def check_crop(crop: tuple[int, int, int, int], size: tuple[int, int]) -> Box:
     """The box of a region (x, y, width, height) of a picture of `size`, height and width.
 
-    Raises OptionError unless it has a pixel and lies in the picture.
+    Raises OptionError unless it is four integers, has a pixel and lies in the picture.
     """
-    x, y, width, height = crop
+    try:
+        x, y, width, height = map(operator.index, crop)
+    except (TypeError, ValueError):
+        raise OptionError(
+            f"a region is four integers (x, y, width, height), in pixels, not {crop!r}"
+        ) from None
     if min(x, y) < 0 or min(width, height) < 1 or x + width > size[1] or y + height > size[0]:
         raise OptionError(
             f"the region {x},{y},{width},{height} does not lie in the picture of "

@@ -48,7 +48,7 @@ def flic_check(data: bytes | bytearray | memoryview, /) -> bool:
 def flic_encode(
     data: ArrayLike,
     /,
-    level: float | None = None,
+    level: None = None,
     *,
     model: Model | str | os.PathLike | None = None,
     out: int | type | bytearray | memoryview | np.ndarray | None = None,
@@ -58,8 +58,8 @@ def flic_encode(
     Args:
         data: uint8, [H, W] or [H, W, 1] gray, [H, W, 2] gray and alpha, [H, W, 3] RGB or [H, W, 4]
             RGB and alpha. Alpha is coded losslessly, and not at all where it is 255 everywhere.
-        level: quality that picks among the built-in models; None for the default one.
-        model: in place of level: a FLIC, a model's name or a checkpoint's path.
+        level: stands where imagecodecs' functions have it. None alone: a model has one quality.
+        model: a FLIC, a model's name or a checkpoint's path; default: the built-in default.
         out: None or bytes to get bytes, bytearray for one of these, a number of bytes that the file
             must not exceed, or a writable buffer of bytes to write into.
 
@@ -67,7 +67,7 @@ def flic_encode(
         The file; the part of `out` that holds it where that is a buffer.
 
     Raises:
-        ValueError: not such an array; level and model together.
+        ValueError: not such an array; a level.
         FlicError: the model is not there or cannot code; out is too small.
     """
     pixels = np.asarray(data)

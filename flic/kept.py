@@ -42,13 +42,12 @@ def for_encoding(
 ) -> Codec:
     """The codec of a model: a FLIC, a name, a checkpoint's path; default: the built-in default.
 
-    quality: picks among the built-in models in place of `model`. There is one yet, so any value is
-    a ValueError. Raises ModelNotFoundError, CheckpointError.
+    quality: must be None; what else callers of other codecs put there is a ValueError.
+    Raises ModelNotFoundError, CheckpointError.
     """
-    if model is not None and quality is not None:
-        raise ValueError("quality picks a built-in model: give it or a model, not both")
     if quality is not None:
-        raise ValueError("there is one built-in model yet, none to pick by quality: name a model")
+        also = "" if model is None else ", not both"
+        raise ValueError(f"a model has one quality: choose it by model=NAME or FILE alone{also}")
     if model is None or isinstance(model, (str, os.PathLike)):
         return _load(library.locate(model))
     from .codec import Codec

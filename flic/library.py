@@ -21,6 +21,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 """The built-in models: NAME.safetensors, and retired.json: {fingerprint: where to get it}."""
 DEFAULT = "tiny"
 """The built-in model that encodes where none is named."""
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "xla")
+"""Kinds of devices, as torch names those that it may have."""
 _MAX_HEADER = 1 << 26
 
 
@@ -122,8 +124,29 @@ def load_model(
         raise ModelNotFoundError(f"{path}: {error.strerror or error}") from error
 
 
+def fingerprint(path: Path) -> str | None:
+    """What the header of a model's file says; None where that says nothing, or it has no header."""
+    try:
+        return _entry(path, False).fingerprint
+    except CheckpointError:
+        return None
+
+
+def check_device_name(device: str) -> None:
+    """Raise DeviceError for what is no name of a device, wherever it is; needs no torch."""
+    kind, colon, number = device.partition(":")
+    if kind not in DEVICES or (colon and not number.isdecimal()):
+        raise DeviceError(
+            f"cannot use device {device!r}: want cpu, cuda, a card by its number as cuda:1, or one "
+            f"of {', '.join(DEVICES[2:])}"
+        )
+
+
 def check_device(device: str) -> None:
     """Raise DeviceError unless torch can put tensors on this device."""
+    check_device_name(device)
+    if device == "cpu":
+        return
     import torch
 
     try:

@@ -5,6 +5,7 @@ Source: Li et al., "Frequency-Aware Transformer for Learned Image Compression", 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from os import PathLike
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from . import checkpoint, entropy, tiles
 from .config import Config, resolve_published
-from .errors import CallError
+from .errors import CallError, StreamMismatch
 from .grid import Tile, padded
 from .hub import HubMixin
 from .hyperprior import EntropyBottleneck, GaussianConditional, add_noise, round_straight_through
@@ -186,10 +187,12 @@ class FLIC(HubMixin, CompressionModel):
             {"strings": [[bytes of each picture]], "shape": (H, W)}.
 
         Raises:
-            CallError: for more than x, such as a path: no file is written here.
+            CallError: for more than x, such as a path: no file is written here; for an x that is
+                not such a tensor, or has values outside of [0, 1].
         """
         if files or options:
             raise CallError(_COMPRESS)
+        _check_pictures(x)
         streams = entropy.encode(self, self.analyze(x))
         return {"strings": [streams], "shape": (x.shape[2], x.shape[3])}
 
@@ -203,12 +206,18 @@ class FLIC(HubMixin, CompressionModel):
         """The pictures of `compress`: {"x_hat": [B, 3, H, W] in [0, 1]}.
 
         Raises:
-            CallError: for a path in place of strings, or more than the two; no file is read here.
+            CallError: for a path in place of strings, or more than the two; no file is read here;
+                for a shape that is not (height, width).
+            StreamMismatch: for another shape than `compress` gave, but where both are padded to the
+                same size, which nothing in the streams tells apart.
         """
         if files or options or shape is None or isinstance(strings, (str, PathLike)):
             raise CallError(_DECOMPRESS)
-        size = (int(shape[0]), int(shape[1]))
-        _, y_hat = entropy.decode(self, strings[0], size)
+        size = _size(shape)
+        try:
+            _, y_hat = entropy.decode(self, strings[0], size)
+        except StreamMismatch as error:
+            raise StreamMismatch(f"{error}; is shape compress's (height, width)?") from error
         return {"x_hat": self.synthesize(y_hat, size)}
 
     def state_dict(self, *args, legacy_names: bool = False, **kwargs):
@@ -236,6 +245,30 @@ class FLIC(HubMixin, CompressionModel):
     def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> FLIC:
         """A model whose configuration is inferred from the shapes in a state dict."""
         return checkpoint.build(checkpoint.normalize(state_dict), kind=cls)
+
+
+def _check_pictures(x: object) -> None:
+    """Raise CallError unless x is a floating point tensor [B, 3, H, W] of values in [0, 1]."""
+    want = "compress takes pictures as a floating point tensor [B, 3, H, W] of values in [0, 1]"
+    if not isinstance(x, Tensor):
+        raise CallError(f"{want}, not {type(x).__name__}")
+    if x.dim() != 4 or x.shape[1] != 3 or x.numel() == 0 or not x.is_floating_point():
+        raise CallError(f"{want}, not {x.dtype} {list(x.shape)}")
+    low, high = x.min().item(), x.max().item()
+    if not (low >= 0 and high <= 1):
+        advice = ": divide by 255" if low >= 0 and 1 < high <= 255 else ""
+        raise CallError(f"{want}; these go from {low:g} to {high:g}{advice}")
+
+
+def _size(shape: object) -> tuple[int, int]:
+    """The height and width that `decompress` is given; raises CallError."""
+    try:
+        height, width = map(operator.index, shape)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise CallError(f"shape must be compress's (height, width), not {shape!r}")
+    return height, width
 
 
 def _fat_pair(channels: int, heads: int, **windows: int) -> tuple[FATBlock, FATBlock]:

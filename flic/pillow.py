@@ -11,14 +11,13 @@ Opening reads the header: size, mode, `info["icc_profile"]` and `info["exif"]`; 
 when they are first needed, by the model whose fingerprint the file has. `verify()` checks the
 file's structure and checksum without decoding.
 
-Save takes, all optional: model (a FLIC, a name or a checkpoint's path), quality (picks a built-in
-model in place of `model`), icc_profile (default: the image's own; None drops it) and exif (an
-Image.Exif or bytes; default: none, as Pillow's other formats have it). An orientation in `exif` is
-applied to the pixels. An alpha channel that is opaque everywhere is not stored.
+Save takes, all optional: model (a FLIC, a name or a checkpoint's path), icc_profile (default: the
+image's own; None drops it) and exif (an Image.Exif or bytes; default: none, as Pillow's other
+formats have it). An orientation in `exif` is applied to the pixels. An alpha channel that is opaque
+everywhere is not stored. A model has one quality, so there is no `quality` to choose.
 
 Errors: what is no .flic file is not identified (UnidentifiedImageError); damaged or newer files,
-models that are not there and images that cannot be coded are OSError; a wrong quality is
-ValueError.
+models that are not there and images that cannot be coded are OSError; a `quality` is ValueError.
 """
 
 from __future__ import annotations

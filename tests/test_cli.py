@@ -128,7 +128,7 @@ class TestOneFile:
         for name in ("whole", "tiles"):
             run("decode", f"{name}.flic", "all.png")
             result = run("decode", f"{name}.flic", "part.png", "--crop", "100,20,60,110", "--json")
-            assert json.loads(result.stdout)["width"] == 200
+            assert json.loads(result.stdout)["width"] == 60
             whole, part = (Image.open(here / file) for file in ("all.png", "part.png"))
             assert part.tobytes() == whole.crop((100, 20, 160, 130)).tobytes()
 

@@ -129,7 +129,7 @@ def test_models(small_model, model_folder):
     with pytest.raises(flic.ModelNotFoundError):
         flic_encode(pixels(), model="nothing")
     for level, model in ((50, None), (50, "small")):
-        with pytest.raises(ValueError, match="quality"):
+        with pytest.raises(ValueError, match="a model has one quality: choose it by model="):
             flic_encode(pixels(), level, model=model)
 
 

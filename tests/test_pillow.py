@@ -158,7 +158,7 @@ def test_models(model_folder, tmp_path, monkeypatch):
     assert image.tobytes() == opened(data).tobytes() == flic.decode(data, other).tobytes()
     small = model_folder / "small.safetensors"
     assert saved(picture("RGB"), model=small) == saved(picture("RGB"), model="small")
-    with pytest.raises(ValueError, match="quality"):
+    with pytest.raises(ValueError, match="a model has one quality: choose it by model="):
         saved(picture("RGB"), quality=80)
     with pytest.raises(ValueError, match="not both"):
         saved(picture("RGB"), quality=80, model="small")

@@ -54,6 +54,7 @@ app = typer.Typer(
     name="flic",
     cls=_Group,
     no_args_is_help=True,
+    rich_markup_mode=None,  # else what stands in brackets in a help text is taken for markup
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -69,6 +69,7 @@ def run(
             failed[job] = error
     skipped = len(jobs) - len(todo) - len(failed)
     if todo:
+        task.prepare()
         output.check_folder(Path(os.path.commonpath([job.target.parent for job in todo])))
     processes, threads = workers.share(len(todo), processes, task.threads, task.device)
     if processes > 1:

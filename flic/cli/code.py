@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import formats, grid, output
+from .. import formats, grid, library, output
 from ..errors import FlicError, OptionError, OutputError
 from . import batch, common, plan, tasks
 
@@ -33,7 +33,13 @@ Crop = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, metavar="N", help="Folders: pictures at a time."),
+    typer.Option(
+        "--jobs",
+        min=1,
+        max=common.MAX_THREADS,
+        metavar="N",
+        help="Folders: pictures at a time; times --threads at most 256.",
+    ),
 ]
 Quality = Annotated[
     int | None,
@@ -88,6 +94,7 @@ def encode(
     """
     replace = common.Replace.of(overwrite, no_overwrite, output.wrote_flic)
     many = _takes_many(sources, target, json)
+    _check_threads(jobs, threads)
     side = int(tile) if tile.isdecimal() else tile
     grid.choose((1, 1), side)  # a wrong size is an error of the command, not of every picture
     task = tasks.Encode(model, models, device, dtype, threads, strip=strip, tile=side)
@@ -102,11 +109,13 @@ def encode(
         what = f"{formats.COMMON} or other pictures"
         planned = plan.make(sources, Path(target), formats.is_picture, ".flic", what)
         skip = batch.skip_rule(up_to_date, replace, force=force)
-        task.cache.for_encoding()  # a wrong model, likewise
+        library.locate(model, models)  # a wrong model, likewise
         _many(planned, task, skip, jobs, replace, json=json, quiet=quiet)
         return
     path = _target_for(sources[0], target, ".flic")
-    if path != common.STDIO:
+    if path == common.STDIO:
+        common.check_stdout()
+    else:
         if path.suffix.lower() in formats.SUFFIXES:
             raise OutputError(f"{path}: a compressed file must not be named like a picture")
         _check(path, target, replace)
@@ -143,10 +152,14 @@ def decode(
     (quality 90), .bmp; where OUT is a folder, --format does. One that ends in / is made. The model
     is found by the file's fingerprint, among the built-in ones and those in the model folder.
 
+    With --crop, size and rate are the region's: its pixels, and the bytes of the streams that were
+    decoded for it; those of the file stand beside them (--json: "file").
+
     A picture that flic did not write, or that was changed since, is replaced with --overwrite only.
     """
     replace = common.Replace.of(overwrite, no_overwrite, output.wrote_picture)
     many = _takes_many(sources, target, json)
+    _check_threads(jobs, threads)
     if crop is not None and many:
         raise typer.BadParameter("--crop is for one file")
     suffix = "." + format.lower().lstrip(".")
@@ -165,7 +178,9 @@ def decode(
         return
     path = _target_for(sources[0], target, suffix)
     formats.save_options(suffix if path == common.STDIO else path.suffix, output_quality)
-    if path != common.STDIO:
+    if path == common.STDIO:
+        common.check_stdout()
+    else:
         _check(path, target, replace)
     _one(task, sources[0], path, suffix, replace=replace, json=json, quiet=quiet)
 
@@ -195,6 +210,14 @@ def _takes_many(sources: list[Path], target: str, json: bool) -> bool:
             f"several inputs need a folder for OUT: make {target}, or write {target}/"
         )
     return many or sources[0].is_dir()
+
+
+def _check_threads(jobs: int | None, threads: int | None) -> None:
+    """Raise BadParameter for more threads in all than there may be."""
+    if (jobs or 1) * (threads or 1) > common.MAX_THREADS:
+        raise typer.BadParameter(
+            f"--jobs {jobs} of --threads {threads} are more than {common.MAX_THREADS} threads"
+        )
 
 
 def _is_folder(target: str) -> bool:
@@ -256,10 +279,13 @@ def _one(
     if json:
         common.print_json(result)
     elif not quiet and target != common.STDIO:
+        size, data_size = f"{result['width']}x{result['height']}", common.size_text(result["bytes"])
+        if "file" in result:  # a region, of which the whole is said too
+            whole = result["file"]
+            size += f" of {whole['width']}x{whole['height']}"
+            data_size += f" of {common.size_text(whole['bytes'])} decoded"
         typer.echo(
-            f"{target}: {result['width']}x{result['height']}, "
-            f"{common.size_text(result['bytes'])}, {result['bpp']:.3f} bpp, "
-            f"{result['seconds']:.2f} s"
+            f"{target}: {size}, {data_size}, {result['bpp']:.3f} bpp, {result['seconds']:.2f} s"
         )
     if not quiet and not json:
         common.say_dropped(result["dropped"])
@@ -270,7 +296,7 @@ def _tile_bar(source: Path, *, hidden: bool) -> Iterator["Progress"]:
     """A bar that shows from the first tile of several on; gives what the codec is to call."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with common.progress_bar(*columns, TimeRemainingColumn(), hidden=hidden) as bar:
         shown = bar.add_task(source.name, visible=False)
 

@@ -5,12 +5,13 @@ import json
 import math
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .. import container, images, library, output
+from .. import config, container, images, library, output
 from ..errors import FlicError, OutputError, PictureError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ..codec import Codec
 
 STDIO = Path("-")
+MAX_THREADS = 256
+"""As `flic_kernels.exact` has it, which needs torch; far more end torch itself."""
 
 Model = Annotated[
     str | None,
@@ -30,20 +33,40 @@ Models = Annotated[
     Path | None,
     typer.Option("--models", metavar="DIR", help="Folder of further models (.safetensors)."),
 ]
+
+
+def _checked(check: Callable[[str], None]) -> Callable[[str], str]:
+    """An option's callback that lets it pass unless `check` raises a FlicError."""
+
+    def callback(value: str) -> str:
+        check(value)
+        return value
+
+    return callback
+
+
 Dtype = Annotated[
     str,
     typer.Option(
         "--dtype",
+        callback=_checked(config.check_dtype),
         metavar="float32|bfloat16",
         help="What the transforms compute in; files open whatever was chosen.",
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1.")
+    str,
+    typer.Option(
+        "--device",
+        callback=_checked(library.check_device_name),
+        metavar="DEVICE",
+        help="Where to compute: cpu, cuda, cuda:1.",
+    ),
 ]
 Cuda = Annotated[bool, typer.Option("--cuda", help="The same as --device cuda.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads to use.")
+    int | None,
+    typer.Option("--threads", min=1, max=MAX_THREADS, metavar="N", help="CPU threads to use."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON on stdout.")]
 NoOverwrite = Annotated[
@@ -97,7 +120,7 @@ def set_threads(count: int | None) -> None:
 def stdout() -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def progress_bar(*columns: "ProgressColumn", hidden: bool) -> "ProgressBar":
@@ -172,9 +195,14 @@ def named(path: Path, error: FlicError) -> FlicError:
     return type(error)(f"{'stdin' if path == STDIO else path}: {error}")
 
 
-def write_stdout(data: bytes) -> None:
+def check_stdout() -> None:
+    """Raise OutputError early where stdout is a terminal."""
     if sys.stdout.isatty():
         raise OutputError("will not write a file's bytes to a terminal: redirect stdout")
+
+
+def write_stdout(data: bytes) -> None:
+    check_stdout()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
@@ -194,6 +222,11 @@ class CodecCache:
     def for_encoding(self) -> "Codec":
         """Of the model named, or of the default."""
         return self._codec(library.locate(self._model, self._folder))
+
+    def fingerprint(self) -> bytes:
+        """Of the model for encoding; where its file's header says it, nothing is loaded."""
+        known = library.fingerprint(library.locate(self._model, self._folder))
+        return self.for_encoding().fingerprint if known is None else bytes.fromhex(known)
 
     def for_file(self, file: container.Container) -> "Codec":
         """Of the model named, or of the one with the file's fingerprint."""

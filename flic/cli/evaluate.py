@@ -131,7 +131,8 @@ def _progress():
     from rich.progress import TimeRemainingColumn as Remaining
 
     console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), Remaining(), TextColumn("{task.description}"))
+    name = TextColumn("{task.description}", markup=False)
+    columns = (BarColumn(), MofNCompleteColumn(), Remaining(), name)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 

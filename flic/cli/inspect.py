@@ -18,7 +18,12 @@ Files = Annotated[
 
 def info(files: Files, models: common.Models = None, json: common.Json = False) -> None:
     """Say what is in .flic files, without decoding them. With --json: one line a file."""
-    _each(files, lambda path: _info(path, models, json))
+
+    def report(path: Path, error: FlicError) -> None:
+        if json:
+            common.print_json({"file": str(path), "error": str(error)})
+
+    _each(files, lambda path: _info(path, models, json), report)
 
 
 def _info(path: Path, models: Path | None, json: bool) -> None:
@@ -79,10 +84,10 @@ def verify(
 ) -> None:
     """Check .flic files: both checksums, and that this machine decodes the right latents."""
     cache = common.CodecCache(model, models, device)
-    common.set_threads(threads)
 
     def check(path: Path) -> None:
         file = common.unpack(path, common.read_input(path))
+        common.set_threads(threads)
         try:
             cache.for_file(file).verify(file)
         except FlicError as error:
@@ -99,7 +104,7 @@ def verify(
     _each(files, check, report)
 
 
-def _each(files: list[Path], act, report=lambda path, error: None) -> None:
+def _each(files: list[Path], act, report) -> None:
     """Every file, and every one in the folders, whatever is wrong with another."""
     failed = []
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .. import images, output
+from .. import images, library, output
 from . import common
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -39,11 +39,14 @@ def compare(
     codec = common.CodecCache(model, models, device).for_encoding()
     _, decoded, row = _code(codec, picture)
     row = {"input": str(source), "output": str(target), **row}
-    replace.write(target, _figure(picture, decoded, row))
+    row["model_name"] = library.locate(model, models).stem
+    drawn, row["jpeg"] = _figure(picture, decoded, row)
+    replace.write(target, drawn)
     if json:
         common.print_json(row)
     else:
         _print_table([row])
+        _say_beside(row)
         typer.echo(f"side by side: {target}")
 
 
@@ -76,12 +79,16 @@ def demo(
         files.write(coded, data)
         pictures.write(plain, images.to_bytes(decoded.to_pil(), ".png"))
         row = {"input": source.name, "output": str(side_by_side), **row}
-        pictures.write(side_by_side, _figure(picture, decoded, row))
+        row["model_name"] = library.locate(model).stem
+        drawn, row["jpeg"] = _figure(picture, decoded, row)
+        pictures.write(side_by_side, drawn)
         rows.append(row)
     if json:
         common.print_json(rows)
     else:
         _print_table(rows)
+        for row in rows:
+            _say_beside(row)
         typer.echo(f"written to {folder}: .flic files, decoded .png, side by side .compare.png")
 
 
@@ -111,11 +118,13 @@ def _code(codec, picture: images.Picture) -> tuple[bytes, images.Picture, dict]:
     )
 
 
-def _figure(picture: images.Picture, decoded: images.Picture, row: dict) -> bytes:
+def _figure(picture: images.Picture, decoded: images.Picture, row: dict) -> tuple[bytes, dict]:
+    """The side-by-side picture, and the numbers of the JPEG in it."""
     from .. import figure, metrics
 
     jpeg_bytes, quality, jpeg = figure.jpeg_of_size(picture.pixels, row["bytes"])
     jpeg_row = {
+        "quality": quality,
         "bytes": jpeg_bytes,
         "bpp": metrics.bits_per_pixel(jpeg_bytes, picture.width, picture.height),
         "psnr": metrics.psnr(picture.pixels, jpeg),
@@ -127,10 +136,17 @@ def _figure(picture: images.Picture, decoded: images.Picture, row: dict) -> byte
     times = f"encode {row['encode_seconds']:.2f} s, decode {row['decode_seconds']:.2f} s"
     panels = [
         figure.Panel("original", f"{picture.width}x{picture.height}", "", picture.pixels),
-        figure.Panel("FLIC", _caption(row), times, decoded.pixels),
+        figure.Panel(f"FLIC, model {row['model_name']}", _caption(row), times, decoded.pixels),
         figure.Panel(title, _caption(jpeg_row), "", jpeg),
     ]
-    return images.to_bytes(figure.side_by_side(panels), ".png")
+    return images.to_bytes(figure.side_by_side(panels), ".png"), jpeg_row
+
+
+def _say_beside(row: dict) -> None:
+    """The model, and the JPEG that the picture is compared with."""
+    jpeg = row["jpeg"]
+    typer.echo(f"{row['input']}: model {row['model_name']} ({row['model']})")
+    typer.echo(f"{row['input']}: JPEG of quality {jpeg['quality']}, {_caption(jpeg)}")
 
 
 def _caption(row: dict) -> str:

@@ -4,12 +4,12 @@ A task is plain settings until it is first called, so that it can be handed to w
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import formats, grid, images
+from .. import formats, grid, images, library
 from ..container import Container
 from ..errors import FlicError
 from . import common
@@ -32,8 +32,12 @@ class Task:
     def cache(self) -> common.CodecCache:
         return common.CodecCache(self.model, self.models, self.device, self.dtype)
 
+    def prepare(self) -> None:
+        """Raise FlicError where nothing can be done with these settings, whatever the file."""
+        library.check_device(self.device)
+
     def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "cache"}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,19 @@ class Encode(Task):
         seconds = time.perf_counter() - start
         return data, _numbers(codec, len(data), picture, seconds, list(picture.dropped))
 
+    def prepare(self) -> None:
+        self.cache.for_encoding()
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """Of the model."""
+        return self.cache.fingerprint()
+
     def is_done(self, target: Path) -> bool:
         """Whether `target` is the file that this task would write, up to metadata."""
         file = common.unpack(target, target.read_bytes())
         return (
-            file.fingerprint == self.cache.for_encoding().fingerprint
+            file.fingerprint == self.fingerprint
             and file.tile == grid.choose((file.height, file.width), self.tile)
             and not (self.strip and (file.icc or file.exif))
         )
@@ -77,8 +89,12 @@ class Decode(Task):
         """
         data = common.read_input(source)
         file = common.unpack(source, data)
-        common.set_threads(self.threads)
         try:
+            if self.crop is not None:
+                grid.check_crop(self.crop, (file.height, file.width))
+            if file.alpha is not None:
+                formats.check_alpha(suffix)
+            common.set_threads(self.threads)
             codec = self.cache.for_file(file)
             start = time.perf_counter()
             picture = codec.decode_picture(file, crop=self.crop, progress=progress)
@@ -88,7 +104,28 @@ class Decode(Task):
         except FlicError as error:
             raise common.named(source, error) from error
         dropped = formats.not_written(image, suffix)
-        return written, _numbers(codec, len(data), file, seconds, dropped)
+        numbers = _numbers(codec, len(data), file, seconds, dropped)
+        return written, numbers if self.crop is None else _of_region(numbers, file, self.crop)
+
+
+def _of_region(numbers: dict, file: Container, crop: tuple[int, int, int, int]) -> dict:
+    """The numbers of a region: its size, and the bytes of the streams that were decoded for it.
+
+    Those of the whole file are its "file".
+    """
+    from ..codec import streams_for
+
+    whole = ("width", "height", "bytes", "bpp")
+    region = grid.check_crop(crop, (file.height, file.width))
+    size = sum(len(file.streams[i]) for i in streams_for(file.grid, region))
+    return numbers | {
+        "width": region.width,
+        "height": region.height,
+        "bytes": size,
+        "bpp": 8 * size / (region.width * region.height),
+        "region": list(crop),
+        "file": {name: numbers[name] for name in whole},
+    }
 
 
 def _numbers(

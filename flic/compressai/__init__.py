@@ -16,11 +16,16 @@ from __future__ import annotations
 from functools import partial
 
 from ..config import CONFIGS
+from ..errors import ModelNotFoundError
 from ..library import Entry, default_folder, entries
 
 ARCHITECTURES = {"flic" if config == "base" else f"flic-{config}": config for config in CONFIGS}
 """Names for CompressAI's tools, and the configurations that they stand for."""
 _METRICS = ("mse", "ms-ssim")
+
+
+class NoSuchModelError(ModelNotFoundError, RuntimeError):
+    """No pretrained model of that quality; RuntimeError is what CompressAI's zoo raises."""
 
 
 def register() -> None:
@@ -48,7 +53,7 @@ def entrypoint(
 
     quality: 1 for the smallest files; without `pretrained` it plays no part. metric: "mse" or
     "ms-ssim". progress: nothing is downloaded, so there is none.
-    Raises ValueError as the zoo does; RuntimeError where there is no such pretrained model.
+    Raises ValueError as the zoo does; NoSuchModelError where there is no such pretrained model.
     """
     from ..library import load_model
     from ..model import FLIC
@@ -59,7 +64,7 @@ def entrypoint(
         return FLIC(ARCHITECTURES[architecture])
     ladder = qualities(architecture, metric)
     if not 1 <= quality <= len(ladder):
-        raise RuntimeError(
+        raise NoSuchModelError(
             f"{architecture} has {len(ladder)} pretrained models for {metric}, quality {quality} "
             f"is not one of them: they are the built-in ones of its configuration that say their "
             f"lambda, or where there are none those in {default_folder()}, by rising lambda"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
@@ -17,6 +19,7 @@ from matplotlib.figure import Figure
 
 from . import published
 from .run import Evaluation
+from .select import PictureFile
 
 SIZE = (10.0, 4.8)
 """Inches."""
@@ -60,6 +63,7 @@ def draw(
         matplotlib.rcParams.update(_STYLE)
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
+        figure.suptitle(title(evaluation))
         for i, (metric, lines) in enumerate(panels.items()):
             axes = figure.add_subplot(1, len(panels), i + 1)
             _panel(axes, lines, _PANELS[metric])
@@ -70,6 +74,23 @@ def draw(
             columns = max(1, min(len(names), int(size[0] / 2)))
             figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
         return {suffix: _save(figure, suffix, dpi) for suffix in _METADATA}
+
+
+def title(evaluation: Evaluation) -> str:
+    """What is drawn: of which data set, over how many pictures."""
+    pictures = evaluation.pictures
+    count = f"{len(pictures)} picture{'' if len(pictures) == 1 else 's'}"
+    # "$" would begin a formula
+    parts = ["Rate and distortion", *([data_name(pictures)] if pictures else []), count]
+    return ", ".join(parts).replace("$", r"\$")
+
+
+def data_name(pictures: Sequence[PictureFile]) -> str:
+    """The name of the folder that the pictures, at least one, lie in; of one, its own."""
+    if len(pictures) == 1:
+        return pictures[0].path.name
+    first = pictures[0]
+    return first.path.absolute().parents[len(Path(first.name).parts) - 1].name
 
 
 def _lines(evaluation: Evaluation, metric: str) -> list[_Line]:

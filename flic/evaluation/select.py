@@ -59,7 +59,7 @@ def models(specs: Sequence[str], folder: Path | None = None) -> list[Model]:
     found = []
     for spec in specs:
         curve, name = _split(spec, folder)
-        found += [_model(curve, each, folder) for each in _expand(name)]
+        found += [_model(curve, each, folder) for each in _expand(name, folder)]
     seen = set()
     for model in found:
         if (model.curve, model.fingerprint) in seen:
@@ -85,9 +85,10 @@ def _split(spec: str, folder: Path | None) -> tuple[str | None, str]:
     return curve, name
 
 
-def _expand(name: str) -> list[str]:
-    """A folder's checkpoints, or the name itself."""
-    if not os.path.isdir(name):
+def _expand(name: str, folder: Path | None) -> list[str]:
+    """A folder's checkpoints, or the name itself; what a known model is called is no folder."""
+    known = any(name in (entry.name, entry.fingerprint) for entry in library.entries(folder))
+    if known or not os.path.isdir(name):
         return [name]
     inside = sorted(p for p in Path(name).iterdir() if p.name.endswith(_CHECKPOINTS))
     if not inside:
