@@ -3,8 +3,8 @@
 `python tests/sanitizers.py address` (with undefined behaviour, too) or `thread`; `--quick` runs a
 part of the tests. The packages and tests are copied beside the library, the sanitizer's runtime is
 preloaded into Python and its children. PyTorch itself is not instrumented: what is checked is this
-project's C++, on PyTorch's memory. Exits with pytest's status; a finding ends the process that it
-is found in.
+project's C++, on PyTorch's memory. A finding ends the process that it is found in and is printed at
+the end; the status is 0 where there is none and the tests pass.
 """
 
 import argparse
@@ -23,7 +23,7 @@ FLAGS = {
 RUNTIMES = {"address": "libasan.so", "thread": "libtsan.so"}
 OPTIONS = {
     # Python and PyTorch leave memory to the system at exit.
-    "address": {"ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0"},
+    "address": {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"},
     "thread": {"TSAN_OPTIONS": "halt_on_error=1:exitcode=66"},
 }
 TESTS = {
@@ -63,13 +63,16 @@ def copy_packages(folder: Path) -> None:
     shutil.copytree(ROOT / "docs", folder / "docs")
 
 
-def runtime(kind: str) -> str:
-    """The compiler's own copy of the sanitizer's library."""
-    command = ["g++", f"-print-file-name={RUNTIMES[kind]}"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    if not Path(found).is_absolute():
-        raise SystemExit(f"sanitizers: g++ has no {RUNTIMES[kind]}")
-    return found
+def preloaded(kind: str) -> str:
+    """The sanitizer's library, and that of C++, whose exceptions it looks for when it starts."""
+    paths = []
+    for name in (RUNTIMES[kind], "libstdc++.so"):
+        command = ["g++", f"-print-file-name={name}"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        if not Path(found).is_absolute():
+            raise SystemExit(f"sanitizers: g++ has no {name}")
+        paths.append(str(Path(found).resolve()))
+    return " ".join(paths)
 
 
 def main() -> int:
@@ -87,10 +90,20 @@ def main() -> int:
         sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-k", chosen, *arguments,
         *(f"tests/{name}" for name in tests),
     ]  # fmt: skip
-    environment = os.environ | OPTIONS[given.kind] | {
-        "LD_PRELOAD": runtime(given.kind), "PYTHONPATH": str(folder), "PYTHONMALLOC": "malloc",
+    reports = folder / "reports"
+    reports.mkdir()
+    options = {
+        name: f"{value}:log_path={reports}/found" for name, value in OPTIONS[given.kind].items()
+    }
+    environment = os.environ | options | {
+        "LD_PRELOAD": preloaded(given.kind), "PYTHONPATH": str(folder), "PYTHONMALLOC": "malloc",
     }  # fmt: skip
-    return subprocess.run(command, cwd=folder, env=environment).returncode
+    status = subprocess.run(command, cwd=folder, env=environment).returncode
+    found = sorted(reports.iterdir())
+    for report in found:
+        print(report.read_text(errors="replace"), file=sys.stderr)
+    print(f"{given.kind} sanitizer: {len(found)} findings")
+    return status or len(found) > 0
 
 
 if __name__ == "__main__":

@@ -134,3 +134,42 @@ def test_coding_at_exit_still_works():
         atexit.register(code)
         threading.Thread(target=code).start()
     """)
+
+
+def test_threads_compute_at_once():
+    """One engine and one set of tables for all threads, each with a pool of its own beside."""
+    run("""
+        import flic_kernels
+        from flic_kernels import rans
+        from flic_kernels.exact import ExactEngine
+        from flic_kernels.ops import OPERATIONS
+
+        engine = ExactEngine(codec.model.state_dict(), threads=2)
+        z_hat = torch.randn(engine.hyper_latent, 4, 4)
+        tables = rans.gaussian_tables()
+        symbols = torch.randint(-3, 4, (5000,), dtype=torch.int32)
+        indexes = torch.randint(0, len(tables), (5000,), dtype=torch.int32)
+        cases = [
+            (getattr(flic_kernels, name), operation.lightest.make(torch.Generator(), torch.float32))
+            for name, operation in OPERATIONS.items()
+        ]
+
+        def compute():
+            out = list(engine.open(z_hat).next_slice())
+            with torch.no_grad():
+                out += [function(**arguments, impl="cpu") for function, arguments in cases]
+            coded = rans.encode(symbols, indexes, tables)
+            out.append(rans.decode(coded, indexes, tables))
+            return [coded, *(t.numpy().tobytes() for t in out)]
+
+        expected, found = compute(), []
+        threads = [
+            threading.Thread(target=lambda: found.extend(compute() == expected for _ in range(5)))
+            for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [True] * 15
+    """)
