@@ -12,7 +12,6 @@ are larger, and take longer to code, than with trained ones.
 import argparse
 import json
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benches.machine import peak_memory
 from flic import container, images
 from flic.cli.show import ASSETS
 
@@ -97,7 +97,7 @@ def run(mode: str, size: str, folder: str, tile: str) -> dict:
         "tiles": len(container.unpack(data).streams),
         "bytes": len(data),
         "seconds": seconds,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_memory(),
     }
 
 

@@ -91,6 +91,11 @@ class PeakMemory:
         return max(0, _kilobytes("VmHWM") * 1024 - self.before) if self.known else None
 
 
+def peak_memory() -> int:
+    """This process's peak resident bytes since its exec; getrusage's keeps its parent's (Linux)."""
+    return _kilobytes("VmHWM") * 1024
+
+
 def _kilobytes(field: str) -> int:
     for line in _STATUS.read_text().splitlines():
         if line.startswith(field + ":"):
