@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import TCA_HEADS, Config
+from .config import TCA_HEADS, Config, resolve
 from .errors import CheckpointError
 from .output import write_atomic
 
@@ -28,7 +29,8 @@ _GROWING = {
 }
 _SHOWN = 3  # keys of each kind that an error names
 # Buffers that follow from the configuration or from the parameters: a file may lack them, and they
-# take no part in the fingerprint.
+# take no part in the fingerprint. So the constants among them (those that do not grow) are never
+# loaded; the tables of update() are, but nothing in flic computes with them.
 _DERIVED = re.compile(
     r"(^gaussian_conditional\.)|(\.relative_position_index$)|(\.pedestal$)|(\.bound$)"
     r"|(^entropy_bottleneck\.(_offset|_quantized_cdf|_cdf_length|target)$)"
@@ -102,11 +104,12 @@ def check_keys(model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def with_derived(model: torch.nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` with what a compact file leaves out: constants, and tables that update() makes."""
+    """`state` with the model's own constants, whatever `state` says of them, and with the tables of
+    update(), empty, where it has none."""
     derived = {
         name: value[:0] if _grows(name) else value
         for name, value in torch.nn.Module.state_dict(model).items()
-        if name not in state and _DERIVED.search(name)
+        if _DERIVED.search(name) and not (_grows(name) and name in state)
     }
     return {**state, **derived}
 
@@ -129,6 +132,8 @@ def infer_config(state: Mapping[str, Tensor]) -> Config:
         latent = state["g_a.9.weight"].shape[0]
         lift = state["tca.TCA.lift.weight"]
         layers = [re.match(r"tca\.TCA\.layers\.(\d+)\.q1\.weight$", name) for name in state]
+        if not any(layers):
+            raise ValueError("it has no T-CA layers")
         return Config(
             widths=widths,
             heads=heads,
@@ -140,8 +145,43 @@ def infer_config(state: Mapping[str, Tensor]) -> Config:
         )
     except KeyError as error:
         raise CheckpointError(f"not a FLIC state dict: {error.args[0]} is missing") from None
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"not a FLIC state dict of {TCA_HEADS} T-CA heads: {error}") from None
+
+
+def build(
+    state: Mapping[str, Tensor],
+    config: Config | dict | str | None = None,
+    *,
+    kind: type[FLIC] | None = None,
+    strict: bool = True,
+) -> FLIC:
+    """A model with the weights of a state dict (present names).
+
+    Names and shapes are compared before anything is allocated that is as large as they claim.
+
+    Args:
+        config: default: the one that the shapes give. kind: the model's class; default: FLIC.
+
+    Raises:
+        CheckpointError: no configuration has these shapes, or its model other names and shapes.
+    """
+    if kind is None:
+        from .model import FLIC as kind
+    config = infer_config(state) if config is None else resolve(config)
+    if strict:
+        outline = _outline(kind, config)
+        check_keys(outline, with_derived(outline, state))
+    model = kind(config)
+    model.load_state_dict(state, strict=strict)
+    return model
+
+
+@functools.lru_cache(4)
+def _outline(kind: type[FLIC], config: Config) -> FLIC:
+    """A model of names and shapes, its parameters without memory; do not change it."""
+    with torch.device("meta"):
+        return kind(config)
 
 
 def fingerprint(model: FLIC) -> str:
@@ -184,7 +224,10 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         if not isinstance(loaded, Mapping):
             raise CheckpointError(f"holds {type(loaded).__name__}, not a state dict")
-        return normalize(loaded), {}
+        state = normalize(loaded)
+        for name, value in state.items():
+            _check_stored(name, value)
+        return state, {}
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
@@ -207,14 +250,23 @@ def _why(path: Path, error: Exception) -> str:
     return f" ({reason})"
 
 
+def _check_stored(name: str, value: Tensor) -> None:
+    """Raise CheckpointError unless a tensor out of torch's file is what it seems.
+
+    Such a file can hold a view of one number that claims to be gigabytes.
+    """
+    plain = value.layout == torch.strided and not (value.is_quantized or value.is_complex())
+    if not plain or value.is_meta:
+        raise CheckpointError(f"{name} is no plain tensor")
+    if value.nbytes > value.untyped_storage().nbytes():
+        raise CheckpointError(f"{name} stores fewer values than it claims")
+
+
 def load(path: str | Path) -> FLIC:
     """A model in eval mode from a checkpoint of any known kind; derived buffers may be absent."""
-    from .model import FLIC
-
     state, metadata = read(path)
     try:
-        model = FLIC(infer_config(state))
-        model.load_state_dict(state)
+        model = build(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     model.metadata = metadata

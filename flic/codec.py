@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from flic_kernels import native
+
 from . import checkpoint, container, entropy, images, library, tiles
 from .container import Container
+from .engine import Engine, engine_of
 from .errors import (
     CheckpointError,
     FormatError,
@@ -55,6 +57,8 @@ class Codec:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
         self.model, self.dtype = model, dtype
         self.fingerprint = bytes.fromhex(checkpoint.fingerprint(model))
+        self._checked = False
+        self._made: tuple[tuple, Engine] | None = None
 
     def encode(self, image: Any, *, strip: bool = False, tile: int | str = "auto") -> bytes:
         """A .flic file of anything that `flic.images.read` takes; `tile` as for `flic.encode`."""
@@ -66,6 +70,7 @@ class Codec:
         self, picture: Picture, *, tile: int | str = "auto", progress: Progress = _silent
     ) -> bytes:
         """A .flic file of a picture; `tile` as for `flic.encode`."""
+        self._check_weights()
         size = (picture.height, picture.width)
         side = choose(size, tile)
         grid = Grid(size, side)
@@ -75,7 +80,7 @@ class Codec:
             try:
                 x = self._input(picture.pixels, tiles.input_box(part), mean)
                 latents = tiles.analyze(self.model, x, part, self.dtype)
-                streams += entropy.encode(self.model, latents, margins=part.margins)
+                streams += entropy.encode(self.model, latents, self._engine(), part.margins)
             except ValueError as error:  # NaN or infinity on the way
                 raise CheckpointError(f"the model cannot code this picture: {error}") from error
             progress(i + 1, len(grid))
@@ -93,24 +98,25 @@ class Codec:
             )
         )
 
-    def decode(self, data: bytes, *, crop: Crop | None = None) -> Image.Image:
-        """The picture of a .flic file, with alpha and metadata; `crop` as for `flic.decode`."""
+    def decode(self, data: Any, *, crop: Crop | None = None) -> Image.Image:
+        """The picture of a .flic file, with alpha and metadata; arguments as for `flic.decode`."""
         return self.decode_picture(data, crop=crop).to_pil()
 
     @ends_before_exit
     @torch.no_grad()
     def decode_picture(
         self,
-        data: bytes | Container,
+        data: Any,
         *,
         crop: Crop | None = None,
         progress: Progress = _silent,
     ) -> Picture:
         """The picture of a .flic file; raises FlicError rather than give a wrong one.
 
-        crop: as for `flic.decode`.
+        data: as for `flic.decode`, or what `container.unpack` gives. crop: as for `flic.decode`.
         """
-        file = data if isinstance(data, Container) else container.unpack(data)
+        file = self._file(data)
+        self._check_weights()
         whole = Box(0, 0, file.height, file.width)
         region = whole if crop is None else check_crop(crop, (file.height, file.width))
         alpha = self._alpha(file)
@@ -121,12 +127,42 @@ class Codec:
 
     @ends_before_exit
     @torch.no_grad()
-    def verify(self, data: bytes | Container) -> None:
-        """Decode all but the picture itself and compare checksums; raises FlicError."""
-        file = data if isinstance(data, Container) else container.unpack(data)
+    def verify(self, data: Any) -> None:
+        """Decode all but the picture itself and compare checksums; raises FlicError.
+
+        data: as for `decode_picture`.
+        """
+        file = self._file(data)
         self._alpha(file)
         for i in range(len(file.streams)):
             self._decode_tile(file, i)
+
+    def _check_weights(self) -> None:
+        """Raise CheckpointError where g_s cannot draw: an encoder does not run it, and would write
+        files that show nothing. What else coding takes is checked on the way."""
+        if self._checked:
+            return
+        for name, parameter in self.model.g_s.named_parameters(prefix="g_s"):
+            if not bool(torch.isfinite(parameter).all()):
+                raise CheckpointError(f"these weights cannot code: {name} holds NaN or infinity")
+        self._checked = True
+
+    def _file(self, data: Any) -> Container:
+        """A file's fields, once it is known that this model made it."""
+        file = data if isinstance(data, Container) else container.unpack(container.read(data))
+        if file.fingerprint != self.fingerprint:
+            raise ModelMismatchError(
+                f"the file was made with model {file.fingerprint.hex()}, "
+                f"the model given is {self.fingerprint.hex()}"
+            )
+        return file
+
+    def _engine(self) -> Engine:
+        """The model's, for the threads and instruction set in use; weights are looked at once."""
+        setting = torch.get_num_threads(), native.isa()
+        if self._made is None or self._made[0] != setting:
+            self._made = setting, engine_of(self.model)
+        return self._made[1]
 
     @property
     def _parameter(self) -> torch.Tensor:
@@ -160,7 +196,7 @@ class Codec:
         grid = file.grid
         drawn = grid.meeting(region)
         boxes = [tiles.latent_box(grid[i]) for i in drawn]
-        needed = sorted({j for box in boxes for j in grid.meeting(box)})
+        needed = sorted(set().union(*map(grid.meeting, boxes)))
         steps = len(needed) + len(drawn)
         hull = functools.reduce(Box.around, boxes)
         shape = (1, self.model.config.latent, hull.height // 16, hull.width // 16)
@@ -182,15 +218,10 @@ class Codec:
 
     def _decode_tile(self, file: Container, i: int) -> torch.Tensor:
         """y_hat [1, M, h, w] of stream i."""
-        if file.fingerprint != self.fingerprint:
-            raise ModelMismatchError(
-                f"the file was made with model {file.fingerprint.hex()}, "
-                f"the model given is {self.fingerprint.hex()}"
-            )
         core, margins = file.grid[i].core, file.grid[i].margins
         size, streams = (core.height, core.width), [file.streams[i]]
         try:
-            return entropy.decode(self.model, streams, size, margins=margins)[1]
+            return entropy.decode(self.model, streams, size, self._engine(), margins)[1]
         except (FormatError, StreamMismatch) as error:
             if file.tile is None:
                 raise
@@ -234,7 +265,7 @@ def encode(
 
 
 def decode(
-    data: bytes | str | os.PathLike,
+    data: Any,
     model: FLIC | str | os.PathLike | None = None,
     *,
     crop: Crop | None = None,
@@ -242,20 +273,15 @@ def decode(
 ) -> Image.Image:
     """The picture of a .flic file, as a PIL image (L, LA, RGB or RGBA).
 
-    data: the file's bytes, or its path. model: as for `encode`; default: the one with the file's
-    fingerprint, among the built-in models and those in the user's model folder. crop: (x, y, width,
-    height) in pixels: that region alone, the same pixels as in the whole picture; of a file with
-    tiles only those are decoded that it needs. dtype: as for `encode`, and not necessarily the
-    encoder's. The image's `info` has the ICC profile and EXIF.
+    data: the file's bytes, its path, or a binary file object. model: as for `encode`; default: the
+    one with the file's fingerprint, among the built-in models and those in the user's model folder.
+    crop: (x, y, width, height) in pixels: that region alone, the same pixels as in the whole
+    picture; of a file with tiles only those are decoded that it needs. dtype: as for `encode`, and
+    not necessarily the encoder's. The image's `info` has the ICC profile and EXIF.
     Raises FlicError: FormatError, OptionError, ModelNotFoundError, ModelMismatchError,
-    StreamMismatch, DeviceError.
+    StreamMismatch, CheckpointError, DeviceError.
     """
-    if isinstance(data, (str, os.PathLike)):
-        try:
-            data = Path(data).read_bytes()
-        except OSError as error:
-            raise FormatError(f"{os.fspath(data)}: {error.strerror or error}") from error
-    file = container.unpack(data)
+    file = container.unpack(container.read(data))
     if model is None:
         model = library.find(file.fingerprint.hex()).path
     return Codec(_model(model), precision(dtype)).decode_picture(file, crop=crop).to_pil()

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from numbers import Real
+from typing import Any
 
 from .errors import OptionError
 
 TCA_HEADS = 16
 TCA_WINDOW = 8
 STRIDE = 128  # a padded picture's sides are multiples of this; z lies at 1/64
+MOST = {
+    "widths": 2048, "heads": 512, "latent": 2048, "hyper": 2048,
+    "slices": 255, "ratio": 16, "depth": 64,
+}  # fmt: skip
+"""The greatest values of a configuration: far beyond the published ones, and none absurd."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Widths and depths of a FLIC model.
+    """Widths and depths of a FLIC model; ValueError on what no model can have.
 
     Attributes:
         widths: channels at 1/2, 1/4 and 1/8 of the picture's resolution.
@@ -35,15 +42,18 @@ class Config:
     depth: int = 12
 
     def __post_init__(self):
-        for name in ("widths", "heads"):
-            object.__setattr__(self, name, tuple(int(value) for value in getattr(self, name)))
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            if name in ("widths", "heads"):
+                value = tuple(_integer(name, each, most) for each in value)
+            else:
+                value = _integer(name, value, most)
+            object.__setattr__(self, name, value)
         if len(self.widths) != 3 or len(self.heads) != 3:
             raise ValueError("a configuration has three widths and three numbers of heads")
         for width, heads in zip(self.widths, self.heads, strict=True):
             if heads < 4 or heads % 4 or width % heads:
                 raise ValueError(f"heads must be a multiple of 4 that divides {width}, not {heads}")
-        if min(self.latent, self.hyper, self.slices, self.ratio, self.depth) < 1:
-            raise ValueError("latent, hyper, slices, ratio and depth must be positive")
         if self.latent % self.slices:
             raise ValueError(
                 f"{self.latent} latent channels do not split into {self.slices} slices"
@@ -69,6 +79,13 @@ class Config:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
 
+def _integer(name: str, value: Any, most: int) -> int:
+    """A field's value; ValueError unless it is an integer from 1 to `most`."""
+    if not isinstance(value, Real) or value != value // 1 or not 1 <= value <= most:
+        raise ValueError(f"{name} must be integers from 1 to {most}, not {value!r}")
+    return int(value)
+
+
 CONFIGS = {
     "base": Config(),
     "tiny": Config(
@@ -82,6 +99,11 @@ def resolve(config: Config | dict | str) -> Config:
     if isinstance(config, Config):
         return config
     if isinstance(config, dict):
+        known = [field.name for field in fields(Config)]
+        if unknown := [str(name) for name in config if name not in known]:
+            raise ValueError(
+                f"a configuration has no {', '.join(unknown)} (known: {', '.join(known)})"
+            )
         return Config(**config)
     if config not in CONFIGS:
         raise ValueError(f"unknown configuration {config!r} (known: {', '.join(CONFIGS)})")

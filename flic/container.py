@@ -5,10 +5,12 @@ before it is used, and sizes are checked against limits before anything is alloc
 """
 
 import io
+import os
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from .config import STRIDE
 from .errors import FormatError, TruncatedError, UnsupportedVersionError
@@ -102,6 +104,7 @@ def pack(container: Container) -> bytes:
         _check_tile(c.tile, c.width, c.height)
     if len(c.streams) != len(c.grid):
         raise FormatError(f"{len(c.streams)} streams are not one for each of {len(c.grid)} tiles")
+    _check_streams(c)
     if len(c.fingerprint) != FINGERPRINT_BYTES:
         raise FormatError(f"a fingerprint has {FINGERPRINT_BYTES} bytes, not {len(c.fingerprint)}")
     flags = _GRAY if c.gray else 0
@@ -133,13 +136,38 @@ def pack(container: Container) -> bytes:
     return body + struct.pack("<I", zlib.crc32(body))
 
 
+def read(source: Any) -> bytes:
+    """A file's bytes, from bytes, a path or a binary file object; at most MAX_FILE + 1 are read.
+
+    Raises FormatError on any other source, and on what cannot be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            with Path(source).open("rb") as file:
+                return file.read(MAX_FILE + 1)
+        except OSError as error:
+            raise FormatError(f"{os.fspath(source)}: {error.strerror or error}") from error
+    if hasattr(source, "read"):
+        try:
+            source = source.read(MAX_FILE + 1)
+        except OSError as error:
+            raise FormatError(f"the file cannot be read: {error.strerror or error}") from error
+        if isinstance(source, str):
+            raise FormatError("a .flic file must be opened in binary mode")
+    try:
+        return source if isinstance(source, bytes) else bytes(memoryview(source))
+    except TypeError as error:
+        raise FormatError(f"cannot read a .flic file from {type(source).__name__}") from error
+
+
 def unpack(data: bytes | bytearray | memoryview) -> Container:
     """The fields of a .flic file.
 
-    Raises FormatError (not a .flic file, impossible fields, failed checksum), TruncatedError or
-    UnsupportedVersionError.
+    Raises FormatError (not a .flic file, too large, impossible fields, failed checksum),
+    TruncatedError or UnsupportedVersionError.
     """
     data = bytes(data)
+    _check_length(len(data))
     reader = _Reader(data)
     version, flags, fingerprint, width, height = _start(reader)
     sections = {
@@ -157,7 +185,7 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         raise FormatError(f"the file is damaged: {reader.size - end - 4} bytes after its end")
     if zlib.crc32(memoryview(data)[:end]) != file_crc:
         raise FormatError("the file is damaged: its checksum does not match")
-    return Container(
+    file = Container(
         width=width,
         height=height,
         fingerprint=fingerprint,
@@ -168,6 +196,8 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         exif=_inflate(sections[_EXIF], "EXIF"),
         tile=tile,
     )
+    _check_streams(file)
+    return file
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -177,8 +207,7 @@ def read_header(file: BinaryIO) -> Header:
     Raises as `unpack`.
     """
     reader = _FileReader(file)
-    if reader.size > MAX_FILE:
-        raise FormatError(f"larger than any .flic file ({MAX_FILE >> 20} MiB)")
+    _check_length(reader.size)
     version, flags, fingerprint, width, height = _start(reader)
     if flags & _ALPHA:
         reader.skip(reader.varint())
@@ -193,6 +222,12 @@ def read_header(file: BinaryIO) -> Header:
         exif=_inflate(exif, "EXIF"),
         version=version,
     )
+
+
+def _check_length(length: int) -> None:
+    """Raise FormatError where a file has more bytes than any."""
+    if length > MAX_FILE:
+        raise FormatError(f"larger than any .flic file ({MAX_FILE >> 20} MiB)")
 
 
 def _start(reader: "_Reader") -> tuple[int, int, bytes, int, int]:
@@ -228,6 +263,14 @@ def _check_tile(tile: int, width: int, height: int) -> None:
     """Raise FormatError unless a picture can have tiles of this side."""
     if tile < STRIDE or tile % STRIDE or tile >= max(width, height):
         raise FormatError(f"a picture of {width}x{height} has no tiles of {tile} pixels")
+
+
+def _check_streams(file: Container) -> None:
+    """Raise FormatError where a stream has no bytes: every encoder's has its head, at least."""
+    if b"" in file.streams:
+        whole = file.tile is None
+        name = "the picture's stream" if whole else file.grid.name(file.streams.index(b""))
+        raise FormatError(f"the file is damaged: {name} has no bytes")
 
 
 def _streams(reader: "_Reader", count: int) -> tuple[bytes, ...]:

@@ -134,7 +134,7 @@ def encode(
 
     Raises:
         CheckpointError: the weights cannot code.
-        DeviceError: coding needs more memory than the machine has.
+        DeviceError: coding needs more memory than is available.
         ValueError: NaN or infinity among the means and scales; nothing is written.
     """
     limits.check_coding(model.config, _with_margins(latents.y.shape[2:], margins))
@@ -168,7 +168,7 @@ def decode(
         StreamMismatch: damaged, made by other weights, or computed otherwise here than there.
         FormatError: not a stream, or one too short for the size.
         CheckpointError: the weights cannot code.
-        DeviceError: coding needs more memory than the machine has.
+        DeviceError: coding needs more memory than is available.
     """
     shape = tuple(-(-side // STRIDE) * (STRIDE // 64) for side in size)
     limits.check_coding(model.config, _with_margins([4 * side for side in shape], margins))

@@ -21,6 +21,14 @@ class OutputError(FlicError):
     """A result that cannot be written where it was asked for."""
 
 
+class ForeignFileError(OutputError):
+    """A file that flic did not write stands where a result should go."""
+
+
+class DiskFullError(OutputError):
+    """No space is left for a result, nor for those that would come after it."""
+
+
 class FormatError(FlicError):
     """Data that is not a right .flic file: wrong magic, impossible fields, failed checksum."""
 

@@ -136,8 +136,12 @@ class Grid:
 
     def meeting(self, box: Box) -> list[int]:
         """The numbers of the tiles whose cores have a pixel in common with a box, ascending."""
-        common = [tile.core.common(box) for tile in self]
-        return [i for i, part in enumerate(common) if min(part.height, part.width) > 0]
+        part = self.bounds.common(box)
+        if min(part.height, part.width) <= 0:
+            return []
+        rows = range(part.top // self._side, -(-part.bottom // self._side))
+        columns = range(part.left // self._side, -(-part.right // self._side))
+        return [row * self.columns + column for row in rows for column in columns]
 
     def name(self, i: int) -> str:
         """Tile i, for people."""

@@ -78,7 +78,6 @@ else:
                     token=token,
                 )
             state, metadata = checkpoint.read(path)
-            model = cls(checkpoint.infer_config(state) if config is None else config)
-            model.load_state_dict(state, strict=strict)
+            model = checkpoint.build(state, config, kind=cls, strict=strict)
             model.metadata = metadata
             return model.to(map_location).eval()

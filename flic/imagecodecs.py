@@ -99,36 +99,56 @@ def flic_decode(
 
     Args:
         data: the file.
-        out: array to write into: uint8, C-contiguous, of exactly the picture's shape.
+        out: array to write into: uint8, C-contiguous, of the picture's shape. A file says neither
+            that its array had an alpha channel of 255 everywhere nor that it was [H, W, 1], `out`
+            does: where the file has no alpha, a further channel is filled with 255.
         model: as for `flic_encode`; default: the one with the file's fingerprint, among the
             built-in models and those in the user's model folder.
 
     Returns:
-        uint8 [H, W] gray, [H, W, 2] gray and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha; `out`
-        where it was given.
+        uint8 [H, W] gray, [H, W, 2] gray and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha, alpha
+        only where the file has it; `out` where it was given.
 
     Raises:
         ValueError: out is not such an array.
         FlicError: damaged data, or a model that is not there.
     """
     file = container.unpack(data)
-    channels = (1 if file.gray else 3) + (file.alpha is not None)
-    shape = (file.height, file.width) + ((channels,) if channels > 1 else ())
-    if out is not None and (
-        out.dtype != np.uint8 or out.shape != shape or not out.flags.c_contiguous
-    ):
-        raise ValueError(f"out must be contiguous uint8 {list(shape)}, not {_described(out)}")
+    if out is not None:
+        _check_out(out, file)
     codec = kept.for_file(file.fingerprint) if model is None else kept.for_encoding(model)
     pixels = np.asarray(codec.decode_picture(file).to_pil())
     if out is None:
         return pixels.copy()  # Pillow's arrays are read-only
-    out[...] = pixels
+    pixels = pixels.reshape(file.height, file.width, -1)
+    planes = out.reshape(file.height, file.width, -1)  # a view
+    planes[..., : pixels.shape[2]] = pixels
+    planes[..., pixels.shape[2] :] = 255
     return out
 
 
-def _described(array: np.ndarray) -> str:
+def _check_out(out: np.ndarray, file: container.Container) -> None:
+    """Raise ValueError unless `out` is an array that `flic_encode` can have made the file of."""
+    size, colours = (file.height, file.width), 1 if file.gray else 3
+    shapes = [(*size, colours + 1)]
+    if file.alpha is None:
+        shapes.insert(0, (*size, colours))
+        if file.gray:
+            shapes.insert(0, size)
+    fits = isinstance(out, np.ndarray) and out.dtype == np.uint8 and out.shape in shapes
+    if not fits or not (out.flags.c_contiguous and out.flags.writeable):
+        raise ValueError(
+            f"out must be contiguous uint8 {' or '.join(str(list(shape)) for shape in shapes)}, "
+            f"not {_described(out)}"
+        )
+
+
+def _described(array: object) -> str:
+    if not isinstance(array, np.ndarray):
+        return type(array).__name__
     contiguous = "" if array.flags.c_contiguous else ", not contiguous"
-    return f"{array.dtype} {list(array.shape)}{contiguous}"
+    frozen = "" if array.flags.writeable else ", read-only"
+    return f"{array.dtype} {list(array.shape)}{contiguous}{frozen}"
 
 
 def _given(file: bytes, out) -> bytes | bytearray | memoryview | np.ndarray:

@@ -1,6 +1,6 @@
 """Reading pictures into 8-bit RGB with what belongs to them, and giving them back.
 
-Pillow reads PNG, JPEG, WebP and TIFF. What it would get wrong is handled here: 16-bit colour
+Pillow reads them (`flic.formats`). What it would get wrong is handled here: 16-bit colour
 (`flic.sixteen`), transparent gray levels of few bits, damaged PNG data, pages and animations.
 """
 
@@ -13,19 +13,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from . import exif as exif_data
-from . import sixteen
+from . import mark, sixteen
 from .container import MAX_METADATA, check_size
 from .errors import PictureError
+from .formats import FORMATS, SUFFIXES, open_image, save_options, to_bytes
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff"))
+__all__ = [
+    "FORMATS",
+    "MAX_FILE",
+    "SUFFIXES",
+    "Picture",
+    "alpha_from_png",
+    "alpha_to_png",
+    "read",
+    "save_options",
+    "to_bytes",
+]
+
 MAX_FILE = 1 << 30
 """Largest picture file that is read, in bytes: 1 GiB."""
 
+_FIRST_OF_SEVERAL = ("MPO", "HEIF")
 _GRAY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
+_NO_TEXTS = ("XML:com.adobe.xmp", *(f"Raw profile type {kind}" for kind in ("exif", "xmp", "icc")))
+"""PNG texts that are other things in disguise."""
+_ENCODERS = (b"Created by OpenJPEG", b"Kakadu")
+"""Begins of comments that only name the program that wrote a JPEG 2000 file."""
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 
 
@@ -36,6 +52,7 @@ class Picture:
     pixels: uint8 [H, W, 3]. gray: the picture had one channel, repeated three times here.
     alpha: uint8 [H, W], or None where every pixel is opaque.
     icc: the colour profile; exif: from its TIFF header on, orientation reset. Bytes or None.
+    dropped: what the source had besides and is not kept, in words.
     """
 
     pixels: np.ndarray
@@ -43,6 +60,7 @@ class Picture:
     alpha: np.ndarray | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+    dropped: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -139,8 +157,6 @@ def _from_bytes(data: bytes, strip: bool) -> Picture:
         warnings.simplefilter("ignore")
         try:
             return _convert(_open(data), data, strip)
-        except UnidentifiedImageError as error:
-            raise PictureError("not a PNG, JPEG, WebP or TIFF picture, or broken") from error
         except Image.DecompressionBombError as error:
             raise PictureError("the picture is too large") from error
         except (MemoryError, PictureError):
@@ -152,13 +168,14 @@ def _from_bytes(data: bytes, strip: bool) -> Picture:
 
 def _open(data: bytes) -> Image.Image:
     """Open, and refuse what must not be decoded; pixels are not read yet."""
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image = open_image(data)
     check_size(*image.size, PictureError)
     frames = getattr(image, "n_frames", 1)
-    # An MPO is a JPEG with further pictures behind the first (depth maps, stereo pairs, previews).
+    # An MPO is a JPEG with further pictures behind the first (depth maps, stereo pairs, previews);
+    # in a HEIF file, too, the first is the one to be shown.
     if frames > 1 and image.format == "TIFF":
         raise PictureError(f"the file has {frames} pages; only single pictures are coded")
-    if frames > 1 and image.format != "MPO":
+    if frames > 1 and image.format not in _FIRST_OF_SEVERAL:
         raise PictureError(f"the picture is animated ({frames} frames)")
     return _open_png(data) if image.format == "PNG" else image
 
@@ -172,7 +189,7 @@ def _open_png(data: bytes) -> Image.Image:
 def _from_pil(image: Image.Image, strip: bool) -> Picture:
     check_size(*image.size, PictureError)
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
+    if frames > 1 and image.format not in _FIRST_OF_SEVERAL:
         raise PictureError(f"the picture is animated or has pages ({frames} frames)")
     try:
         image.load()
@@ -184,10 +201,11 @@ def _from_pil(image: Image.Image, strip: bool) -> Picture:
 
 
 def _convert(image: Image.Image, data: bytes | None, strip: bool) -> Picture:
-    sixteen_bit_png = image.mode == "I" and image.format == "PNG"  # up to Pillow 10
-    if image.mode not in _GRAY_MODES + _COLOUR_MODES and not sixteen_bit_png:
+    sixteen_bits = image.mode == "I" and image.format in ("PNG", "PPM")  # PNG: up to Pillow 10
+    if image.mode not in _GRAY_MODES + _COLOUR_MODES and not sixteen_bits:
         raise PictureError(f"pictures of mode {image.mode} (32 bit, float, Lab) are not supported")
     samples = sixteen.read(image, data) if data is not None else None
+    wide = sixteen.is_wide_ppm(image)
     image.load()  # EXIF may follow a PNG's pixels
     icc = image.info.get("icc_profile") or None
     if samples is None and image.mode.startswith("I"):
@@ -200,8 +218,9 @@ def _convert(image: Image.Image, data: bytes | None, strip: bool) -> Picture:
         planes = _cmyk_to_rgb(image, icc)
     else:
         planes = _eight_bit(image)
+    profile = icc
     if image.mode == "CMYK":
-        icc = None
+        icc = profile = None
     gray = planes.shape[2] < 3
     planes, alpha = _split_alpha(planes)
     key = image.info.get("transparency")
@@ -220,7 +239,29 @@ def _convert(image: Image.Image, data: bytes | None, strip: bool) -> Picture:
         if value is not None and len(value) > MAX_METADATA:
             raise PictureError(f"its {name} has {len(value)} bytes, more than {MAX_METADATA}")
     pixels = np.repeat(planes, 3, 2) if planes.shape[2] == 1 else planes
-    return Picture(np.array(pixels, order="C"), gray, alpha, icc, exif)
+    dropped = ["16-bit samples"] if wide or samples is not None else []
+    if not strip:
+        dropped += _not_kept(image) + (["ICC profile"] if profile and icc is None else [])
+    return Picture(np.array(pixels, order="C"), gray, alpha, icc, exif, tuple(dropped))
+
+
+def _not_kept(image: Image.Image) -> list[str]:
+    """What a read picture's file says and shows besides pixels, profile and EXIF."""
+    own = mark.TEXT.decode()
+    texts = {
+        key: str(value)
+        for key, value in getattr(image, "text", {}).items()
+        if key not in _NO_TEXTS and not str(value).startswith(own)
+    }
+    comment = image.info.get("comment", b"")
+    comment = comment.encode() if isinstance(comment, str) else bytes(comment)
+    found = {
+        "text": bool(texts) and image.format == "PNG",
+        "XMP": bool({"xmp", "XML:com.adobe.xmp", "Raw profile type xmp"} & set(image.info)),
+        "comment": bool(comment) and not comment.startswith((mark.TEXT, *_ENCODERS)),
+        "further pictures": getattr(image, "n_frames", 1) > 1,
+    }
+    return [what for what, is_there in found.items() if is_there]
 
 
 def _eight_bit(image: Image.Image) -> np.ndarray:
@@ -305,35 +346,3 @@ def alpha_from_png(data: bytes, width: int, height: int) -> np.ndarray:
     except Exception as error:  # Pillow raises many types on damaged files
         raise PictureError(f"the alpha plane is broken: {error}") from error
     return np.array(image)
-
-
-def save_options(suffix: str) -> tuple[str, dict]:
-    """Pillow's format and options for an output file's suffix; raises PictureError."""
-    suffix = suffix.lower()
-    if suffix == ".png":
-        return "PNG", {}
-    if suffix in (".jpg", ".jpeg"):
-        return "JPEG", {"quality": 95, "subsampling": 0}
-    if suffix == ".webp":
-        return "WEBP", {"lossless": True, "exact": True}
-    if suffix in (".tif", ".tiff"):
-        return "TIFF", {"compression": "tiff_adobe_deflate"}
-    raise PictureError(
-        f"cannot write a picture as '{suffix or 'no suffix'}': use .png, .jpg, .webp or .tiff"
-    )
-
-
-def to_bytes(image: Image.Image, suffix: str) -> bytes:
-    """The picture file that `suffix` names, with profile and EXIF. Raises PictureError."""
-    name, options = save_options(suffix)
-    if name == "JPEG" and image.mode in ("LA", "RGBA"):
-        raise PictureError("JPEG cannot hold transparency: use .png, .webp or .tiff")
-    for key in ("icc_profile", "exif"):
-        if key in image.info:
-            options[key] = image.info[key]
-    out = io.BytesIO()
-    try:
-        image.save(out, name, **options)
-    except (OSError, ValueError) as error:
-        raise PictureError(f"cannot write the picture as {name}: {error}") from error
-    return out.getvalue()

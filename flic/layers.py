@@ -7,9 +7,12 @@ is ever copied from one layout to another.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from compressai.layers import GDN as CompressAIGDN
+from compressai.ops import NonNegativeParametrizer
 from torch import Tensor, nn
 
 from flic_kernels import conv3x3 as fused_conv3x3
@@ -63,8 +66,27 @@ def subpel_conv3x3(c_in: int, c_out: int, factor: int) -> SubpelConv2d:
     return SubpelConv2d(c_in, c_out, factor)
 
 
+class _NonNegative(NonNegativeParametrizer):
+    """CompressAI's, for any device: its buffers are made on the CPU whatever torch's default is."""
+
+    def init(self, x: Tensor) -> Tensor:
+        pedestal = self.pedestal.to(x.device)
+        return torch.sqrt(torch.max(x + pedestal, pedestal))
+
+
 class GDN(CompressAIGDN):
-    """Parameters of generalised divisive normalisation (Ballé et al., 2016)."""
+    """Parameters of generalised divisive normalisation (Ballé et al., 2016).
+
+    Under `torch.device("meta")`, too, where CompressAI's own constructor fails.
+    """
+
+    def __init__(self, channels: int, inverse: bool = False):
+        nn.Module.__init__(self)
+        self.inverse = inverse
+        self.beta_reparam = _NonNegative(minimum=1e-6)
+        self.beta = nn.Parameter(self.beta_reparam.init(torch.ones(channels)))
+        self.gamma_reparam = _NonNegative()
+        self.gamma = nn.Parameter(self.gamma_reparam.init(0.1 * torch.eye(channels)))
 
     def fused(self, residual: Tensor) -> dict:
         """It and a residual, as what follows a 3x3 convolution."""
@@ -113,7 +135,14 @@ class WindowBias(nn.Module):
         rows = (2 * window[0] - 1) * (2 * window[1] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("relative_position_index", relative_position_index(*window))
+        self.register_buffer("relative_position_index", _position_index(window).clone())
+
+
+@functools.cache
+def _position_index(window: tuple[int, int]) -> Tensor:
+    """`relative_position_index`, on the CPU whatever torch's default device is."""
+    with torch.device("cpu"):
+        return relative_position_index(*window)
 
 
 class FrequencyModulation(nn.Module):

@@ -144,6 +144,14 @@ def _entry(path: Path, builtin: bool) -> Entry:
     return Entry(path.stem, path, builtin, fingerprint, config, parameters, metadata)
 
 
+def is_model(path: Path) -> bool:
+    """Whether a file is a model in safetensors that flic wrote."""
+    try:
+        return read_header(path).get("__metadata__", {}).get("format") == "flic"
+    except CheckpointError:
+        return False
+
+
 def read_header(path: Path) -> dict:
     """The JSON header of a safetensors file: 8 bytes of length, then text."""
     try:

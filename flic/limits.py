@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,12 +16,15 @@ from flic_kernels.rans_tables import TOTAL
 from .config import Config
 from .errors import DeviceError, FormatError
 
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
+_PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+_RECLAIMABLE = re.compile(
+    r"^(?:total_)?(?:active_file|inactive_file|slab_reclaimable) (\d+)$", re.M
+)
 _ESCAPE_BITS = 8  # of the shortest escape, docs/rans.md
 
 
 def check_coding(config: Config, shape: tuple[int, int]) -> None:
-    """Raise DeviceError where T-CA's keys and values alone exceed the machine's memory.
+    """Raise DeviceError where T-CA's keys and values alone exceed the memory that is available.
 
     Args:
         shape: the height and width of y, margins included.
@@ -27,7 +33,7 @@ def check_coding(config: Config, shape: tuple[int, int]) -> None:
 
 
 def check_transform(config: Config, size: tuple[int, int]) -> None:
-    """Raise DeviceError where g_a or g_s cannot do with the machine's memory.
+    """Raise DeviceError where g_a or g_s cannot do with the memory that is available.
 
     Args:
         size: height and width, in pixels, of what is transformed at once.
@@ -36,11 +42,12 @@ def check_transform(config: Config, size: tuple[int, int]) -> None:
 
 
 def _check(needed: int, size: tuple[int, int]) -> None:
-    total = total_memory()
-    if total is not None and needed > total:
+    """`needed` is a lower bound, so only what cannot work is refused."""
+    known = [memory for memory in (total_memory(), available_memory()) if memory is not None]
+    if known and needed > min(known):
         raise DeviceError(
             f"{size[1]}x{size[0]} pixels at once take at least {needed / 2**30:.1f} GiB of memory "
-            f"with this model, and the machine has {total / 2**30:.1f} GiB: tiles take less"
+            f"with this model, and {min(known) / 2**30:.1f} GiB are available: tiles take less"
         )
 
 
@@ -55,16 +62,73 @@ def transform_bytes(config: Config, size: tuple[int, int]) -> int:
     return 4 * 3 * config.widths[0] * (size[0] // 2) * (size[1] // 2)
 
 
+class _Group(NamedTuple):
+    """A control group for memory: bytes that it may use, uses, and could give up of these."""
+
+    limit: int
+    usage: int
+    reclaimable: int
+
+
 def total_memory() -> int | None:
-    """Bytes of memory that this machine, or the control group, has; None where nothing says so."""
+    """Bytes of memory that this machine has, or may be used in the smallest of the control groups
+    that this process is in; None where nothing says so."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
+    return min([total, *(group.limit for group in _groups())])
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that could be had now; None where nothing says so.
+
+    The least of what Linux expects to have without swapping (MemAvailable), and of each control
+    group's limit less its usage, of which file caches and reclaimable kernel memory do not count;
+    and to that all free swap, since pages that nothing works on can go there.
+    """
+    text = _text(_PROC / "meminfo") or ""
+    meminfo = {k: int(v) << 10 for k, v in re.findall(r"^(\w+): +(\d+) kB$", text, re.M)}
+    free = [group.limit - group.usage + group.reclaimable for group in _groups()]
+    if "MemAvailable" in meminfo:
+        free.append(meminfo["MemAvailable"])
+    return max(min(free), 0) + meminfo.get("SwapFree", 0) if free else None
+
+
+def _groups() -> Iterator[_Group]:
+    """The control groups that limit this process's memory, of versions 1 and 2: its own and all
+    around it. In a container some of their folders may not be there; those that are count."""
+    for line in (_text(_PROC / "self" / "cgroup") or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            root, limit_name, usage_name = _CGROUP, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            root, limit_name, usage_name = (
+                _CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+            )  # fmt: skip
+        else:
+            continue
+        inner = PurePosixPath(path.lstrip("/"))
+        for folder in (root / each for each in (inner, *inner.parents)):
+            limit = _text(folder / limit_name)
+            if limit is not None and limit.isdecimal():  # not "max"
+                usage = int(_text(folder / usage_name) or 0)
+                yield _Group(int(limit), usage, _reclaimable(folder, usage))
+
+
+def _reclaimable(folder: Path, usage: int) -> int:
+    """Bytes; of version 1 the "total" lines count, which include the groups inside."""
+    stat = _text(folder / "memory.stat") or ""
+    if "total_" in stat:
+        stat = "\n".join(line for line in stat.splitlines() if line.startswith("total_"))
+    return min(usage, sum(map(int, _RECLAIMABLE.findall(stat))))
+
+
+def _text(path: Path) -> str | None:
     try:
-        return min(total, int(_CGROUP.read_text()))
-    except (OSError, ValueError):  # no control group, or its limit is "max"
-        return total
+        return path.read_text().strip()
+    except OSError:
+        return None
 
 
 def check_length(

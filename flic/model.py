@@ -219,7 +219,9 @@ class FLIC(HubMixin, CompressionModel):
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign=False):
         """Load published or own names, with or without "module.", before or after update().
 
-        Buffers that follow from the configuration or from the parameters may be missing.
+        Buffers that follow from the configuration or from the parameters may be missing. Where they
+        are there, the model keeps its own constants: nothing that the fingerprint leaves out
+        changes a picture.
 
         Raises:
             CheckpointError: names the first missing, unexpected or misshapen keys.
@@ -233,10 +235,7 @@ class FLIC(HubMixin, CompressionModel):
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> FLIC:
         """A model whose configuration is inferred from the shapes in a state dict."""
-        state = checkpoint.normalize(state_dict)
-        model = cls(checkpoint.infer_config(state))
-        model.load_state_dict(state)
-        return model
+        return checkpoint.build(checkpoint.normalize(state_dict), kind=cls)
 
 
 def _fat_pair(channels: int, heads: int, **windows: int) -> tuple[FATBlock, FATBlock]:

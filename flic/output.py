@@ -1,20 +1,54 @@
 """Writing files whole or not at all."""
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
-from .errors import OutputError
+from . import mark
+from .container import MAGIC
+from .errors import DiskFullError, ForeignFileError, OutputError
+
+Ours = Callable[[Path], bool] | None
+"""Says of an existing file whether flic wrote it, so that it may be replaced; None: any may."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def check_target(path: Path, *, overwrite: bool = True) -> None:
-    """Raise OutputError early, before costly work, where `path` cannot be written."""
+def wrote_flic(path: Path) -> bool:
+    """Whether a file is a .flic file, be it a damaged one."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def wrote_picture(path: Path) -> bool:
+    """Whether a file is a picture that flic wrote and nobody changed since."""
+    return mark.is_in(path.read_bytes())
+
+
+def check_ours(path: Path, ours: Ours) -> None:
+    """Raise ForeignFileError where `path` is a file that flic did not write."""
+    if ours is None or not path.is_file():
+        return
+    with contextlib.suppress(OSError):
+        if ours(path):
+            return
+    raise ForeignFileError(f"{path}: exists, and flic did not write it (--overwrite replaces it)")
+
+
+def check_target(path: Path, *, overwrite: bool = True, ours: Ours = None) -> None:
+    """Raise OutputError early, before costly work, where `path` cannot be written.
+
+    overwrite: whether an existing file may be replaced; ours: only where it says so.
+    """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder")
     if not overwrite and os.path.lexists(path):
         raise OutputError(f"{path}: exists already (--no-overwrite)")
+    check_ours(path, ours)
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}")
     target = Path(os.path.realpath(path))
@@ -25,15 +59,33 @@ def check_target(path: Path, *, overwrite: bool = True) -> None:
         raise OutputError(f"{path}: the folder {target.parent} is read-only")
 
 
-def write_atomic(path: str | os.PathLike, data: bytes, *, overwrite: bool = True) -> None:
+def check_folder(path: Path) -> None:
+    """Raise OutputError where a folder, there or to be made, lets nothing be written into it."""
+    path = path.absolute()
+    above = next(folder for folder in (path, *path.parents) if folder.is_dir())
+    if not os.access(above, os.W_OK):
+        raise OutputError(f"{above}: the folder is read-only")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there. Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _failure(path, error, "cannot make this folder") from error
+
+
+def write_atomic(
+    path: str | os.PathLike, data: bytes, *, overwrite: bool = True, ours: Ours = None
+) -> None:
     """Write a file under a temporary name in the same folder, flush it to disk, rename it.
 
     Whatever happens, `path` holds its old content or all of the new; the temporary file is removed
     on any error and on Ctrl-C. Links are followed; a device or pipe is written to directly.
-    Raises OutputError.
+    overwrite, ours: as for `check_target`. Raises OutputError.
     """
     path = Path(path)
-    check_target(path, overwrite=overwrite)
+    check_target(path, overwrite=overwrite, ours=ours)
     try:
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():
@@ -45,7 +97,18 @@ def write_atomic(path: str | os.PathLike, data: bytes, *, overwrite: bool = True
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(f"{path}: cannot write: {error.strerror or error}") from error
+        raise _failure(path, error, "cannot write") from error
+
+
+def _failure(path: Path, error: OSError, what: str) -> OutputError:
+    if error.errno == errno.EROFS:
+        return OutputError(f"{path}: is read-only")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        above = next(folder for folder in path.absolute().parents if folder.is_dir())
+        if not os.access(above, os.W_OK):
+            return OutputError(f"{path}: the folder {above} is read-only")
+    kind = DiskFullError if error.errno in _FULL else OutputError
+    return kind(f"{path}: {what}: {error.strerror or error}")
 
 
 def _replace(target: Path, data: bytes, overwrite: bool) -> None:

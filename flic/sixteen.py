@@ -34,7 +34,7 @@ def read(image: Image.Image, data: bytes) -> np.ndarray | None:
     image: opened by Pillow from `data`, pixels not read yet; it stays so.
     Raises PictureError for the layouts that Pillow cannot give whole.
     """
-    if not image.tile:
+    if image.format not in ("PNG", "TIFF") or not image.tile:
         return None
     rawmode = _rawmode(image)
     if _planar(image):
@@ -52,6 +52,12 @@ def read(image: Image.Image, data: bytes) -> np.ndarray | None:
     second = _decode(data, base + ";16L").astype(np.uint16)
     samples = first << 8 | second if big else second << 8 | first
     return samples[..., :3] if base == "RGBX" else samples
+
+
+def is_wide_ppm(image: Image.Image) -> bool:
+    """Whether a just opened file is a PPM with 16-bit samples, which Pillow rounds to 8 itself."""
+    args = image.tile[0].args if image.format == "PPM" and image.tile else ()
+    return isinstance(args, tuple) and any(isinstance(arg, int) and arg > 255 for arg in args)
 
 
 def _rawmode(image: Image.Image) -> str:

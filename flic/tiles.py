@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import limits
 from .entropy import Latents
+from .errors import CheckpointError
 from .grid import Box, Margins, Tile
 
 if TYPE_CHECKING:
@@ -58,14 +59,24 @@ def analyze(model: FLIC, x: Tensor, tile: Tile, dtype: torch.dtype | None = None
 def synthesize(model: FLIC, y_hat: Tensor, tile: Tile, dtype: torch.dtype | None = None) -> Tensor:
     """A tile's pixels in [0, 1], [B, 3, H, W], from y_hat inside `latent_box`, [B, M, h, w].
 
-    dtype: in which g_s computes; None: the type of y_hat.
+    dtype: in which g_s computes; None: the type of y_hat. Raises CheckpointError as
+    `displayable`.
     """
     limits.check_transform(model.config, tuple(16 * side for side in y_hat.shape[2:]))
     coarse, middle, fine = (model.g_s[stage] for stage in _STAGES)
     boxes = [tile.core.grown(margin, tile.bounds) for margin in (COARSE, MIDDLE, FINE)]
     features = _cut(coarse(y_hat.to(dtype or y_hat.dtype)), boxes[1], boxes[0], 4)
     features = _cut(middle(features), boxes[2], boxes[1], 2)
-    return _cut(fine(features), tile.core, boxes[2], 1).to(y_hat.dtype).clamp(0, 1)
+    x_hat = _cut(fine(features), tile.core, boxes[2], 1).to(y_hat.dtype)
+    return displayable(x_hat)
+
+
+def displayable(x_hat: Tensor) -> Tensor:
+    """Pixels clamped to [0, 1]; CheckpointError where one is NaN or infinity, which would turn
+    black or white."""
+    if not bool(torch.isfinite(x_hat).all()):
+        raise CheckpointError("the model cannot draw this picture: its pixels hold NaN or infinity")
+    return x_hat.clamp(0, 1)
 
 
 def extend(x: Tensor, margins: Margins, scale: int) -> Tensor:

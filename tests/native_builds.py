@@ -19,6 +19,12 @@ NATIVE = Path(__file__).resolve().parent / "native"
 _ALWAYS = "-std=c++17 -fPIC -fvisibility=hidden -Wall -Wextra -pthread".split()
 _AVX2 = "-mavx2 -mfma -mbmi2 -mf16c".split()
 _AVX512 = [*_AVX2, *"-mavx512f -mavx512bw -mavx512dq -mavx512vl".split()]
+_SETS = {
+    "_avx2": _AVX2,
+    "_avx512": _AVX512,
+    "_avx512bf16": [*_AVX512, "-mavx512bf16"],
+    "_amx": [*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+}
 
 
 def compiler(*names):
@@ -33,9 +39,8 @@ def build(output, sources, flags, command=("g++",), link=()):
     def compile_one(source):
         extra = []
         if native and platform.machine() in ("x86_64", "AMD64"):
-            extra = _AVX512 if source.stem.endswith("_avx512") else []
-            extra = _AVX2 if source.stem.endswith("_avx2") else extra
-        obj = output.parent / f"{output.stem}_{source.stem}.o"
+            extra = next((f for end, f in _SETS.items() if source.stem.endswith(end)), [])
+        obj = output.parent / f"{output.stem}_{source.parent.name}_{source.stem}.o"
         _run([*command, *_ALWAYS, *flags, *extra, "-c", source, "-o", obj])
         return obj
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from cli_tools import ROOT, fails, run
 from golden_model import SMALL, base_model, fill, golden_keys, small_model
+from test_limits import PeakMemory
 
 from flic import FLIC, checkpoint
 from flic.checkpoint import CheckpointError
@@ -96,6 +97,93 @@ def test_wrong_files_name_the_keys(tmp_path):
             checkpoint.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         checkpoint.load(tmp_path / "absent.pth")
+
+
+def claims(**shapes: tuple[int, ...]) -> dict:
+    """A state dict that says little more than a configuration, `SMALL` but for `shapes`."""
+    sizes = {
+        "g_a.1.conv1_1.weight": (8, 0), "g_a.4.conv1_1.weight": (12, 0),
+        "g_a.7.conv1_1.weight": (16, 0), "g_a.9.weight": (12, 0), "h_a.3.weight": (6, 0),
+        "tca.TCA.lift.weight": (48, 4, 0), "tca.TCA.layers.1.q1.weight": (0,),
+    }  # fmt: skip
+    for i in (1, 4, 7):
+        sizes[f"g_a.{i}.trans_block.attns.0.relative_position_bias_table"] = (0, 1)
+    return {name: torch.zeros(shape) for name, shape in (sizes | shapes).items()}
+
+
+ABSURD = {
+    "a latent": {"g_a.9.weight": (65536, 0), "tca.TCA.lift.weight": (262144, 16384, 0)},
+    "a hyper": {"h_a.3.weight": (10**9, 0)},
+    "a width": {"g_a.7.conv1_1.weight": (10**6, 0)},
+    "no width": {"g_a.7.conv1_1.weight": (0, 0)},
+    "a depth": {"tca.TCA.layers.499.q1.weight": (0,)},
+    "an endless depth": {f"tca.TCA.layers.{'9' * 5000}.q1.weight": (0,)},
+    "no latent": {"g_a.9.weight": (0, 0)},
+    "no slice": {"tca.TCA.lift.weight": (48, 0)},
+    "no dimensions": {"g_a.9.weight": ()},
+    "nothing else": {},
+    "the largest": {
+        "g_a.9.weight": (2048, 0), "tca.TCA.lift.weight": (32768, 1024, 0),
+        "tca.TCA.layers.63.q1.weight": (0,), "h_a.3.weight": (2048, 0),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shapes", ABSURD.values(), ids=list(ABSURD))
+def test_absurd_claims_are_one_error_and_take_no_memory(tmp_path, shapes):
+    path = tmp_path / "model.pth"
+    torch.save(claims(**shapes), path)
+    checkpoint.read(path)
+    for load in (lambda: checkpoint.load(path), lambda: FLIC.from_state_dict(claims(**shapes))):
+        with PeakMemory() as peak, pytest.raises(CheckpointError, match="state dict"):
+            load()
+        assert peak.bytes < 40 << 20, f"{peak.bytes >> 20} MiB"
+
+
+def test_no_layers_at_all():
+    state = {k: v for k, v in claims().items() if "layers" not in k}
+    with pytest.raises(CheckpointError, match="no T-CA layers"):
+        FLIC.from_state_dict(state)
+
+
+def test_tensors_that_store_less_than_they_claim_are_refused(tmp_path):
+    path, name = tmp_path / "model.pth", "g_a.0.conv1.weight"
+    plain = small_model().state_dict()[name]
+    for value, message in (
+        (torch.zeros(1).expand(plain.shape), "fewer values than it claims"),
+        (torch.empty(plain.shape, device="meta"), "no plain tensor"),
+        (plain.to_sparse(), "no plain tensor"),
+        (plain.to(torch.complex64), "no plain tensor"),
+    ):
+        torch.save(small_model().state_dict() | {name: value}, path)
+        with pytest.raises(CheckpointError, match=rf"model\.pth: {name} .*{message}"):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize("shift", [0.5, float("nan")])
+def test_stored_buffers_that_follow_from_the_configuration_are_ignored(tmp_path, shift):
+    """The fingerprint leaves them out, so they must not change a pixel."""
+    picture = torch.rand(1, 3, 100, 140, generator=torch.Generator().manual_seed(3))
+    model = small_model()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    changed = [
+        name
+        for name in state
+        if name.endswith((".pedestal", ".bound", ".relative_position_index", ".scale_bound"))
+    ]
+    for name in changed:
+        state[name] += torch.tensor(shift).to(state[name].dtype) + 1
+    assert len(changed) > 50
+    path = tmp_path / "model.pth"
+    torch.save(state, path)
+    fresh = FLIC(SMALL)
+    fresh.load_state_dict(state)
+    coded = model.compress(picture)
+    for other in (checkpoint.load(path), FLIC.from_state_dict(state), fresh.eval()):
+        assert checkpoint.fingerprint(other) == checkpoint.fingerprint(model)
+        assert same(other, model)
+        assert other.compress(picture) == coded
+        assert torch.equal(other.decompress(**coded)["x_hat"], model.decompress(**coded)["x_hat"])
 
 
 def test_pickles_that_run_code_are_refused(tmp_path):

@@ -74,6 +74,32 @@ class TestOneFile:
         assert (here / "picture.flic").read_bytes() != before
         fails("decode", "picture.flic", "picture.png", "--no-overwrite", match="exists already")
 
+    def test_files_of_others_are_kept_unless_told_otherwise(self, here):
+        run("encode", "picture.png", "picture.flic")
+        original = (here / "picture.png").read_bytes()
+        fails("decode", "picture.flic", "picture.png", match="picture.png: exists, and flic did")
+        fails("compare", "picture.png", "picture.png", match="flic did not write it (--overwrite")
+        (here / "notes").write_text("mine")
+        fails("encode", "picture.png", "notes", match="notes: exists, and flic did not write it")
+        assert (here / "picture.png").read_bytes() == original
+        assert (here / "notes").read_text() == "mine"
+        run("encode", "picture.png", "notes", "--overwrite")
+        for name in ("a.png", "a.jpg", "a.webp", "a.tiff"):
+            run("decode", "picture.flic", name)
+            run("decode", "picture.flic", name)  # flic's own are replaced
+        run("decode", "picture.flic", "picture.png", "--overwrite")
+        assert (here / "picture.png").read_bytes() == (here / "a.png").read_bytes()
+
+    def test_demo_and_convert_replace_only_what_flic_wrote(self, here):
+        (here / "shown").mkdir()
+        (here / "shown" / "parrot.png").write_bytes(png())
+        fails("demo", "shown", match="parrot.png: exists, and flic did not write it")
+        assert (here / "shown" / "parrot.png").read_bytes() == png()
+        (here / "weights.safetensors").write_text("mine")
+        fails("convert", "small", "weights.safetensors", match="flic did not write it")
+        run("convert", "small", "weights.safetensors", "--overwrite")
+        run("convert", "small", "weights.safetensors")
+
     def test_models_by_name_path_and_folder(self, here, model_folder, monkeypatch):
         run("encode", "picture.png", "a.flic", "-m", "small")
         run("encode", "picture.png", "b.flic", "-m", model_folder / "small.safetensors")
@@ -131,7 +157,7 @@ class TestErrors:
         [
             ("none.png", None, "No such file"),
             ("empty.png", b"", "empty"),
-            ("text.png", b"hello", "not a PNG, JPEG, WebP or TIFF"),
+            ("text.png", b"hello", "not a PNG, JPEG, WebP, TIFF"),
             ("cut.png", png()[:-30], "broken"),
         ],
     )
@@ -182,7 +208,7 @@ class TestErrors:
         fails("encode", "picture.png", "a.JPG", match="named like a picture")
         fails("decode", "picture.flic", "a.gif", match="cannot write")
         fails("decode", "picture.flic", "a", match="cannot write")
-        fails("decode", "picture.flic", ".", "--format", "bmp", match="cannot write")
+        fails("decode", "picture.flic", ".", "--format", "gif", match="cannot write")
         Image.new("RGBA", (9, 9), (1, 2, 3, 4)).save(here / "clear.png")
         run("encode", "clear.png", "clear.flic")
         fails("decode", "clear.flic", "clear.jpg", match="transparency")

@@ -15,8 +15,9 @@ import torch
 from PIL import Image, ImageCms
 
 import flic
-from flic import codec, container, entropy, images, library, metrics
+from flic import checkpoint, codec, container, entropy, images, library, metrics
 from flic.cli.show import ASSETS
+from flic.evaluation.coders import ModelCoder
 from flic_kernels.exact import ExactEngine
 
 RNG = np.random.default_rng(3)
@@ -129,7 +130,7 @@ def test_a_damaged_stream_under_right_checksums_of_the_file(small_model, file):
     for i in range(0, len(whole), max(1, len(whole) // 40)):
         stream = bytearray(whole)
         stream[i] ^= 0x10
-        for damaged in (bytes(stream), whole[:i], whole + bytes(i + 1)):
+        for damaged in (bytes(stream), whole[:i] or b"\0", whole + bytes(i + 1)):
             data = container.pack(dataclasses.replace(fields, streams=(damaged,)))
             with pytest.raises((flic.StreamMismatch, flic.FormatError)):
                 flic.decode(data, small_model)
@@ -188,6 +189,89 @@ def test_weights_with_nan(small_model, file, part):
             decoder.decode(file)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("part", ["g_s.0.conv.weight", "g_s.3.igdn.beta", "g_s.9.0.bias"])
+def test_weights_of_the_synthesis_that_are_not_finite(small_model, file, part, value):
+    """clamp() and uint8 made black of it."""
+    broken = copy.deepcopy(small_model)
+    with torch.no_grad():
+        broken.get_parameter(part).view(-1)[0] = value
+    with pytest.raises(flic.CheckpointError, match=f"{part} .*NaN"):
+        flic.encode(photograph(), broken)
+    decoder = codec.Codec(broken)
+    decoder.fingerprint = container.unpack(file).fingerprint
+    with pytest.raises(flic.CheckpointError, match=f"{part} .*NaN"):
+        decoder.decode(file)
+    coded = small_model.compress(torch.rand(1, 3, 64, 64))
+    with pytest.raises(flic.CheckpointError, match="NaN"):
+        broken.decompress(**coded)
+
+
+def test_weights_of_the_synthesis_that_overflow(small_model, file):
+    broken = copy.deepcopy(small_model)
+    with torch.no_grad():
+        broken.g_s[9][0].weight.fill_(3e38)
+        broken.g_s[9][0].bias.fill_(3e38)
+    decoder = codec.Codec(broken)
+    decoder.fingerprint = container.unpack(file).fingerprint
+    with pytest.raises(flic.CheckpointError, match="NaN"):
+        decoder.decode(file)
+
+
+def test_an_estimate_of_weights_that_are_not_finite(small_model, tmp_path):
+    broken = copy.deepcopy(small_model)
+    torch.nn.init.constant_(broken.g_s[9][0].bias, math.nan)
+    checkpoint.save(broken, tmp_path / "broken.safetensors")
+    with pytest.raises(flic.CheckpointError, match="NaN"):
+        ModelCoder(tmp_path / "broken.safetensors", real=False).open()
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bytearray", "memoryview", "str", "Path", "file"])
+def test_every_kind_of_file_is_decoded(small_model, file, tmp_path, kind):
+    path = tmp_path / "a.flic"
+    path.write_bytes(file)
+    source = {
+        "bytes": lambda: file,
+        "bytearray": lambda: bytearray(file),
+        "memoryview": lambda: memoryview(file),
+        "str": lambda: str(path),
+        "Path": lambda: path,
+        "file": lambda: io.BytesIO(file),
+    }[kind]
+    whole = codec.Codec(small_model)
+    expected = whole.decode(file).tobytes()
+    assert whole.decode(source()).tobytes() == expected
+    assert whole.decode_picture(source()).to_pil().tobytes() == expected
+    assert flic.decode(source(), small_model).tobytes() == expected
+    assert whole.verify(source()) is None
+
+
+def test_what_is_no_file_is_one_clear_error(small_model, tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    for act in (codec.Codec(small_model).decode, codec.Codec(small_model).verify, flic.decode):
+        for source, message in (
+            (tmp_path / "none.flic", "none.flic: No such file"),
+            (str(tmp_path), "Is a directory"),
+            (7, "from int"),
+            (None, "from NoneType"),
+            (io.StringIO("text"), "binary"),
+        ):
+            with pytest.raises(flic.FormatError, match=message):
+                act(source)
+
+
+def test_no_more_is_read_than_a_file_can_have(small_model, file, tmp_path, monkeypatch):
+    path = tmp_path / "endless.flic"
+    path.write_bytes(file + bytes(10**6))
+    monkeypatch.setattr(container, "MAX_FILE", 1000 + len(file))
+    for act in (codec.Codec(small_model).decode, codec.Codec(small_model).verify, flic.decode):
+        with path.open("rb", buffering=0) as opened:
+            for source in (path, str(path), opened, path.read_bytes()):
+                with pytest.raises(flic.FormatError, match="larger than any"):
+                    act(source)
+            assert opened.tell() == container.MAX_FILE + 1
+
+
 class TestLibrary:
     def test_found_by_fingerprint_name_and_path(self, small_model, model_folder, file, monkeypatch):
         monkeypatch.setattr(library, "WEIGHTS", model_folder)
@@ -240,8 +324,6 @@ class TestLibrary:
     def test_a_renamed_fingerprint_does_not_pass(self, model_folder, file, tmp_path):
         """The header of a weight file is not trusted: the weights themselves are."""
         other = flic.FLIC(flic.load_model(model_folder / "small.safetensors").config)
-        from flic import checkpoint
-
         path = tmp_path / "liar.safetensors"
         checkpoint.save(other, path)
         own = checkpoint.fingerprint(other).encode()

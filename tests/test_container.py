@@ -16,8 +16,8 @@ from flic.errors import FlicError, FormatError, TruncatedError, UnsupportedVersi
 
 PLAIN = Container(768, 512, bytes(range(8)), (b"stream of latents",))
 FULL = dataclasses.replace(PLAIN, gray=True, alpha=b"alpha", icc=b"icc" * 99, exif=b"MM\0*" * 9)
-EMPTY = dataclasses.replace(FULL, icc=b"", streams=(b"",))
-TILED = dataclasses.replace(PLAIN, tile=384, streams=(b"a", b"bc", b"", bytes(200)))
+EMPTY = dataclasses.replace(FULL, icc=b"", streams=(b"\0",))
+TILED = dataclasses.replace(PLAIN, tile=384, streams=(b"a", b"bc", b"d", bytes(200)))
 
 
 def with_crc(body: bytes) -> bytes:
@@ -38,7 +38,7 @@ def test_bytes_are_those_of_the_specification():
 
 def test_bytes_of_a_file_with_tiles_are_those_of_the_specification():
     body = b"FLIC" + b"\2\0" + bytes(range(8)) + b"\x80\x06" + b"\x80\x04"
-    body += b"\x03" + b"\1\2\0\xc8\1" + b"abc" + bytes(200)
+    body += b"\x03" + b"\1\2\1\xc8\1" + b"abcd" + bytes(200)
     assert pack(TILED) == with_crc(body)
     assert (TILED.version, unpack(pack(TILED)).version) == (2, 2)
 
@@ -188,6 +188,25 @@ def test_impossible_tiles_with_right_checksums(width, tiles, message):
     assert unpack(tiled(129, b"\1\1\2abc")).streams == (b"a", b"bc")
     with pytest.raises(FormatError, match=message):
         unpack(tiled(width, tiles))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (rebuilt(), "the picture's stream"),
+        (tiled(129, b"\1\0\0"), r"tile 0 \(row 0, column 0\)"),
+        (tiled(300, b"\1\1\0\1ab"), r"tile 1 \(row 0, column 1\)"),
+    ],
+)
+def test_a_stream_without_bytes_is_refused(data, name):
+    with pytest.raises(FormatError, match=f"damaged: {name} .*no bytes"):
+        unpack(data)
+
+
+def test_pack_refuses_a_stream_without_bytes():
+    for c in (PLAIN, TILED):
+        with pytest.raises(FormatError, match="no bytes"):
+            pack(dataclasses.replace(c, streams=(*c.streams[:-1], b"")))
 
 
 def test_a_decompression_bomb_is_refused_without_memory():

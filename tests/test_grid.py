@@ -66,6 +66,25 @@ def test_tiles_that_a_box_meets():
     assert tiles.name(5) == "tile 5 (row 1, column 2)"
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_tiles_met_are_those_with_a_common_pixel(size):
+    tiles = Grid(size, 128)
+    bottom, right = tiles.bounds[2:]
+    edges = [(-50, 70), (0, 128), (127, 129), (128, 256), (200, 1000), (500, 501), (7, 7), (9, 3)]
+    boxes = [Box(t, left, b, r) for t, b in edges for left, r in edges]
+    for box in (*boxes, tiles.bounds, Box(bottom, 0, bottom + 9, 9), Box(0, right, 9, right + 9)):
+        common = [tile.core.common(box) for tile in tiles]
+        met = [i for i, part in enumerate(common) if min(part.height, part.width) > 0]
+        assert tiles.meeting(box) == met
+
+
+def test_meeting_a_box_looks_at_no_other_tile(monkeypatch):
+    """Each of n tiles asks for its neighbours: n times all of them was a minute's work."""
+    tiles = Grid((8192, 8192), 128)
+    monkeypatch.setattr(Grid, "__getitem__", None)
+    assert tiles.meeting(Box(8064, 8000, 8192, 8192)) == [4094, 4095]
+
+
 def test_the_choice():
     assert grid.choose((2048, 2048)) is None
     assert grid.choose((2048, 2049)) == grid.choose((65535, 65), "auto") == 1024

@@ -68,6 +68,39 @@ def test_output_given_to_decode():
         assert not out.any()
 
 
+def opaque(channels: int) -> np.ndarray:
+    pixels = array(20, 30, channels)
+    if channels in (2, 4):
+        pixels[..., -1] = 255
+    return pixels
+
+
+@pytest.mark.parametrize("data", [array(20, 30), *map(opaque, (1, 2, 3, 4)), array(20, 30, 4)])
+def test_decoding_into_an_array_like_the_one_encoded(data):
+    """The quickstart's line: opaque alpha is not stored, and [H, W, 1] is stored as [H, W]."""
+    coded = flic_encode(data)
+    out = np.empty_like(data)
+    assert flic_decode(coded, out=out) is out
+    plain = flic_decode(coded)
+    colours = data.shape[2] - (data.shape[2] in (2, 4)) if data.ndim == 3 else 1
+    decoded, pixels = out.reshape(20, 30, -1), plain.reshape(20, 30, -1)
+    assert np.array_equal(decoded[..., :colours], pixels[..., :colours])
+    if data.ndim == 3 and data.shape[2] in (2, 4):
+        assert np.array_equal(out[..., -1], data[..., -1])
+
+
+def test_arrays_that_a_file_does_not_fill():
+    gray, alpha = flic_encode(array(20, 30)), flic_encode(array(20, 30, 4))
+    frozen = np.zeros((20, 30), np.uint8)
+    frozen.setflags(write=False)
+    for data, shape in ((gray, (20, 30, 3)), (gray, (20, 30, 4)), (alpha, (20, 30, 3))):
+        with pytest.raises(ValueError, match=r"out must be contiguous uint8 \[20, 30"):
+            flic_decode(data, out=np.zeros(shape, np.uint8))
+    for out in (frozen, bytearray(600)):
+        with pytest.raises(ValueError, match="out must be"):
+            flic_decode(gray, out=out)
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -331,8 +331,8 @@ def huge_png(width: int, height: int) -> bytes:
 
 REFUSED = {
     "empty": (b"", "empty"),
-    "text": (b"This is not a picture.\n" * 9, "not a PNG, JPEG, WebP or TIFF"),
-    "gif": (saved(Image.fromarray(GRAY), "GIF"), "not a PNG, JPEG, WebP or TIFF"),
+    "text": (b"This is not a picture.\n" * 9, "not a PNG, JPEG, WebP, TIFF"),
+    "animated GIF": (animated("GIF"), "animated"),
     "animated PNG": (animated("PNG"), "animated"),
     "animated WebP": (animated("WEBP"), "animated"),
     "pages": (animated("TIFF"), "3 pages"),

@@ -2,6 +2,8 @@
 
 import ctypes
 import gc
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from cli_tools import fails
 from golden_model import SMALL, small_model
 
 import flic
-from flic import Codec, Config, container, engine, entropy, limits, stream
+from flic import Codec, Config, container, engine, entropy, grid, limits, stream
 from flic.container import Container
 from flic.entropy import Latents
 from flic_kernels import rans
@@ -89,6 +91,27 @@ def test_a_long_enough_stream_of_nonsense(codec):
         codec.decode(crafted(codec, 1024, 1024, payload))
 
 
+@pytest.mark.parametrize("length", [0, 1])
+def test_thousands_of_tiles_without_content_are_refused_at_once(codec, length):
+    """4,096 streams in 4 or 8 KB: a minute's work before it was refused."""
+    head = b"FLIC\2\0" + codec.fingerprint + 2 * b"\x80\x40" + b"\1"
+    body = head + bytes([length]) * 4096 + bytes(4096 * length)
+    engine.engine_of(codec.model)
+    for act in (codec.decode, codec.verify):
+        start = time.process_time()
+        with pytest.raises(flic.FormatError, match="tile 0"):
+            act(body + zlib.crc32(body).to_bytes(4, "little"))
+        assert time.process_time() - start < 1
+
+
+def test_the_fingerprint_is_compared_before_anything_else(codec, monkeypatch):
+    data = container.pack(Container(300, 9, bytes(8), (b"a",) * 3, alpha=b"no PNG", tile=128))
+    monkeypatch.setattr(grid.Grid, "meeting", None)
+    for act in (codec.decode, codec.verify):
+        with pytest.raises(flic.ModelMismatchError):
+            act(data)
+
+
 def test_a_picture_beyond_the_machines_memory(codec, monkeypatch):
     [coded] = entropy.encode(codec.model, codec.model.analyze(torch.rand(1, 3, 130, 400)))
     size = (16, 32)
@@ -134,14 +157,77 @@ def test_the_bytes_of_coding_are_a_lower_bound():
     assert bound <= peak.bytes <= 6 * bound + 16 * MIB
 
 
-def test_memory_of_the_machine(tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "_CGROUP", tmp_path / "memory.max")
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """Writes files of a made-up /proc and /sys/fs/cgroup: system("proc/meminfo", text)."""
+    monkeypatch.setattr(limits, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(limits, "_CGROUP", tmp_path / "cgroup")
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    return write
+
+
+def test_memory_of_the_machine(system):
     machine = limits.total_memory()
     assert machine is None or 2**27 < machine < 2**50
-    (tmp_path / "memory.max").write_text("max\n")
+    assert limits.available_memory() is None
+    system("proc/self/cgroup", "0::/\n")
+    system("cgroup/memory.max", "max\n")
     assert limits.total_memory() == machine
-    (tmp_path / "memory.max").write_text(f"{2**20}\n")
-    assert machine is None or limits.total_memory() == 2**20
+    system("cgroup/memory.max", f"{2**20}\n")
+    assert limits.total_memory() == 2**20
+
+
+@pytest.mark.parametrize("smallest", ["memory.max", "a/memory.max", "a/b/memory.max"])
+def test_the_smallest_of_nested_groups_counts(system, smallest):
+    system("proc/self/cgroup", "0::/a/b\n")
+    for name in ("memory.max", "a/memory.max", "a/b/memory.max"):
+        system(f"cgroup/{name}", "max\n")
+        system(f"cgroup/{name}", f"{2**20 if name == smallest else 2**21}\n")
+    assert limits.total_memory() == 2**20
+    system("cgroup/other/memory.max", "1\n")  # not ours
+    assert limits.total_memory() == 2**20
+
+
+@pytest.mark.parametrize("folder", ["memory/a/b", "memory/a", "memory"])
+def test_groups_of_version_1(system, folder):
+    """In a container the path is the host's, of which only the root is mounted."""
+    system("proc/self/cgroup", "5:cpu,cpuacct:/\n4:memory:/a/b\n0::/\n")
+    system("cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+    machine = limits.total_memory()
+    assert machine is None or machine < 2**60
+    system(f"cgroup/{folder}/memory.limit_in_bytes", f"{2**20}\n")
+    assert limits.total_memory() == 2**20
+
+
+def test_what_is_available(system):
+    """Caches can be given up, and pages can be swapped out: neither speaks against a picture."""
+    system("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:  4000 kB\nSwapFree:  1000 kB\n")
+    assert limits.available_memory() == 5000 << 10
+    system("proc/self/cgroup", "4:memory:/a\n0::/b\n")
+    system("cgroup/b/memory.max", f"{3000 << 10}\n")
+    system("cgroup/b/memory.current", f"{2500 << 10}\n")
+    assert limits.available_memory() == (500 + 1000) << 10
+    cached = f"anon 7\nactive_file {300 << 10}\ninactive_file {200 << 10}\n"
+    system("cgroup/b/memory.stat", cached)
+    assert limits.available_memory() == (1000 + 1000) << 10
+    system("cgroup/memory/a/memory.limit_in_bytes", f"{3000 << 10}\n")
+    system("cgroup/memory/a/memory.usage_in_bytes", f"{2800 << 10}\n")
+    system("cgroup/memory/a/memory.stat", f"active_file 1\ntotal_inactive_file {100 << 10}\n")
+    assert limits.available_memory() == (300 + 1000) << 10
+
+
+def test_a_picture_beyond_what_is_available(codec, monkeypatch):
+    [coded] = entropy.encode(codec.model, codec.model.analyze(torch.rand(1, 3, 130, 400)))
+    needed = limits.coding_bytes(codec.model.config, (16, 32))
+    monkeypatch.setattr(limits, "available_memory", lambda: needed - 1)
+    with pytest.raises(flic.DeviceError, match="GiB of memory .* are available"):
+        entropy.decode(codec.model, [coded], (130, 400))
+    monkeypatch.setattr(limits, "available_memory", lambda: needed)
+    entropy.decode(codec.model, [coded], (130, 400))
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 32])

@@ -30,6 +30,18 @@ def test_names_and_configurations():
         {"ratio": 3},
         {"depth": 0},
         {"widths": (8, 12)},
+        {"widths": (0, 12, 16)},
+        {"widths": (8, 12, 10**6)},
+        {"heads": (4, 4, 10**6), "widths": (8, 12, 10**6)},
+        {"latent": 65536, "slices": 4},
+        {"hyper": 10**9},
+        {"latent": 3000, "slices": 300, "ratio": 16},
+        {"ratio": 1024},
+        {"depth": 500},
+        {"depth": 2.5},
+        {"hyper": "6"},
+        {"hyper": None},
+        {"latent": math.nan},
     ],
 )
 def test_impossible_configurations(change):
@@ -85,6 +97,20 @@ def test_calls_with_paths_say_what_to_call(tmp_path):
         with pytest.raises(flic.FlicError, match=r"net\.decompress\(\*\*coded\).*flic\.decode"):
             call()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_fields_of_a_configuration():
+    with pytest.raises(ValueError, match="widht"):
+        FLIC(SMALL | {"widht": 3})
+
+
+def test_a_model_without_memory():
+    with torch.device("meta"):
+        model = FLIC(SMALL)
+    real = [name for name, parameter in model.named_parameters() if not parameter.is_meta]
+    assert all(name.startswith("entropy_bottleneck.") for name in real)  # CompressAI's own, small
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    assert shapes == {name: value.shape for name, value in small_model().state_dict().items()}
 
 
 @pytest.mark.parametrize("size", [(128, 128), (1, 1), (129, 200), (250, 64)])

@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from flic import images
 from flic.errors import OutputError
-from flic.output import write_atomic
+from flic.output import write_atomic, wrote_picture
 
 
 def test_new_and_replaced(tmp_path):
@@ -48,6 +51,49 @@ def test_no_overwrite_when_the_name_is_taken_meanwhile(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_only_what_is_ours_is_replaced(tmp_path):
+    path = tmp_path / "file"
+    write_atomic(path, b"ours 1", ours=lambda _: False)  # nothing is there yet
+    for data, kept in ((b"ours 2", b"ours 2"), (b"other", b"other")):
+        path.write_bytes(data)
+        ours = path.read_bytes().startswith(b"ours")
+        if ours:
+            write_atomic(path, kept, ours=lambda file: file.read_bytes().startswith(b"ours"))
+        else:
+            with pytest.raises(OutputError, match="flic did not write it"):
+                write_atomic(path, b"ours 3", ours=lambda file: False)
+        assert path.read_bytes() == kept
+    write_atomic("/dev/null", b"", ours=lambda _: False)  # devices are written to, not replaced
+
+
+PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff"])
+def test_pictures_that_flic_wrote_are_known(tmp_path, suffix, mode):
+    """By a mark that says nothing of a picture that was changed since, and disturbs nothing."""
+    image = PICTURE.convert("RGB" if (suffix, mode) == (".jpg", "RGBA") else mode)
+    image.info["exif"] = exif = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"
+    path = tmp_path / f"a{suffix}"
+    data = images.to_bytes(image, suffix)
+    path.write_bytes(data)
+    assert wrote_picture(path)
+    back = Image.open(path)
+    back.load()
+    if suffix != ".jpg":
+        assert back.convert(image.mode).tobytes() == image.tobytes()
+    if suffix != ".tiff":
+        assert exif.removeprefix(b"Exif\0\0") in back.info["exif"]
+    for at in (30, len(data) // 2, len(data) - 120):
+        path.write_bytes(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :])
+        assert not wrote_picture(path), at
+    back.save(path, **({"lossless": True} if suffix == ".webp" else {}))
+    assert not wrote_picture(path)
+    path.write_bytes(b"")
+    assert not wrote_picture(path)
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_nothing_is_left_on_error(tmp_path, monkeypatch, error, step):
@@ -67,7 +113,7 @@ def test_nothing_is_left_on_error(tmp_path, monkeypatch, error, step):
 
 def test_killed_while_writing(tmp_path):
     code = (
-        "import os, signal, sys; from flic.output import write_atomic\n"
+        "import os, signal, sys; from flic.output import wrote_picture, write_atomic\n"
         "os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_atomic(sys.argv[1], b'new' * 1000)"
     )

@@ -10,7 +10,7 @@ from PIL import Image
 from test_limits import PeakMemory
 
 import flic
-from flic import container, entropy, images, limits, metrics, model, tiles
+from flic import container, engine, entropy, images, limits, metrics, model, tiles
 from flic.cli.show import ASSETS
 from flic.codec import Codec
 from flic.grid import Grid, Margins, Tile
@@ -173,7 +173,7 @@ def test_a_region_is_that_of_the_whole_picture(codec, decoded, crop):
 def test_a_region_takes_only_the_tiles_that_it_needs(codec, monkeypatch):
     """A broken stream far away does not matter, a neighbour's does."""
     fields = container.unpack(codec.encode(photograph(512, 100), tile=128))
-    broken = dataclasses.replace(fields, streams=(*fields.streams[:2], b"", b""))
+    broken = dataclasses.replace(fields, streams=(*fields.streams[:2], b"\0", b"\0"))
     data = container.pack(broken)
     assert codec.decode(data, crop=(10, 10, 50, 50)).size == (50, 50)
     for crop in ((130, 10, 5, 5), (100, 0, 100, 100), None):
@@ -185,6 +185,14 @@ def test_regions_that_cannot_be(codec, file):
     for crop in ((0, 0, 301, 200), (300, 0, 1, 1), (-1, 0, 5, 5), (0, 0, 0, 5)):
         with pytest.raises(flic.OptionError, match="does not lie in the picture of 300x200"):
             codec.decode(file, crop=crop)
+
+
+def test_weights_are_looked_at_once_not_for_every_tile(small_model, monkeypatch):
+    looked, content = [], engine._content
+    monkeypatch.setattr(engine, "_content", lambda model: looked.append(model) or content(model))
+    codec = Codec(small_model)
+    codec.decode(codec.encode(photograph(300, 200), tile=128))
+    assert len(looked) == 1
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA"])

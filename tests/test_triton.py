@@ -110,3 +110,25 @@ def test_kernels_compile_for_hopper():
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 over a limit" in result.stdout
+
+
+def test_convolutions_in_full_float32_and_the_setting_is_given_back(monkeypatch):
+    """cuDNN's default is TF32, far from float32's tolerance; forward and backward say otherwise."""
+    from flic_kernels.triton import conv3x3
+
+    settings, seen = torch.backends.cudnn.conv, []
+    before = settings.fp32_precision
+    convolve = torch.ops.aten.convolution_backward
+
+    def watched(function):
+        def call(*arguments, **options):
+            seen.append(settings.fp32_precision)
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(conv3x3.F, "conv2d", watched(conv3x3.F.conv2d))
+    monkeypatch.setattr(torch.ops.aten, "convolution_backward", watched(convolve))
+    given = convert(draw(OPERATIONS["conv3x3"]), lambda t: t.requires_grad_())
+    triton_function(OPERATIONS["conv3x3"])(**given).sum().backward()
+    assert seen == ["ieee", "ieee"] and settings.fp32_precision == before

@@ -1,54 +1,20 @@
-"""Folders: which files become which, what is up to date, and what went wrong."""
+"""Folders: what is up to date, what is done, and what went wrong."""
 
+import contextlib
 import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import typer
 
 from .. import output
-from ..errors import FlicError, OutputError
+from ..errors import DiskFullError, FlicError
 from . import common, workers
 from .tasks import Task
 from .workers import Job
-
-
-def plan(folder: Path, out: Path, suffixes: frozenset[str], suffix: str) -> list[Job]:
-    """One job for each file in `folder` (and below) with one of `suffixes`; hidden ones left out.
-
-    The target has the source's place and name, with `suffix` for its own; sources whose names
-    differ only there keep theirs too (`a.png.flic`, `a.jpg.flic`), so that none replaces another.
-    """
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is not a folder, and {folder} is")
-    sources = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        sources += [
-            Path(root, name)
-            for name in sorted(names)
-            if Path(name).suffix.lower() in suffixes and not name.startswith(".")
-        ]
-    if not sources:
-        raise FlicError(f"{folder}: no {' '.join(sorted(suffixes))} files in this folder")
-    return named_jobs([(source, out / source.relative_to(folder)) for source in sources], suffix)
-
-
-def named_jobs(pairs: list[tuple[Path, Path]], suffix: str) -> list[Job]:
-    """Sources and the places of their results, the latter named as `plan` says."""
-    wanted = [place.with_suffix(suffix) for _, place in pairs]
-    # case does not tell names apart on every file system
-    taken = Counter(str(path).casefold() for path in wanted)
-    jobs = []
-    for (source, _), path in zip(pairs, wanted, strict=True):
-        if taken[str(path).casefold()] > 1:
-            path = path.with_name(source.name + suffix)
-        jobs.append(Job(source, path))
-    return jobs
 
 
 def is_newer(target: Path, source: Path) -> bool:
@@ -60,14 +26,20 @@ def is_newer(target: Path, source: Path) -> bool:
 
 
 def skip_rule(
-    up_to_date: Callable[[Path, Path], bool], *, force: bool, no_overwrite: bool
+    up_to_date: Callable[[Path, Path], bool], replace: common.Replace, *, force: bool
 ) -> Callable[[Path, Path], bool]:
-    """Which jobs need no work: existing targets with --no-overwrite, else those up to date."""
-    if no_overwrite:
+    """Which jobs need no work: existing targets with --no-overwrite, else those up to date.
+
+    It raises OutputError where the target must not be replaced, before any work.
+    """
+    if not replace.overwrite:
         return lambda source, target: os.path.lexists(target)
-    if force:
-        return lambda source, target: False
-    return up_to_date
+
+    def skip(source: Path, target: Path) -> bool:
+        output.check_ours(target, replace.ours)
+        return not force and up_to_date(source, target)
+
+    return skip
 
 
 def run(
@@ -79,11 +51,14 @@ def run(
     overwrite: bool,
     json: bool,
     quiet: bool,
+    ours: output.Ours = None,
+    left_out: Sequence[Path] = (),
 ) -> None:
     """Do the jobs with a progress bar; a file that fails is listed at the end, the rest go on.
 
-    processes: how many to share the jobs among; None: as many as are fast.
-    Raises typer.Exit(1) where any failed.
+    processes: how many to share the jobs among; None: as many as are fast. overwrite, ours: as for
+    `output.write_atomic`. left_out: files that are no jobs, to be counted.
+    Raises typer.Exit(1) where any failed, and at once DiskFullError: the rest would fail likewise.
     """
     done, failed, todo = {}, {}, []
     for job in jobs:
@@ -93,17 +68,23 @@ def run(
         except Exception as error:  # whatever is wrong with one file, the others go on
             failed[job] = error
     skipped = len(jobs) - len(todo) - len(failed)
+    if todo:
+        output.check_folder(Path(os.path.commonpath([job.target.parent for job in todo])))
     processes, threads = workers.share(len(todo), processes, task.threads, task.device)
     if processes > 1:
         task = dataclasses.replace(task, threads=threads)
-    with _progress(len(todo), hidden=quiet) as advance:
-        for job, outcome in workers.outcomes(task, todo, processes):
+    outcomes = workers.outcomes(task, todo, processes)
+    # closed when anything ends the loop, so that no worker goes on
+    with contextlib.closing(outcomes), _progress(len(todo), hidden=quiet) as advance:
+        for job, outcome in outcomes:
             try:
                 if isinstance(outcome, Exception):
                     raise outcome
                 data, done[job] = outcome
-                job.target.parent.mkdir(parents=True, exist_ok=True)
-                output.write_atomic(job.target, data, overwrite=overwrite)
+                output.make_folder(job.target.parent)
+                output.write_atomic(job.target, data, overwrite=overwrite, ours=ours)
+            except DiskFullError:
+                raise
             except Exception as error:
                 done.pop(job, None)
                 failed[job] = error
@@ -116,22 +97,26 @@ def run(
     errors = {job: _line(job.source, failed[job]) for job in jobs if job in failed}
     if json:
         listed = [{"input": str(job.source), "error": line} for job, line in errors.items()]
-        common.print_json({"done": results, "skipped": skipped, "failed": listed})
+        rest = [str(path) for path in left_out]
+        common.print_json({"done": results, "skipped": skipped, "failed": listed, "left_out": rest})
     elif not quiet:
         size = sum(result["bytes"] for result in results)
         pixels = sum(result["width"] * result["height"] for result in results)
         bpp = f", {8 * size / pixels:.3f} bpp" if pixels else ""
+        rest = f", {len(left_out)} left out" if left_out else ""
         typer.echo(
             f"{len(results)} done ({common.size_text(size)}{bpp}), {skipped} skipped, "
-            f"{len(errors)} failed"
+            f"{len(errors)} failed{rest}"
         )
+        dropped = Counter(what for result in results for what in result.get("dropped", ()))
+        common.say_dropped([f"{what} ({count}x)" for what, count in dropped.items()])
     for line in errors.values():
         typer.echo(f"flic: {line}", err=True)
     if errors:
         raise typer.Exit(1)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _progress(count: int, *, hidden: bool) -> Iterator[Callable[[dict | None], None]]:
     """A bar in pictures, with megapixels a second; gives what is to be called after each picture,
     with its numbers, or None where it failed."""

@@ -1,15 +1,16 @@
-"""`flic encode` and `flic decode`: one file, stdin and stdout, or a folder."""
+"""`flic encode` and `flic decode`: one file, stdin and stdout, several files, or folders."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import grid, images, output
+from .. import formats, grid, output
 from ..errors import FlicError, OptionError, OutputError
-from . import batch, common, tasks
+from . import batch, common, plan, tasks
 
 if TYPE_CHECKING:
     from ..codec import Progress
@@ -34,14 +35,27 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", min=1, metavar="N", help="Folders: pictures at a time."),
 ]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "--output-quality",
+        min=1,
+        max=100,
+        metavar="N",
+        help="Of .jpg, .webp and .avif, 1 to 100; else 95, lossless, 90.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Folders: redo what is up to date.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 
 
 def encode(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Picture, folder, or - for stdin.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="IN", help="Pictures, folders, or - for stdin."),
+    ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help=".flic file, folder, or - for stdout.")
+        str, typer.Argument(metavar="OUT", help=".flic file, folder, or - for stdout.")
     ],
     model: common.Model = None,
     models: common.Models = None,
@@ -51,20 +65,29 @@ def encode(
     jobs: Jobs = None,
     tile: Tile = "auto",
     strip: Strip = False,
+    overwrite: common.Overwrite = False,
     no_overwrite: common.NoOverwrite = False,
     force: Force = False,
     json: common.Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compress a picture (PNG, JPEG, WebP, TIFF), or every picture in a folder.
+    """Compress a picture, several, or every picture in a folder.
 
-    A folder's pictures are written to the folder OUT under the same names. What is up to date there
-    is skipped, so an interrupted run goes on where it stopped.
+    Read are PNG, JPEG, WebP, TIFF, AVIF, BMP, GIF, JPEG 2000 and PPM, and HEIC where pillow-heif is
+    installed. Several pictures need a folder for OUT; one that ends in / is made.
+
+    A folder's pictures are written to the folder OUT under the same names: a.png becomes a.flic, or
+    a.png.flic where a.jpg lies beside it; a name in use stays. What is up to date there is skipped,
+    so an interrupted run goes on where it stopped. Links to folders are followed; files that are no
+    pictures by suffix (or, without one, by content) and hidden ones are left out and counted.
+
+    A file that is no .flic file is replaced with --overwrite only.
 
     Pictures of more than 4 megapixels are coded in tiles: memory is bounded, and `flic decode
     --crop` opens a region without the rest.
     """
-    _check_arguments(source, target, json)
+    replace = common.Replace.of(overwrite, no_overwrite, output.wrote_flic)
+    many = _takes_many(sources, target, json)
     side = int(tile) if tile.isdecimal() else tile
     grid.choose((1, 1), side)  # a wrong size is an error of the command, not of every picture
     task = tasks.Encode(model, models, device, dtype, threads, strip=strip, tile=side)
@@ -75,28 +98,28 @@ def encode(
         except (FlicError, OSError):
             return False
 
-    if source.is_dir():
-        listed = batch.plan(source, target, images.SUFFIXES, ".flic")
-        skip = batch.skip_rule(up_to_date, force=force, no_overwrite=no_overwrite)
+    if many:
+        what = f"{formats.COMMON} or other pictures"
+        planned = plan.make(sources, Path(target), formats.is_picture, ".flic", what)
+        skip = batch.skip_rule(up_to_date, replace, force=force)
         task.cache.for_encoding()  # a wrong model, likewise
-        batch.run(
-            listed, task, skip, processes=jobs, overwrite=not no_overwrite, json=json, quiet=quiet
-        )
+        _many(planned, task, skip, jobs, replace, json=json, quiet=quiet)
         return
-    target = _target_for(source, target, ".flic")
-    if target != common.STDIO:
-        if target.suffix.lower() in images.SUFFIXES:
-            raise OutputError(f"{target}: a compressed file must not be named like a picture")
-        output.check_target(target, overwrite=not no_overwrite)
-    _one(task, source, target, ".flic", overwrite=not no_overwrite, json=json, quiet=quiet)
+    path = _target_for(sources[0], target, ".flic")
+    if path != common.STDIO:
+        if path.suffix.lower() in formats.SUFFIXES:
+            raise OutputError(f"{path}: a compressed file must not be named like a picture")
+        _check(path, target, replace)
+    _one(task, sources[0], path, ".flic", replace=replace, json=json, quiet=quiet)
 
 
 def decode(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", help=".flic file, folder, or - for stdin.")
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="IN", help=".flic files, folders, or - for stdin."),
     ],
     target: Annotated[
-        Path,
+        str,
         typer.Argument(metavar="OUT", help="Picture to write, folder, or - for stdout."),
     ],
     model: common.Model = None,
@@ -107,38 +130,44 @@ def decode(
     jobs: Jobs = None,
     crop: Crop = None,
     format: Format = "png",
+    output_quality: Quality = None,
+    overwrite: common.Overwrite = False,
     no_overwrite: common.NoOverwrite = False,
     force: Force = False,
     json: common.Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn a .flic file, or every one in a folder, back into a picture.
+    """Turn a .flic file, several, or every one in a folder, back into pictures.
 
-    OUT's suffix chooses the format: .png, .jpg (quality 95), .webp (lossless), .tiff. The model is
-    found by the file's fingerprint, among the built-in ones and those in the model folder.
+    OUT's suffix chooses the format: .png, .jpg (quality 95), .webp (lossless), .tiff, .avif
+    (quality 90), .bmp; where OUT is a folder, --format does. One that ends in / is made. The model
+    is found by the file's fingerprint, among the built-in ones and those in the model folder.
+
+    A picture that flic did not write, or that was changed since, is replaced with --overwrite only.
     """
-    _check_arguments(source, target, json)
-    if crop is not None and source.is_dir():
+    replace = common.Replace.of(overwrite, no_overwrite, output.wrote_picture)
+    many = _takes_many(sources, target, json)
+    if crop is not None and many:
         raise typer.BadParameter("--crop is for one file")
     suffix = "." + format.lower().lstrip(".")
-    images.save_options(suffix)
-    task = tasks.Decode(model, models, device, dtype, threads, crop=_region(crop))
-    if source.is_dir():
-        listed = batch.plan(source, target, frozenset((".flic",)), suffix)
-        skip = batch.skip_rule(
-            lambda source, target: batch.is_newer(target, source),
-            force=force,
-            no_overwrite=no_overwrite,
-        )
-        batch.run(
-            listed, task, skip, processes=jobs, overwrite=not no_overwrite, json=json, quiet=quiet
-        )
+    task = tasks.Decode(
+        model, models, device, dtype, threads, crop=_region(crop), quality=output_quality
+    )
+    if many:
+        formats.save_options(suffix, output_quality)
+        planned = plan.make(sources, Path(target), plan.is_flic, suffix, ".flic files")
+
+        def up_to_date(source: Path, target: Path) -> bool:
+            return batch.is_newer(target, source) and output.wrote_picture(target)
+
+        skip = batch.skip_rule(up_to_date, replace, force=force)
+        _many(planned, task, skip, jobs, replace, json=json, quiet=quiet)
         return
-    target = _target_for(source, target, suffix)
-    if target != common.STDIO:
-        images.save_options(target.suffix)
-        output.check_target(target, overwrite=not no_overwrite)
-    _one(task, source, target, suffix, overwrite=not no_overwrite, json=json, quiet=quiet)
+    path = _target_for(sources[0], target, suffix)
+    formats.save_options(suffix if path == common.STDIO else path.suffix, output_quality)
+    if path != common.STDIO:
+        _check(path, target, replace)
+    _one(task, sources[0], path, suffix, replace=replace, json=json, quiet=quiet)
 
 
 def _region(crop: str | None) -> tuple[int, int, int, int] | None:
@@ -152,18 +181,57 @@ def _region(crop: str | None) -> tuple[int, int, int, int] | None:
     return x, y, width, height
 
 
-def _check_arguments(source: Path, target: Path, json: bool) -> None:
-    if target == common.STDIO and json:
+def _takes_many(sources: list[Path], target: str, json: bool) -> bool:
+    """Whether there are many files to do, or one; wrong combinations are errors of usage."""
+    stdout, many = target == str(common.STDIO), len(sources) > 1
+    if stdout and json:
         raise typer.BadParameter("--json and OUT both claim stdout")
-    if target == common.STDIO and source.is_dir():
-        raise typer.BadParameter("a folder needs a folder for OUT")
+    if stdout and (many or sources[0].is_dir()):
+        raise typer.BadParameter("a folder, or several files, need a folder for OUT")
+    if many and common.STDIO in sources:
+        raise typer.BadParameter("stdin is not for several inputs")
+    if many and not _is_folder(target):
+        raise typer.BadParameter(
+            f"several inputs need a folder for OUT: make {target}, or write {target}/"
+        )
+    return many or sources[0].is_dir()
 
 
-def _target_for(source: Path, target: Path, suffix: str) -> Path:
+def _is_folder(target: str) -> bool:
+    """Whether OUT is a folder, or is meant for one that is not there yet."""
+    return target.endswith(("/", os.sep)) or Path(target).is_dir()
+
+
+def _target_for(source: Path, target: str, suffix: str) -> Path:
     """OUT, or the file in it that takes the input's name where OUT is a folder."""
-    if target == common.STDIO or not target.is_dir():
-        return target
-    return target / (("stdin" if source == common.STDIO else source.stem) + suffix)
+    path = Path(target)
+    if not _is_folder(target):
+        return path
+    return path / (("stdin" if source == common.STDIO else source.stem) + suffix)
+
+
+def _check(path: Path, target: str, replace: common.Replace) -> None:
+    """Raise OutputError where OUT cannot be written; a folder that OUT is meant for is made."""
+    if _is_folder(target):
+        output.make_folder(path.parent)
+    replace.check(path)
+
+
+def _many(
+    planned: plan.Plan,
+    task: tasks.Task,
+    skip: Callable[[Path, Path], bool],
+    processes: int | None,
+    replace: common.Replace,
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """What `batch.run` does, with what is left out and what may be replaced."""
+    batch.run(
+        planned.jobs, task, skip, processes=processes, left_out=planned.left_out, json=json,
+        quiet=quiet, **replace._asdict(),
+    )  # fmt: skip
 
 
 def _one(
@@ -172,7 +240,7 @@ def _one(
     target: Path,
     suffix: str,
     *,
-    overwrite: bool,
+    replace: common.Replace,
     json: bool,
     quiet: bool,
 ) -> None:
@@ -183,7 +251,7 @@ def _one(
     if target == common.STDIO:
         common.write_stdout(data)
     else:
-        output.write_atomic(target, data, overwrite=overwrite)
+        replace.write(target, data)
     result = {"input": str(source), "output": str(target), **numbers}
     if json:
         common.print_json(result)
@@ -193,6 +261,8 @@ def _one(
             f"{common.size_text(result['bytes'])}, {result['bpp']:.3f} bpp, "
             f"{result['seconds']:.2f} s"
         )
+    if not quiet and not json:
+        common.say_dropped(result["dropped"])
 
 
 @contextmanager

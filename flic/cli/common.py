@@ -6,11 +6,11 @@ import math
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .. import container, images, library
+from .. import container, images, library, output
 from ..errors import FlicError, OutputError, PictureError
 
 if TYPE_CHECKING:
@@ -49,6 +49,31 @@ Json = Annotated[bool, typer.Option("--json", help="Print results as JSON on std
 NoOverwrite = Annotated[
     bool, typer.Option("--no-overwrite", help="Never replace a file that exists.")
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that flic did not write, too.")
+]
+
+
+class Replace(NamedTuple):
+    """What of the files that exist may be replaced: as `output.check_target` takes it."""
+
+    overwrite: bool
+    ours: output.Ours
+
+    @classmethod
+    def of(cls, overwrite: bool, no_overwrite: bool, ours: output.Ours) -> "Replace":
+        """By the options, what `ours` knows unless they say otherwise."""
+        if overwrite and no_overwrite:
+            raise typer.BadParameter("--overwrite and --no-overwrite are opposites")
+        return cls(not no_overwrite, None if overwrite else ours)
+
+    def check(self, target: Path) -> None:
+        """Raise OutputError early where `target` must not or cannot be written."""
+        output.check_target(target, **self._asdict())
+
+    def write(self, target: Path, data: bytes) -> None:
+        """`output.write_atomic`."""
+        output.write_atomic(target, data, **self._asdict())
 
 
 def ignore_announcements() -> None:
@@ -96,6 +121,12 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def say_dropped(what: list[str]) -> None:
+    """One line on stderr that names what of the inputs is not kept; none where all is."""
+    if what:
+        typer.echo(f"flic: not kept: {', '.join(what)}", err=True)
 
 
 def size_text(size: int) -> str:

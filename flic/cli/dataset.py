@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from .. import images, library
+from .. import formats, library, output
 from ..dataset import manifest, work
 from ..dataset.manifest import Result
 from ..dataset.work import Job, Task
 from ..errors import FlicError, OutputError
-from . import batch, common
+from . import common, plan
 from .code import Force, Quiet, Strip
 
 _SHOWN = 20  # bad pictures that are named on stderr
@@ -29,6 +29,7 @@ def encode_dataset(
     device: common.Device = "cpu",
     strip: Strip = False,
     force: Force = False,
+    overwrite: common.Overwrite = False,
     ray: Annotated[
         bool, typer.Option("--ray", help="Share the work among Ray's workers (Ray Data).")
     ] = False,
@@ -51,26 +52,29 @@ def encode_dataset(
 
     What is up to date in OUT is skipped, so a run that was stopped goes on where it was. Bad
     pictures are listed and skipped; the exit code is 1 only where no picture is good. The manifest,
-    OUT/manifest.jsonl, has a line for each picture and is written at the end.
+    OUT/manifest.jsonl, has a line for each picture and is written at the end. Results are named as
+    `flic encode` names a folder's, and a file that flic did not write counts as a bad picture.
     """
     if not ray and (workers is not None or ray_address is not None):
         raise typer.BadParameter("--workers and --ray-address go with --ray")
     start = time.perf_counter()
 
-    def plan() -> tuple[list[Job], Task]:
-        return _jobs(source, out), _task(out, model, models, device, strip, force)
+    def planned() -> tuple[list[Job], list[Path], Task]:
+        if not overwrite:
+            output.check_ours(out / manifest.NAME, manifest.is_one)
+        return *_jobs(source, out), _task(out, model, models, device, strip, force, overwrite)
 
     if ray:
         from ..dataset import ray_data
 
-        jobs, task = plan()
+        jobs, left_out, task = planned()
         found = ray_data.run(jobs, task, workers=workers, address=ray_address)
         results = _watched(found, len(jobs), shown=not quiet)
     else:
         from ..dataset.processes import processes
 
         with processes() as us:
-            jobs, task = us.from_first(plan)
+            jobs, left_out, task = us.from_first(planned)
             jobs = jobs[us.rank :: us.size]
             worker = work.Worker(replace(task, device=us.device(device)))
             shown = us.rank == 0 and not quiet
@@ -78,18 +82,23 @@ def encode_dataset(
         if us.rank:
             return
     manifest.write(out / manifest.NAME, (result.record for result in results))
-    _report(results, out / manifest.NAME, time.perf_counter() - start, json=json, quiet=quiet)
+    seconds = time.perf_counter() - start
+    _report(results, len(left_out), out / manifest.NAME, seconds, json=json, quiet=quiet)
 
 
-def _jobs(source: Path, out: Path) -> list[Job]:
+def _jobs(source: Path, out: Path) -> tuple[list[Job], list[Path]]:
+    """The jobs, and what is left out of the folder."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is not a folder")
     source, out = source.absolute(), out.absolute()
     if source.is_dir():
-        folder, jobs = source, batch.plan(source, out, images.SUFFIXES, ".flic")
+        what = f"{formats.COMMON} or other pictures"
+        jobs, left_out = plan.make([source], out, formats.is_picture, ".flic", what)
+        folder = source
     else:
-        folder, jobs = source.parent, batch.named_jobs(work.listed(source, out), ".flic")
-    return [Job(_name(path, folder), str(path), str(target)) for path, target in jobs]
+        left_out = []
+        folder, jobs = source.parent, plan.named(work.listed(source, out), ".flic")
+    return [Job(_name(path, folder), str(path), str(target)) for path, target in jobs], left_out
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -97,14 +106,20 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _task(
-    out: Path, model: str | None, models: Path | None, device: str, strip: bool, force: bool
+    out: Path,
+    model: str | None,
+    models: Path | None,
+    device: str,
+    strip: bool,
+    force: bool,
+    overwrite: bool,
 ) -> Task:
     # a wrong model is an error of the command, not of every worker
     if library.locate(model, models) == Path(model or ""):
         model = str(Path(model).absolute())
     library.check_device(device)
     folder = None if models is None else str(models.absolute())
-    return Task(str(out.absolute()), model, folder, device, strip, force)
+    return Task(str(out.absolute()), model, folder, device, strip, force, overwrite)
 
 
 def _watched(results: Iterator[Result], total: int, *, shown: bool) -> list[Result]:
@@ -127,7 +142,9 @@ def _watched(results: Iterator[Result], total: int, *, shown: bool) -> list[Resu
     return found
 
 
-def _report(results: list[Result], path: Path, seconds: float, *, json: bool, quiet: bool) -> None:
+def _report(
+    results: list[Result], left_out: int, path: Path, seconds: float, *, json: bool, quiet: bool
+) -> None:
     facts = manifest.summary(results, seconds)
     bad = [result.record for result in results if result.record.status == "failed"]
     for record in sorted(bad, key=lambda record: record.path)[:_SHOWN]:
@@ -135,12 +152,13 @@ def _report(results: list[Result], path: Path, seconds: float, *, json: bool, qu
     if len(bad) > _SHOWN:
         typer.echo(f"flic: {len(bad) - _SHOWN} more bad pictures are in the manifest", err=True)
     if json:
-        common.print_json({**facts, "manifest": str(path)})
+        common.print_json({**facts, "left_out": left_out, "manifest": str(path)})
     elif not quiet:
         bpp = "" if facts["bpp"] is None else f", {facts['bpp']:.3f} bpp"
+        rest = f", {left_out} left out" if left_out else ""
         typer.echo(
             f"{facts['pictures']} pictures: {facts['encoded']} encoded, {facts['up_to_date']} up "
-            f"to date, {facts['failed']} bad; {common.size_text(facts['bytes'])}{bpp}; "
+            f"to date, {facts['failed']} bad{rest}; {common.size_text(facts['bytes'])}{bpp}; "
             f"{facts['seconds']:.1f} s, {facts['megapixels_per_second']:.2f} megapixels/s; {path}"
         )
     if len(bad) == len(results):

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from .. import library, output, stream
+from .. import library, stream
 from ..errors import FlicError, ModelNotFoundError, OutputError
-from . import common
+from . import common, plan
 
 _CHECKPOINTS = (".safetensors", ".pth.tar", ".pth", ".pt")
 Files = Annotated[
-    list[Path], typer.Argument(metavar="FILE...", help=".flic files, or - for stdin.")
+    list[Path],
+    typer.Argument(metavar="FILE...", help=".flic files, folders of them, or - for stdin."),
 ]
 
 
@@ -99,17 +100,32 @@ def verify(
 
 
 def _each(files: list[Path], act, report=lambda path, error: None) -> None:
-    """Every file, whatever is wrong with another; the first error alone where there is one file."""
-    failed = False
-    for path in files:
+    """Every file, and every one in the folders, whatever is wrong with another."""
+    failed = []
+
+    def attempt(do, path: Path):
         try:
-            act(path)
+            return do(path)
         except FlicError as error:
             report(path, error)
             typer.echo(f"flic: {error}", err=True)
-            failed = True
+            failed.append(path)
+
+    for path in files:
+        for file in attempt(_files, path) or ():
+            attempt(act, file)
     if failed:
         raise typer.Exit(1)
+
+
+def _files(path: Path) -> list[Path]:
+    """The .flic files in a folder and below; a file alone."""
+    if not path.is_dir():
+        return [path]
+    found, _ = plan.walk(path, plan.is_flic)
+    if not found:
+        raise FlicError(f"{path}: no .flic files in this folder")
+    return found
 
 
 def models(folder: common.Models = None, json: common.Json = False) -> None:
@@ -176,13 +192,15 @@ def convert(
         str | None, typer.Option(metavar="mse|ms-ssim", help="Say what it was trained for.")
     ] = None,
     models: common.Models = None,
+    overwrite: common.Overwrite = False,
     no_overwrite: common.NoOverwrite = False,
     json: common.Json = False,
 ) -> None:
     """Turn a checkpoint into safetensors, with its fingerprint in the header, or into torch's own.
 
-    CompressAI's tools read .pth.tar. Only safetensors keep --lambda and --metric. With --legacy, a
-    .pth.tar is a flat state dict under CompressAI 1.2.4's names, as the published files are.
+    CompressAI's tools read .pth.tar. Only safetensors keep --lambda and --metric, and say that flic
+    wrote them: any other file is replaced with --overwrite only. With --legacy, a .pth.tar is a
+    flat state dict under CompressAI 1.2.4's names, as the published files are.
     """
     if not target.name.endswith(_CHECKPOINTS):
         raise OutputError(f"{target}: convert writes {', '.join(_CHECKPOINTS)} files")
@@ -194,7 +212,7 @@ def convert(
         raise OutputError(f"{target}: --legacy needs a .pth.tar, .pth or .pt file")
     if metric not in (None, "mse", "ms-ssim"):
         raise FlicError(f"--metric {metric}: want mse or ms-ssim")
-    output.check_target(target, overwrite=not no_overwrite)
+    common.Replace.of(overwrite, no_overwrite, library.is_model).check(target)
     path = library.locate(source, models)
     from .. import checkpoint
 

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from .. import images, output
-from ..errors import FlicError
 from . import common
 
 ASSETS = Path(__file__).parent.parent / "assets"
+_SHOWN = (".png", ".compare.png")  # of each picture: decoded, and side by side
 
 
 def compare(
@@ -23,6 +23,7 @@ def compare(
     models: common.Models = None,
     device: common.Device = "cpu",
     threads: common.Threads = None,
+    overwrite: common.Overwrite = False,
     no_overwrite: common.NoOverwrite = False,
     json: common.Json = False,
 ) -> None:
@@ -31,13 +32,14 @@ def compare(
         target = Path(("stdin" if source == common.STDIO else source.stem) + ".compare.png")
     if target.suffix.lower() != ".png":
         raise typer.BadParameter("OUT must be a .png file")
-    output.check_target(target, overwrite=not no_overwrite)
+    replace = common.Replace.of(overwrite, no_overwrite, output.wrote_picture)
+    replace.check(target)
     picture = common.read_picture(source, strip=True)
     common.set_threads(threads)
     codec = common.CodecCache(model, models, device).for_encoding()
     _, decoded, row = _code(codec, picture)
     row = {"input": str(source), "output": str(target), **row}
-    output.write_atomic(target, _figure(picture, decoded, row), overwrite=not no_overwrite)
+    replace.write(target, _figure(picture, decoded, row))
     if json:
         common.print_json(row)
     else:
@@ -52,25 +54,29 @@ def demo(
     model: common.Model = None,
     device: common.Device = "cpu",
     threads: common.Threads = None,
+    overwrite: common.Overwrite = False,
     json: common.Json = False,
 ) -> None:
     """Compress the photographs that come with flic, decode them, and show what happened."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FlicError(f"{folder}: {error.strerror}") from error
+    output.make_folder(folder)
+    files = common.Replace.of(overwrite, False, output.wrote_flic)
+    pictures = common.Replace.of(overwrite, False, output.wrote_picture)
+    sources = sorted(ASSETS.glob("*.png"))
+    targets = [[folder / f"{s.stem}{end}" for end in (".flic", *_SHOWN)] for s in sources]
+    for coded, *shown in targets:
+        files.check(coded)
+        for target in shown:
+            pictures.check(target)
     common.set_threads(threads)
     codec = common.CodecCache(model, None, device).for_encoding()
     rows = []
-    for source in sorted(ASSETS.glob("*.png")):
+    for source, (coded, plain, side_by_side) in zip(sources, targets, strict=True):
         picture = images.read(source, strip=True)
         data, decoded, row = _code(codec, picture)
-        side_by_side = folder / f"{source.stem}.compare.png"
-        output.write_atomic(folder / f"{source.stem}.flic", data)
-        decoded_png = images.to_bytes(decoded.to_pil(), ".png")
-        output.write_atomic(folder / f"{source.stem}.png", decoded_png)
+        files.write(coded, data)
+        pictures.write(plain, images.to_bytes(decoded.to_pil(), ".png"))
         row = {"input": source.name, "output": str(side_by_side), **row}
-        output.write_atomic(side_by_side, _figure(picture, decoded, row))
+        pictures.write(side_by_side, _figure(picture, decoded, row))
         rows.append(row)
     if json:
         common.print_json(rows)

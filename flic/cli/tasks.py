@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import grid, images
+from .. import formats, grid, images
 from ..container import Container
 from ..errors import FlicError
 from . import common
@@ -51,7 +51,7 @@ class Encode(Task):
         start = time.perf_counter()
         data = codec.encode_picture(picture, tile=self.tile, progress=progress)
         seconds = time.perf_counter() - start
-        return data, _numbers(codec, len(data), picture, seconds)
+        return data, _numbers(codec, len(data), picture, seconds, list(picture.dropped))
 
     def is_done(self, target: Path) -> bool:
         """Whether `target` is the file that this task would write, up to metadata."""
@@ -65,9 +65,10 @@ class Encode(Task):
 
 @dataclass(frozen=True)
 class Decode(Task):
-    """crop: a region, as for `flic.decode`."""
+    """crop: a region, as for `flic.decode`. quality: as for `formats.save_options`."""
 
     crop: tuple[int, int, int, int] | None
+    quality: int | None = None
 
     def __call__(self, source: Path, suffix: str, progress: "Progress") -> tuple[bytes, dict]:
         """A .flic file's picture in the format that `suffix` names, and the numbers to report.
@@ -82,13 +83,17 @@ class Decode(Task):
             start = time.perf_counter()
             picture = codec.decode_picture(file, crop=self.crop, progress=progress)
             seconds = time.perf_counter() - start
-            written = images.to_bytes(picture.to_pil(), suffix)
+            image = picture.to_pil()
+            written = formats.to_bytes(image, suffix, self.quality)
         except FlicError as error:
             raise common.named(source, error) from error
-        return written, _numbers(codec, len(data), file, seconds)
+        dropped = formats.not_written(image, suffix)
+        return written, _numbers(codec, len(data), file, seconds, dropped)
 
 
-def _numbers(codec, size: int, picture: images.Picture | Container, seconds: float) -> dict:
+def _numbers(
+    codec, size: int, picture: images.Picture | Container, seconds: float, dropped: list[str]
+) -> dict:
     return {
         "model": codec.fingerprint.hex(),
         "width": picture.width,
@@ -96,4 +101,5 @@ def _numbers(codec, size: int, picture: images.Picture | Container, seconds: flo
         "bytes": size,
         "bpp": 8 * size / (picture.width * picture.height),
         "seconds": seconds,
+        "dropped": dropped,
     }

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import OutputError
-from ..output import write_atomic
+from ..output import make_folder, write_atomic
 
 NAME = "manifest.jsonl"
 """The manifest's name in the output folder."""
@@ -64,11 +63,17 @@ def write(path: Path, records: Iterable[Record]) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """`write_atomic` into a folder that need not be there. Raises OutputError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: {error.strerror or error}") from error
+    make_folder(path.parent)
     write_atomic(path, data)
+
+
+def is_one(path: Path) -> bool:
+    """Whether a file is a manifest, as far as its first line says."""
+    with path.open() as file:
+        try:
+            return bool(Record(**json.loads(file.readline())).path)
+        except (TypeError, ValueError):
+            return False
 
 
 def read(path: Path) -> list[Record]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import container, images, library
+from .. import container, images, library, output
 from ..container import Container
-from ..errors import FlicError, OutputError
+from ..errors import FlicError, ForeignFileError, OutputError
 from .manifest import Record, Result, write_file
 
 
@@ -28,7 +28,8 @@ class Task:
 
     out: the output folder. model: a name or a checkpoint's path, None for the default. models: the
     folder of further models, None for the user's. device: as torch names it. strip: drop ICC
-    profiles and EXIF. force: code again what is up to date. Paths are absolute.
+    profiles and EXIF. force: code again what is up to date. overwrite: replace files that flic did
+    not write. Paths are absolute.
     """
 
     out: str
@@ -37,6 +38,7 @@ class Task:
     device: str = "cpu"
     strip: bool = False
     force: bool = False
+    overwrite: bool = False
 
 
 def listed(path: Path, out: Path) -> list[tuple[Path, Path]]:
@@ -75,8 +77,11 @@ class Worker:
         self.codec = Codec(library.load_model(task.model, task.device, folder=folder))
 
     def __call__(self, job: Job) -> Result:
-        """Whatever is wrong with a picture is recorded; an OutputError ends the work."""
+        """Whatever is wrong with a picture is recorded; an OutputError ends the work, but where a
+        file of somebody else stands in its place."""
         try:
+            if not self.task.overwrite:
+                output.check_ours(Path(job.target), output.wrote_flic)
             data = None if self.task.force else self._up_to_date(job)
             encoded = data is None
             if encoded:
@@ -84,8 +89,10 @@ class Worker:
                 data = self.codec.encode_picture(picture)
                 write_file(Path(job.target), data)
             file = container.unpack(data)
-        except OutputError:
-            raise
+        except OutputError as error:
+            if not isinstance(error, ForeignFileError):
+                raise
+            return Result(Record(job.name, "failed", str(error)), False)
         except Exception as error:
             return Result(Record(job.name, "failed", _line(job, error)), False)
         return Result(self._record(job, data, file), encoded)

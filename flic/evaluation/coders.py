@@ -73,12 +73,14 @@ class ModelCoder:
         """What the codec would decode, bar the coding: x_hat rounded to 8 bits, gray kept gray."""
         import torch
 
+        from ..tiles import displayable
+
         model = self._codec.model
         x = torch.from_numpy(picture.pixels).to(self.device).permute(2, 0, 1)[None] / 255
         with meter.step("forward"), torch.no_grad():
             out = model(x)
             bits = -sum(p.double().log2().sum() for p in out["likelihoods"].values()).item()
-            x_hat = out["x_hat"][0].clamp(0, 1)
+            x_hat = displayable(out["x_hat"][0])
             if picture.gray:
                 x_hat = x_hat.mean(0, keepdim=True).expand(3, -1, -1)
             pixels = (x_hat.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()

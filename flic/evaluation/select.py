@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import checkpoint, images, library
+from .. import checkpoint, formats, images, library
 from ..errors import FlicError, PictureError
 from ..training.recipe import LAMBDAS
 
@@ -146,7 +146,7 @@ def pictures(folder: Path) -> list[PictureFile]:
     else:
         folder, paths = folder.parent, [folder]
     if not paths:
-        raise PictureError(f"{folder}: no {' '.join(sorted(images.SUFFIXES))} files in this folder")
+        raise PictureError(f"{folder}: no {formats.COMMON} or other pictures in this folder")
     found = []
     for path in paths:
         picture = read(path)

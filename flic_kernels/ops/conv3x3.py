@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .gdn import gdn
 from .gdn import reference as normalise
 from .registry import Case, Operation, cpu_kernel, triton_kernel
 
@@ -156,19 +155,7 @@ def _cpu():
 
 
 def _triton():
-    from ..triton.launch import check_dtype
-
-    def conv3x3(
-        x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1,
-        leaky: bool = False, shuffle: int = 1, gamma: Tensor | None = None,
-        beta: Tensor | None = None, inverse: bool = False, residual: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """PyTorch's convolution (cuDNN's) and the Triton kernel of GDN."""
-        check_dtype(x)
-        out = _convolve(x, weight, bias, stride, leaky, shuffle)
-        if gamma is not None:
-            return gdn(out, gamma, beta, inverse=inverse, residual=residual, impl="triton")
-        return out if residual is None else residual + out
+    from ..triton.conv3x3 import conv3x3
 
     return conv3x3
 
