@@ -73,14 +73,21 @@ def cxx_command(source):
 
 
 def nvcc_architectures():
-    """sm_80, sm_90 and the newest this nvcc knows, with PTX of the newest for later devices."""
+    """sm_80, sm_90 and the newest this nvcc knows; PTX of 90 and of the newest for all others.
+
+    A card takes code of its own major version or PTX no newer than it, so PTX of the newest alone
+    would leave out the cards between it and sm_90.
+    """
     listed = subprocess.run(["nvcc", "--list-gpu-arch"], capture_output=True, text=True).stdout
     known = sorted({int(number) for number in re.findall(r"compute_(\d+)", listed)})
     if not known:
         raise CompileError("nvcc --list-gpu-arch names no architecture")
-    chosen = [arch for arch in (80, 90) if arch in known] + [known[-1]]
-    options = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in dict.fromkeys(chosen)]
-    return [*options, f"-gencode=arch=compute_{known[-1]},code=compute_{known[-1]}"]
+    code = dict.fromkeys([*(arch for arch in (80, 90) if arch in known), known[-1]])
+    ptx = dict.fromkeys([*(arch for arch in (90,) if arch in known), known[-1]])
+    return [
+        *(f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in code),
+        *(f"-gencode=arch=compute_{arch},code=compute_{arch}" for arch in ptx),
+    ]
 
 
 def dependencies(depfile):

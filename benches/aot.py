@@ -4,7 +4,7 @@
 
 The launches are the ones the operators make, built from meta tensors at the codec's own shapes. Run
 it without TRITON_INTERPRET. A kernel that spills registers or exceeds the target's shared memory
-fails.
+fails. With --subset or --only, --write replaces the rows of the kernels compiled and no others.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from benches import document
 from benches.launches import every_launch
 from flic_kernels.triton.launch import INTERPRETED, Launch
 
@@ -31,7 +33,7 @@ POINTERS = {
     torch.bfloat16: "*bf16",
     torch.float16: "*fp16",
 }
-BEGIN, END = "<!-- aot: begin -->", "<!-- aot: end -->"
+PART = "aot"  # of the document
 
 
 def compile_launch(launch: Launch, arch: int):
@@ -97,10 +99,34 @@ def report(targets: list[int], subset: bool, only: str) -> tuple[list[tuple], in
     return rows, failures
 
 
-def table(rows: list[tuple], targets: list[int]) -> str:
-    head = ["case", "kernel", "dtype", "warps", *(f"sm_{t}" for t in targets)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+def head(targets: list[int]) -> list[str]:
+    """The lines above a table's rows."""
+    made = f"Triton {triton.__version__}; registers / stack bytes / KiB of shared memory."
+    cells = ["case", "kernel", "dtype", "warps", *(f"sm_{t}" for t in targets)]
+    return [made, "", f"| {' | '.join(cells)} |", "|" + "---|" * len(cells)]
+
+
+def merged(text: str, rows: list[tuple], targets: list[int]) -> list[tuple]:
+    """A table's rows, those of the kernels in `rows` replaced. ValueError: made otherwise."""
+    lines = text.splitlines()
+    if lines[:4] != head(targets):
+        raise ValueError("the table is of another Triton or other targets; write all of it")
+    old = [tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in lines[4:]]
+    new = defaultdict(list)
+    for row in rows:
+        new[row[:3]].append(row)
+    count = Counter(row[:3] for row in old)
+    if any(count[kernel] != len(found) for kernel, found in new.items()):
+        raise ValueError("the table has not these kernels; write all of it")
+    return [new[row[:3]].pop(0) if row[:3] in new else row for row in old]
+
+
+def write(path: Path, rows: list[tuple], targets: list[int], whole: bool) -> None:
+    """Put the table into a document, or its rows of these kernels. ValueError: it has none."""
+    if not whole:
+        rows = merged(document.part(path, PART), rows, targets)
+    lines = head(targets) + [f"| {' | '.join(row)} |" for row in rows]
+    document.replace(path, PART, "\n".join(lines))
 
 
 def main() -> int:
@@ -115,14 +141,10 @@ def main() -> int:
     targets = [int(t) for t in options.targets.split(",")]
     rows, failures = report(targets, options.subset, options.only)
     if options.write:
-        text = options.write.read_text()
-        before, _, rest = text.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        if not after and END not in text:
-            parser.error(f"{options.write} has no {BEGIN} ... {END} markers")
-        made = f"Triton {triton.__version__}; registers / stack bytes / KiB of shared memory."
-        block = f"{BEGIN}\n{made}\n\n{table(rows, targets)}\n{END}"
-        options.write.write_text(before + block + after)
+        try:
+            write(options.write, rows, targets, whole=not (options.subset or options.only))
+        except ValueError as error:
+            parser.error(f"{options.write}: {error}")
     print(f"{len(rows)} kernels for {len(targets)} targets, {failures} over a limit")
     return 1 if failures or not rows else 0
 

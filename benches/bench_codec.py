@@ -44,15 +44,15 @@ def specs(device: str, dtypes: list[torch.dtype], small: bool) -> Iterator[Spec]
 
 
 @cache
-def spread_model(device: str, small: bool) -> FLIC:
+def spread_model(config: str) -> FLIC:
     """A model with random weights and latents that are not all zero."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        model = FLIC("tiny" if small else "base").eval()
+        model = FLIC(config).eval()
     with torch.no_grad():
         model.g_a[9].weight.mul_(20)
         model.h_a[3].weight.mul_(20)
-    return model.to(device)
+    return model
 
 
 class Coding(Problem):
@@ -60,7 +60,7 @@ class Coding(Problem):
 
     def __init__(self, op: str, device: str, small: bool):
         self.op, self.device, self.size = op, device, SMALL if small else PICTURE
-        self.model = spread_model(device, small)
+        self.model = spread_model("tiny" if small else "base").to(device)
         engine_of(self.model)
         generator = torch.Generator().manual_seed(0)
         coarse = torch.rand(1, 3, *(side // 8 for side in self.size), generator=generator)

@@ -1,14 +1,16 @@
 """A folder of pictures: one picture a core against all cores on one picture.
 
-    python -m benches.folders --photos DIR [--config base] [--count 8] [--jobs 1 2 ...]
+    python -m benches.folders --photos DIR [-m MODEL | --config base] [--count 8] [--jobs 1 2 ...]
 
 Runs `flic encode` and `flic decode` on COUNT of the folder's pictures (repeated where it has fewer)
 with each number of worker processes, which share the cores among them. Prints whole seconds, start
 of the program and its workers included, and megapixels a second between the first picture and the
-last. The model has random weights, as in benches.large.
+last, where these came at different times. Without -m the model has random weights of the
+configuration, as in benches.large.
 """
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -20,20 +22,21 @@ from pathlib import Path
 
 from benches import photos
 from benches.large import save_model
-from flic import images
 
 
 def main() -> None:
     cores = len(os.sched_getaffinity(0))
-    parser = photos.parser(__doc__)
+    parser = photos.parser(__doc__, "random weights of --config")
     parser.add_argument("--config", default="base")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--jobs", type=int, nargs="+", default=sorted({1, cores}))
     options = parser.parse_args()
-    paths = [p for p in sorted(options.photos.iterdir()) if p.suffix.lower() in images.SUFFIXES]
+    paths = photos.paths(options.photos)
+    if not paths:
+        parser.error(f"{options.photos} has no pictures")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_model(options.config, folder)
+        model = options.model or save_model(options.config, folder)
         (folder / "in").mkdir()
         for i, path in enumerate(islice(cycle(paths), options.count)):
             shutil.copy(path, folder / "in" / f"{i:04d}{path.suffix}")
@@ -44,27 +47,27 @@ def main() -> None:
                 ("decode", f"{jobs}", f"{jobs}.out"),
             ):
                 threads = max(1, cores // jobs)
-                seconds, rate = run(folder, [mode, *places], jobs, threads)
+                command = [mode, *(folder / place for place in places), "-m", model]
+                seconds, rate = run(command, jobs, threads)
                 cells = f"{mode} | {jobs} | {threads} | {seconds:.1f} s | {rate:.3f}"
                 print(f"| {cells} |", flush=True)
 
 
-def run(folder: Path, arguments: list[str], jobs: int, threads: int) -> tuple[float, float]:
-    """Seconds of a command, and megapixels a second of what follows the first picture."""
-    command = [sys.executable, "-m", "flic", *arguments, "-m", "model.safetensors", "--json"]
+def run(arguments: list, jobs: int, threads: int) -> tuple[float, float]:
+    """Seconds of a command, and megapixels a second of what follows the first picture, or NaN."""
+    command = [sys.executable, "-m", "flic", *map(str, arguments), "--json"]
     command += ["--jobs", str(jobs), "--threads", str(threads)]
     start = time.perf_counter()
-    paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": paths}
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     seconds = time.perf_counter() - start
     results = json.loads(done.stdout)["done"]
     written = sorted(
-        ((folder / result["output"]).stat().st_mtime, result["width"] * result["height"])
+        (Path(result["output"]).stat().st_mtime, result["width"] * result["height"])
         for result in results
     )
     elapsed = written[-1][0] - written[0][0]
-    return seconds, sum(pixels for _, pixels in written[1:]) / 1e6 / elapsed
+    pixels = sum(pixels for _, pixels in written[1:])
+    return seconds, pixels / 1e6 / elapsed if elapsed else math.nan
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ are larger, and take longer to code, than with trained ones.
 import argparse
 import json
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from rich.table import Table
 
 from flic import container, images
 from flic.cli.show import ASSETS
+from flic.evaluation import meter
 
 
 def main() -> None:
@@ -57,11 +57,14 @@ def main() -> None:
         options.json.write_text("".join(json.dumps(shared | row) + "\n" for row in rows))
 
 
-def save_model(config: str, folder: Path) -> None:
+def save_model(config: str, folder: Path) -> Path:
+    """Write random weights of a configuration into a folder; the file."""
     from benches.bench_codec import spread_model
     from flic import checkpoint
 
-    checkpoint.save(spread_model(config), folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    checkpoint.save(spread_model(config), path)
+    return path
 
 
 def in_a_process(mode: str, size: str, folder: str, tile: str) -> dict:
@@ -97,7 +100,7 @@ def run(mode: str, size: str, folder: str, tile: str) -> dict:
         "tiles": len(container.unpack(data).streams),
         "bytes": len(data),
         "seconds": seconds,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": meter.peak_bytes(),
     }
 
 

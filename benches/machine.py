@@ -9,15 +9,12 @@ import ctypes
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from benches.clock import timer_of
+from flic.evaluation import meter
 from flic_kernels import native
-
-_CLEAR = Path("/proc/self/clear_refs")
-_STATUS = Path("/proc/self/status")
 
 
 def best_of(repetitions: int, *functions: Callable[[], object]) -> list[float]:
@@ -73,26 +70,17 @@ class PeakMemory:
 
     def __init__(self, device: str):
         self.cuda = device == "cuda"
-        self.trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
-        self.known = self.cuda or (self.trim is not None and _CLEAR.exists())
+        self.known = self.cuda or meter.reset_peak()
 
     def start(self) -> None:
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
         elif self.known:
-            self.trim(0)  # memory that was freed, but kept for the next call, is not resident then
-            _CLEAR.write_text("5")  # the peak becomes what is resident now
-            self.before = _kilobytes("VmRSS") * 1024
+            meter.reset_peak()  # the peak becomes what is resident now
+            self.before = meter.resident_bytes("VmRSS")
 
     def stop(self) -> int | None:
         if self.cuda:
             return torch.cuda.max_memory_allocated() - self.before
-        return max(0, _kilobytes("VmHWM") * 1024 - self.before) if self.known else None
-
-
-def _kilobytes(field: str) -> int:
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1])
-    raise RuntimeError(f"{_STATUS} has no {field}")
+        return max(0, meter.peak_bytes() - self.before) if self.known else None

@@ -7,6 +7,7 @@ the likelihoods, relative to repeating the border, and the PSNR inside the crop.
 """
 
 import math
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,10 @@ def main() -> None:
     net = library.load_model(options.model)
     bits, errors = dict.fromkeys(PADDINGS, 0.0), dict.fromkeys(PADDINGS, 0.0)
     pixels = 0
-    for _, picture in photos.pictures(options.photos):
+    least = [max(sides) for sides in zip(*CROPS, strict=True)]
+    for name, picture in photos.pictures(options.photos):
+        if picture.height < least[0] or picture.width < least[1]:
+            sys.exit(f"{name} is smaller than {least[1]}x{least[0]}")
         whole = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None] / 255
         for height, width in CROPS:
             x = whole[:, :, -height:, -width:]

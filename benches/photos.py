@@ -13,16 +13,20 @@ def options(description: str) -> argparse.Namespace:
     return parser(description).parse_args()
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """For --photos DIR, -m MODEL and what the caller adds."""
+def parser(description: str, model: str = "the built-in one") -> argparse.ArgumentParser:
+    """For --photos DIR, -m MODEL and what the caller adds. model: what it is without -m."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
+    parser.add_argument("-m", "--model", help=f"name or checkpoint (default: {model})")
     return parser
 
 
 def pictures(folder: Path) -> Iterator[tuple[str, Picture]]:
     """(name, picture) of every picture in a folder, by name, without metadata."""
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in images.SUFFIXES:
-            yield path.stem, images.read(path, strip=True)
+    for path in paths(folder):
+        yield path.stem, images.read(path, strip=True)
+
+
+def paths(folder: Path) -> list[Path]:
+    """The folder's pictures, by name."""
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in images.SUFFIXES]

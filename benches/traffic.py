@@ -1,6 +1,6 @@
 """Count the bytes that a block moves through memory, eagerly and with the fused operations.
 
-    python -m benches.traffic
+    python -m benches.traffic [--write docs/kernels.md]
 
 The unit is C elements a pixel: an activation of the block's width read or written once. Weights are
 left out (a few hundred KB a block) and so are re-reads that a cache serves. Eager attention writes
@@ -9,6 +9,10 @@ its scores, so its traffic depends on heads and windows; everything else is the 
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
+from benches import document
 from flic_kernels.ops.window_attention import BRANCHES, branch_windows
 
 MODULATION_EAGER = 1 + 1.125 + 2 * 1.125 + 2 * 1.125 + 2 * 1.125 + 1.125 + 1
@@ -44,7 +48,7 @@ def tca_layer(heads: int = 16, tokens: int = 80, slices: int = 5) -> list[tuple[
         ("windows, norm1, positional encoding", 2 + 3 + 2 + 3 + 2 + 3, 1 + 1),
         ("q1, k1, v1", 6, 6),
         ("slice attention", 6 + scores + 1 + 2 + 2, 3 + 1),
-        ("attn.proj, residual", 2 + 2 + 3, 2 + 3),
+        ("attn.proj, back from windows, residual", 2 + 2 + 3, 2 + 2 + 3),
         ("norm2", 3, 3),
         ("fc1, GELU", 2 + 2, 2),
         ("fc2, residual", 2 + 3, 3),
@@ -73,18 +77,32 @@ def _total(parts: list[tuple[str, float, float]]) -> tuple[float, float]:
     return sum(part[1] for part in parts), sum(part[2] for part in parts)
 
 
-def main() -> None:
-    print("| block | eager | fused | floor | eager, MB | fused, MB | floor, MB |")
-    print("|---|---|---|---|---|---|---|")
+def tables() -> str:
+    """All the counts in Markdown."""
+    lines = ["| block | eager | fused | floor | eager, MB | fused, MB | floor, MB |"]
+    lines.append("|---|---|---|---|---|---|---|")
     for name, eager, fused, floor, channels, pixels in rows():
         unit = 2 * channels * pixels / 1e6
         counts = " | ".join(f"{value:.3g}" for value in (eager, fused, floor))
         sizes = " | ".join(f"{value * unit:.0f}" for value in (eager, fused, floor))
-        print(f"| {name} | {counts} | {sizes} |")
+        lines.append(f"| {name} | {counts} | {sizes} |")
+    lines.append("\nBy part:")
     for title, parts in (("FAT block 96/8", fat_block(96, 8, False)), ("T-CA layer", tca_layer())):
-        print(f"\n| {title} | eager | fused |\n|---|---|---|")
-        for part, eager, fused in parts:
-            print(f"| {part} | {eager:.3g} | {fused:.3g} |")
+        lines.append(f"\n| {title} | eager | fused |\n|---|---|---|")
+        lines += [f"| {part} | {eager:.3g} | {fused:.3g} |" for part, eager, fused in parts]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--write", type=Path, help="put the tables between this file's markers")
+    options = parser.parse_args()
+    print(tables())
+    if options.write:
+        try:
+            document.replace(options.write, "traffic", tables())
+        except ValueError as error:
+            parser.error(f"{options.write}: {error}")
 
 
 if __name__ == "__main__":

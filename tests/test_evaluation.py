@@ -193,6 +193,15 @@ class TestProcess:
         with CodingProcess(Hog()) as process, pytest.raises(FlicError, match="exit code 7"):
             process.code(self.picture, 9)
 
+    def test_the_method_named_is_the_one_used(self, monkeypatch, tmp_path):
+        """VmHWM wherever there is /proc: ru_maxrss is the starting process's peak, too."""
+        monkeypatch.setattr(meter, "_CLEAR", tmp_path / "none" / "clear_refs")
+        (tmp_path / "status").write_text("Name:\tflic\nVmHWM:\t 7 kB\nVmRSS:\t 5 kB\n")
+        monkeypatch.setattr(meter, "_STATUS", tmp_path / "status")
+        assert "VmHWM" in meter.method() and meter.peak_bytes() == 7 * 1024
+        monkeypatch.setattr(meter, "_STATUS", tmp_path / "none")
+        assert "ru_maxrss" in meter.method() and meter.peak_bytes() > 5e7
+
     def test_where_peaks_cannot_be_reset(self, monkeypatch, tmp_path):
         monkeypatch.setattr(meter, "_CLEAR", tmp_path / "none" / "clear_refs")
         assert meter.method() == meter.WHOLE_RUN

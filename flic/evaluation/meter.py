@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import FlicError
+
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 
@@ -20,7 +22,12 @@ RESETTABLE = (
 )
 WHOLE_RUN = (
     "largest resident set of the coding process (Python, libraries and weights included) since it "
-    "started, so never less than at the pictures before: ru_maxrss"
+    "started, so never less than at the pictures before: VmHWM"
+)
+WITHOUT_PROC = (
+    "largest resident set of the coding process (Python, libraries and weights included) since it "
+    "started, so never less than at the pictures before: ru_maxrss, on some systems never less "
+    "than that of the process which started it either"
 )
 ON_GPU = "torch.cuda.max_memory_allocated in the coding process, reset before each step"
 
@@ -60,7 +67,9 @@ def method(device: str = "cpu") -> str:
     """How this process measures peak memory, for the report."""
     if device.startswith("cuda"):
         return ON_GPU
-    return RESETTABLE if reset_peak() else WHOLE_RUN
+    if reset_peak():
+        return RESETTABLE
+    return WHOLE_RUN if _STATUS.exists() else WITHOUT_PROC
 
 
 def reset_peak() -> bool:
@@ -75,10 +84,20 @@ def reset_peak() -> bool:
 
 
 def peak_bytes() -> int:
-    """The process's largest resident set since `reset_peak`, or since it started."""
-    try:
-        lines = _STATUS.read_text().splitlines()
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    """The process's largest resident set since `reset_peak`, or since it started.
+
+    Linux's ru_maxrss would be no less than that of the process which started this one: it outlives
+    exec, VmHWM does not.
+    """
+    if _STATUS.exists():
+        return resident_bytes("VmHWM")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def resident_bytes(field: str) -> int:
+    """VmRSS, what is resident now, or VmHWM, its peak, of this process. Linux."""
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(field + ":"):
+            return 1024 * int(line.split()[1])
+    raise FlicError(f"{_STATUS} has no {field}")
