@@ -8,6 +8,7 @@
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs (minutes)
 #   make bench-gpu OUT=DIR   tests and benchmarks on the card    make aot   Triton kernels compiled without one
 #   make fuzz     hostile input for SECONDS=60 (clang)
+#   make sanitize tests on a library with ASan and UBSan, then TSan (g++); a part with ARGS=--quick
 # Others: PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment, ARGS="..." goes to the tool.
 
 VENV ?= .venv
@@ -21,7 +22,7 @@ LIBRARY := flic_kernels/libflic_kernels.so
 SOURCES := $(shell find flic_kernels/csrc -type f)
 
 .PHONY: all demo test test-photos test-ray perturb exact-full bench bench-coder bench-gpu aot fuzz lint \
-	build clean
+	sanitize build clean
 .DELETE_ON_ERROR:
 
 all: demo
@@ -84,6 +85,10 @@ aot: $(LIBRARY)
 
 fuzz: $(LIBRARY)
 	fuzz/run.sh $(or $(SECONDS),60) $(BIN)/python
+
+sanitize: $(INSTALLED)
+	$(BIN)/python tests/sanitizers.py address $(ARGS)
+	$(BIN)/python tests/sanitizers.py thread $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
