@@ -61,6 +61,21 @@ def is_picture(path: Path) -> bool:
         return False
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """A picture's height and width, from the start of its file where its format allows it.
+
+    Raises OSError, PictureError, or what Pillow raises on what is no picture.
+    """
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if _has_brand(file.read(64), _HEIF_BRANDS):
+            width, height = open_image(path.read_bytes()).size
+        else:
+            file.seek(0)
+            width, height = Image.open(file, formats=FORMATS).size
+    return height, width
+
+
 def open_image(data: bytes) -> Image.Image:
     """A picture's file, pixels not read yet. Raises PictureError where no reader knows it."""
     formats = FORMATS

@@ -14,10 +14,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint
-from .output import write_atomic
+from . import checkpoint, library
+from .config import Config
+from .output import check_ours, write_atomic
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+
+
+def _wrote(path: Path) -> bool:
+    """Whether flic wrote a configuration or a model."""
+    if path.name == _WEIGHTS:
+        return library.is_model(path)
+    try:
+        return json.loads(path.read_bytes()).keys() == Config().to_dict().keys()
+    except (AttributeError, ValueError):
+        return False
+
 
 try:
     from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -45,6 +57,16 @@ else:
         paper_url="https://arxiv.org/abs/2310.16387",
     ):
         """PyTorchModelHubMixin with FLIC's own configuration and weight files."""
+
+        def save_pretrained(
+            self, save_directory: str | Path, *, overwrite: bool = False, **options: Any
+        ) -> str | None:
+            """huggingface_hub's; raises ForeignFileError where a config.json or model.safetensors
+            that flic did not write lies in the folder, unless `overwrite`."""
+            if not overwrite:
+                for name in (_CONFIG, _WEIGHTS):
+                    check_ours(Path(save_directory) / name, _wrote, "overwrite=True")
+            return super().save_pretrained(save_directory, **options)
 
         def _save_pretrained(self, save_directory: Path) -> None:
             checkpoint.save(self, save_directory / _WEIGHTS)

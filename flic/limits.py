@@ -6,21 +6,24 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flic_kernels import rans
-from flic_kernels.rans_tables import TOTAL
-
 from .config import Config
 from .errors import DeviceError, FormatError
+
+if TYPE_CHECKING:
+    from flic_kernels import rans
 
 _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 _RECLAIMABLE = re.compile(
     r"^(?:total_)?(?:active_file|inactive_file|slab_reclaimable) (\d+)$", re.M
 )
 _ESCAPE_BITS = 8  # of the shortest escape, docs/rans.md
+_WORKER_BYTES = 600 << 20  # torch and a model, without what processes share
+_TIMES = 2  # what coding took at its peak (base, tiny; up to 2 MP), in `transform_bytes`
+_PICTURE_BYTES = 8  # a pixel: the file's samples, and those that are coded
 
 
 def check_coding(config: Config, shape: tuple[int, int]) -> None:
@@ -60,6 +63,21 @@ def coding_bytes(config: Config, shape: tuple[int, int]) -> int:
 def transform_bytes(config: Config, size: tuple[int, int]) -> int:
     """Bytes of three tensors at half the resolution, the least that a block there works on."""
     return 4 * 3 * config.widths[0] * (size[0] // 2) * (size[1] // 2)
+
+
+def worker_bytes(config: Config, size: tuple[int, int], side: int | None) -> int:
+    """Bytes that a process takes to code a picture on a CPU, an estimate for sharing out work.
+
+    600 MiB for torch and weights, 8 bytes a pixel of the picture, and twice the `transform_bytes`
+    of what is transformed at once.
+
+    Args:
+        size: the picture's height and width.
+        side: of its tiles; None where it is coded whole.
+    """
+    at_once = size if side is None else tuple(min(side, each) for each in size)
+    picture = _PICTURE_BYTES * size[0] * size[1]
+    return _WORKER_BYTES + picture + _TIMES * transform_bytes(config, at_once)
 
 
 class _Group(NamedTuple):
@@ -142,6 +160,8 @@ def check_length(
     Args:
         shape: z's height and width.
     """
+    from flic_kernels import rans  # torch comes with it
+
     positions = shape[0] * shape[1]
     bits = positions * least_bits(z_tables).sum()
     bits += 16 * positions * config.latent * least_bits(rans.gaussian_tables()).min()
@@ -154,6 +174,8 @@ def check_length(
 
 def least_bits(tables: rans.Tables) -> np.ndarray:
     """Bits that the likeliest symbol of each table costs, float64 [tables]."""
+    from flic_kernels.rans_tables import TOTAL
+
     frequencies = tables.frequencies.astype(np.float64)
     cost = np.log2(TOTAL / frequencies)
     cost[tables.first[1:] - 1] += _ESCAPE_BITS

@@ -29,14 +29,14 @@ def wrote_picture(path: Path) -> bool:
     return mark.is_in(path.read_bytes())
 
 
-def check_ours(path: Path, ours: Ours) -> None:
-    """Raise ForeignFileError where `path` is a file that flic did not write."""
+def check_ours(path: Path, ours: Ours, option: str = "--overwrite") -> None:
+    """Raise ForeignFileError, which names `option`, where flic did not write the file `path`."""
     if ours is None or not path.is_file():
         return
     with contextlib.suppress(OSError):
         if ours(path):
             return
-    raise ForeignFileError(f"{path}: exists, and flic did not write it (--overwrite replaces it)")
+    raise ForeignFileError(f"{path}: exists, and flic did not write it ({option} replaces it)")
 
 
 def check_target(path: Path, *, overwrite: bool = True, ours: Ours = None) -> None:

@@ -43,7 +43,8 @@ def calls(monkeypatch) -> list:
     return found
 
 
-def code(*args, code: int = 0) -> dict:
+def code(*args, code: int = 1) -> dict:
+    """What --json says; the exit code is 1 where a picture was bad, as one of `folder` is."""
     return json.loads(run("encode-dataset", *args, "--json", code=code).stdout)
 
 
@@ -56,7 +57,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_files_and_manifest(folder, model_folder):
-    result = run("encode-dataset", "in", "out")
+    result = run("encode-dataset", "in", "out", code=1)
     assert "4 pictures: 3 encoded, 0 up to date, 1 bad" in result.stdout
     assert result.stderr.startswith("flic: bad.jpg: not a PNG, ") and result.stderr.count("\n") == 1
     names = ["a.png.flic", "a.webp.flic", "deeper/b.flic"]
@@ -75,6 +76,19 @@ def test_files_and_manifest(folder, model_folder):
             bpp=8 * len(data) / (width * 30), fingerprint=entry.fingerprint,
             sha256=hashlib.sha256(data).hexdigest(),
         )  # fmt: skip
+
+
+def test_a_bad_picture_is_an_exit_code_and_a_number(folder):
+    """In one line, whatever else is printed."""
+    said = run("encode-dataset", "in", "out", "--quiet", code=1)
+    assert said.stdout == ""
+    assert said.stderr.splitlines()[1:] == [
+        "flic: 1 of 4 pictures is bad: out/manifest.jsonl says why"
+    ]
+    assert "1 bad," in run("encode-dataset", "in", "out", code=1).stdout
+    assert code("in", "out", code=1)["failed"] == 1
+    (folder / "in" / "bad.jpg").unlink()
+    assert run("encode-dataset", "in", "out", "--quiet", code=0).stderr == ""
 
 
 def test_summary(folder):
@@ -116,22 +130,22 @@ def test_a_stopped_run_goes_on(folder, calls, monkeypatch):
 def test_what_is_not_up_to_date_is_coded_again(folder, model_folder, calls):
     (folder / "in" / "bad.jpg").unlink()
     Image.fromarray(pixels(4)).save(folder / "in" / "c.png", exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0")
-    assert counts(code("in", "out")) == (4, 0, 0)
+    assert counts(code("in", "out", code=0)) == (4, 0, 0)
     target = folder / "out" / "deeper" / "b.flic"
     good = target.read_bytes()
     target.write_bytes(good[:-1])
-    assert counts(code("in", "out")) == (1, 3, 0)
+    assert counts(code("in", "out", code=0)) == (1, 3, 0)
     assert target.read_bytes() == good
     other = replace(container.unpack(good), fingerprint=bytes(8))
     target.write_bytes(container.pack(other))
-    assert counts(code("in", "out")) == (1, 3, 0)
+    assert counts(code("in", "out", code=0)) == (1, 3, 0)
     newer = time.time() + 5
     os.utime(folder / "in" / "a.png", (newer, newer))
-    assert counts(code("in", "out")) == (1, 3, 0)
+    assert counts(code("in", "out", code=0)) == (1, 3, 0)
     os.utime(folder / "in" / "a.png", (0, 0))
-    assert counts(code("in", "out", "--strip")) == (1, 3, 0)
+    assert counts(code("in", "out", "--strip", code=0)) == (1, 3, 0)
     assert container.unpack((folder / "out" / "c.flic").read_bytes()).exif is None
-    assert counts(code("in", "out", "--force")) == (4, 0, 0)
+    assert counts(code("in", "out", "--force", code=0)) == (4, 0, 0)
 
 
 def test_files_of_others_are_kept(folder):
@@ -265,7 +279,7 @@ def test_two_processes_of_torchrun(folder, model_folder, calls):
         "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2,
         "-m", "flic", "encode-dataset", "in", "two", *model, "--json", folder=folder,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert counts(json.loads(done.stdout)) == (2, 1, 1)
     assert done.stderr.count("bad.jpg") == 1
     assert files(folder / "one") == files(folder / "two")
@@ -292,7 +306,7 @@ def test_two_workers_of_ray(folder, model_folder):
         "-m", "flic", "encode-dataset", "in", "two", "-m", "small", "--models", model_folder,
         "--ray", "--workers", 2, "--json", folder=folder,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert counts(json.loads(done.stdout)) == (2, 1, 1)
     for name in files(folder / "one"):
         assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes(), name

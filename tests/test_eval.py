@@ -302,6 +302,27 @@ class TestRefusals:
         (tmp_path / "out" / "rd.png").mkdir(parents=True)
         fails("eval", "--data", data, "--out", tmp_path / "out", match="rd.png: is a folder")
 
+    def test_files_of_others_are_kept(self, data, family, tmp_path):
+        """A file under a result's name, found before anything is coded; own results go."""
+        out = tmp_path / "out"
+        command = ("eval", "--data", data / "parrot.png", "--estimate", "--out", out)
+        command += ("-m", f"ours={family / '0.safetensors'}")
+        out.mkdir()
+        for name in ("results.json", "results.csv", "rd.svg", "compressai-ours.json"):
+            (out / name).write_text('{"name": "mine"}')
+            fails(*command, match=f"{name}: exists, and flic did not write it")
+            assert [path.name for path in out.iterdir()] == [name]
+            assert (out / name).read_text() == '{"name": "mine"}'
+            (out / name).unlink()
+        (out / "results.md").write_text("mine")
+        run(*command, "--overwrite")
+        assert "mine" not in (out / "results.md").read_text()
+        run(*command)
+        (out / "compressai-other.json").write_text("mine")
+        other = ("-m", f"other={family / '0.safetensors'}")
+        fails(*command[:-2], *other, match="compressai-other.json: exists")
+        assert list(curves(out)) == ["ours"]
+
     def test_a_pillow_without_avif(self, data, monkeypatch):
         check = features.check
         monkeypatch.setattr(features, "check", lambda name: name != "avif" and check(name))

@@ -56,6 +56,17 @@ def test_round_trip(small_model, folder):
     assert_same(FLIC.from_pretrained(str(folder)), small_model)
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_folders_own_files_are_kept(small_model, tmp_path, name):
+    (tmp_path / name).write_text("[]")
+    with pytest.raises(flic.errors.ForeignFileError, match=f"{name}: .*overwrite=True"):
+        small_model.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "[]"
+    small_model.save_pretrained(tmp_path, overwrite=True)
+    assert_same(FLIC.from_pretrained(tmp_path), small_model)
+
+
 def test_names_are_the_published_ones(small_model, folder):
     with flic_file(folder) as file:
         assert set(file.keys()) == set(torch.nn.Module.state_dict(small_model))

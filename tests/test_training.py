@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -226,6 +227,35 @@ def test_published_lambdas():
 def test_impossible_recipes(wrong, match):
     with pytest.raises(ValueError, match=match):
         Recipe(**{"steps": 1, **wrong})
+
+
+NAMES = ("recipe.json", "log.csv", "validation.csv", "model.safetensors", "best.safetensors")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_others_are_kept(data, start, tmp_path, name):
+    """In a folder without a run; a model that no run made is one of them."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    mine = start.read_bytes() if name.endswith("safetensors") else b"{}\n"
+    (folder / name).write_bytes(mine)
+    options = ("train", "-d", data, "--save", folder, "--checkpoint", start, "--crop", 128,
+               "--batch-size", 1, "--steps", 1, "--threads", 1, "--hold-out", 1)  # fmt: skip
+    fails(*options, match=f"{name}: exists, and flic did not write it")
+    assert [path.name for path in folder.iterdir()] == [name]
+    assert (folder / name).read_bytes() == mine
+    if name == NAMES[0]:
+        run(*options, "--overwrite")
+        assert checkpoint.load(folder / "model.safetensors").metadata["steps"] == "1"
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_begun_again(data, tmp_path):
+    how = replace(QUICK, hold_out=1, validate_every=1)
+    train(recipe(steps=1), data, tmp_path, options=how)
+    (tmp_path / "last.pth.tar").unlink()
+    assert all((tmp_path / name).exists() for name in NAMES)
+    train(recipe(steps=1), data, tmp_path, options=how)
+    assert len(rows(tmp_path / "log.csv")) == 1
 
 
 def test_command(data, start, tmp_path):

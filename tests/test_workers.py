@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_tools import ROOT, pixels, program
+from cli_tools import ROOT, pixels, program, run
 from PIL import Image
 
 import flic
+from flic import limits
 from flic.cli import workers
 from flic.cli.tasks import Task
 from flic.cli.workers import Job
@@ -29,7 +30,14 @@ class Fake(Task):
         if source.name == "bad":
             raise flic.PictureError(f"{source}: broken")
         if source.name == "kill":
+            wait_for(lambda: not (source.parent / "wait").exists())
             os.kill(os.getpid(), signal.SIGKILL)
+        if source.name == "kill once" and not (seen := source.parent / "seen").exists():
+            seen.write_bytes(b"")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if source.name == "log":
+            with (source.parent / "log.txt").open("a") as file:
+                file.write("done\n")
         if source.name == "sleep":
             time.sleep(600)
         numbers = {"width": 1000, "height": 10, "bytes": 8, "bpp": 0.0064, "pid": os.getpid()}
@@ -56,17 +64,55 @@ def test_every_job_has_its_outcome(processes):
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_dies():
-    with pytest.raises(flic.FlicError, match="a worker process was ended.*--jobs"):
-        dict(workers.outcomes(FAKE, jobs("kill", "a", "sleep"), 2))
+def test_a_killed_worker_fails_its_own_file_only(tmp_path):
+    """What it was at is tried once more, alone; the others go on, and none is done twice."""
+    todo = [Job(tmp_path / name, Path(f"{i}.flic")) for i, name in enumerate(NAMES)]
+    results = list(workers.outcomes(FAKE, todo, 2))
+    assert sorted(job.target for job, _ in results) == sorted(job.target for job in todo)
+    failed = {job.source.name: outcome for job, outcome in results if type(outcome) is not tuple}
+    assert list(failed) == ["kill"] and isinstance(failed["kill"], flic.FlicError)
+    assert "killed" in str(failed["kill"]) and "\n" not in str(failed["kill"])
+    assert (tmp_path / "seen").exists()
     assert not multiprocessing.active_children()
+
+
+NAMES = ("log", "a", "kill", "b", "kill once", "c", "d", "kill", "e")
+
+
+def test_what_came_back_before_a_worker_was_killed_is_not_done_again(tmp_path):
+    wait = tmp_path / "wait"  # for the other worker's answers
+    wait.touch()
+    todo = [Job(tmp_path / name, Path(f"{i}.flic")) for i, name in enumerate(("kill", "log", "a"))]
+    results = {}
+    for job, outcome in workers.outcomes(FAKE, todo, 2):
+        results[job] = outcome
+        if len(results) == 2:
+            wait.unlink()
+    assert set(results) == set(todo) and isinstance(results[todo[0]], flic.FlicError)
+    assert (tmp_path / "log.txt").read_text() == "done\n"
+
+
+def test_workers_that_cannot_begin_are_told_of():
+    """No file is at fault, and nothing goes on for ever."""
+    with pytest.raises(flic.FlicError, match="ended as it began.*--jobs 1"):
+        dict(workers.outcomes(Unbegun(None, None, "cpu", "float32", None), jobs("a", "b"), 2))
+    assert not multiprocessing.active_children()
+
+
+class Unbegun(Fake):
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
 
 
 def test_how_many(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
     assert workers.share(100, None, None, "cpu") == (8, 1)
     assert workers.share(100, None, 2, "cpu") == (4, 2)
-    assert workers.share(12, None, None, "cpu") == (3, 2)
+    assert workers.share(12, None, None, "cpu") == (8, 1)
+    assert workers.share(8, None, None, "cpu") == (8, 1)
+    assert workers.share(7, None, None, "cpu") == (3, 2)
     assert workers.share(3, None, None, "cpu") == (1, None)
     assert workers.share(0, None, None, "cpu") == (1, None)
     assert workers.share(100, None, None, "cuda") == (1, None)
@@ -74,6 +120,44 @@ def test_how_many(monkeypatch):
     assert workers.share(2, 30, None, "cpu") == (2, 4)
     assert workers.share(100, 16, None, "cpu") == (16, 1)
     assert workers.share(100, 1, 5, "cpu") == (1, 5)
+
+
+def test_never_more_threads_than_cores(monkeypatch):
+    for cores in (1, 2, 3, 8, 12):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: range(cores))
+        for count in range(30):
+            processes, threads = workers.share(count, None, None, "cpu")
+            assert processes * (threads or cores) <= cores
+            assert (processes == cores) == (count >= cores) or cores == 1
+
+
+def test_workers_find_room_in_memory(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.setattr(limits, "available_memory", lambda: 7 << 30)
+    assert workers.share(100, None, None, "cpu", lambda: 2 << 30) == (3, 2)
+    assert workers.share(100, None, None, "cpu", lambda: 8 << 30) == (1, None)
+    assert workers.share(100, None, None, "cpu", lambda: 1 << 20) == (8, 1)
+    assert workers.share(100, 5, None, "cpu", lambda: 8 << 30) == (5, 1)  # as the user says
+    monkeypatch.setattr(limits, "available_memory", lambda: None)
+    assert workers.share(100, None, None, "cpu", lambda: 2 << 30) == (8, 1)
+
+
+def test_a_folders_workers_take_what_its_largest_picture_takes(here, known_models, monkeypatch):
+    """Encoding and decoding: whole, and in tiles; files that cannot be read need nothing."""
+    (here / "in").mkdir()
+    for i, (width, height) in enumerate(((40, 30), (700, 500))):
+        Image.fromarray(pixels(i, width, height)).save(here / "in" / f"{i}.png")
+    (here / "in" / "bad.png").write_bytes(b"no picture")
+    needs = []
+    monkeypatch.setattr(workers, "share", lambda *a: (needs.append(a[-1]()), (1, None))[1])
+    config = flic.load_model("small").config
+    run("encode", "in", "out", code=1)
+    assert needs.pop() == limits.worker_bytes(config, (500, 700), None)
+    run("encode", "in", "tiles", "--tile", 128, code=1)
+    assert needs.pop() == limits.worker_bytes(config, (500, 700), 128)
+    for folder, side in (("out", None), ("tiles", 128)):
+        run("decode", folder, "back" + folder)
+        assert needs.pop() == limits.worker_bytes(config, (500, 700), side)
 
 
 PROGRAM = """

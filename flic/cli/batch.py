@@ -71,7 +71,9 @@ def run(
     if todo:
         task.prepare()
         output.check_folder(Path(os.path.commonpath([job.target.parent for job in todo])))
-    processes, threads = workers.share(len(todo), processes, task.threads, task.device)
+    processes, threads = workers.share(
+        len(todo), processes, task.threads, task.device, lambda: _most_memory(task, todo)
+    )
     if processes > 1:
         task = dataclasses.replace(task, threads=threads)
     outcomes = workers.outcomes(task, todo, processes)
@@ -115,6 +117,15 @@ def run(
         typer.echo(f"flic: {line}", err=True)
     if errors:
         raise typer.Exit(1)
+
+
+def _most_memory(task: Task, jobs: list[Job]) -> int:
+    """Bytes that the job that takes most of it takes; 0 where none can be read."""
+    most = 0
+    for job in jobs:
+        with contextlib.suppress(Exception):  # what is wrong with a file shows when it is done
+            most = max(most, task.memory(job.source))
+    return most
 
 
 @contextlib.contextmanager

@@ -38,7 +38,8 @@ Jobs = Annotated[
         min=1,
         max=common.MAX_THREADS,
         metavar="N",
-        help="Folders: pictures at a time; times --threads at most 256.",
+        help="Folders: pictures at a time; times --threads at most 256. [default: one a core "
+        "where memory allows]",
     ),
 ]
 Quality = Annotated[

@@ -218,6 +218,7 @@ class CodecCache:
         self._folder = folder
         self._device = device
         self._codecs: dict[Path, Codec] = {}
+        self._configs: dict[bytes, config.Config] = {}
 
     def for_encoding(self) -> "Codec":
         """Of the model named, or of the default."""
@@ -233,6 +234,15 @@ class CodecCache:
         if self._model is not None:
             return self.for_encoding()
         return self._codec(library.find(file.fingerprint.hex(), self._folder).path)
+
+    def config_of(self, fingerprint: bytes | None = None) -> config.Config:
+        """Of the model for encoding, or of a file's; a header that says it is enough."""
+        if fingerprint is None or self._model is not None:
+            return self.for_encoding().model.config
+        if fingerprint not in self._configs:
+            entry = library.find(fingerprint.hex(), self._folder)
+            self._configs[fingerprint] = config.resolve(entry.config)
+        return self._configs[fingerprint]
 
     def _codec(self, path: Path) -> "Codec":
         if path not in self._codecs:

@@ -51,7 +51,7 @@ def encode_dataset(
     --ray shares it among Ray's. Without either there is one.
 
     What is up to date in OUT is skipped, so a run that was stopped goes on where it was. Bad
-    pictures are listed and skipped; the exit code is 1 only where no picture is good. The manifest,
+    pictures are listed and skipped, and the exit code is 1 where there are any. The manifest,
     OUT/manifest.jsonl, has a line for each picture and is written at the end. Results are named as
     `flic encode` names a folder's, and a file that flic did not write counts as a bad picture.
     """
@@ -145,6 +145,7 @@ def _watched(results: Iterator[Result], total: int, *, shown: bool) -> list[Resu
 def _report(
     results: list[Result], left_out: int, path: Path, seconds: float, *, json: bool, quiet: bool
 ) -> None:
+    """Say what came of it. Raises FlicError where all pictures are bad, Exit where some are."""
     facts = manifest.summary(results, seconds)
     bad = [result.record for result in results if result.record.status == "failed"]
     for record in sorted(bad, key=lambda record: record.path)[:_SHOWN]:
@@ -163,3 +164,9 @@ def _report(
         )
     if len(bad) == len(results):
         raise FlicError(f"no picture could be encoded: {path} says why")
+    if bad:
+        if quiet and not json:  # else their number stands in what was printed
+            verb = "is" if len(bad) == 1 else "are"
+            number = f"{len(bad)} of {len(results)} pictures {verb} bad"
+            typer.echo(f"flic: {number}: {path} says why", err=True)
+        raise typer.Exit(1)

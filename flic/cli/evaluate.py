@@ -4,15 +4,18 @@ import itertools
 import os
 import shlex
 import sys
+from json import loads
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .. import library, output
+from .. import library
 from ..errors import FlicError, OutputError
 from . import common
 
+_SECTIONS = {"settings", "conventions", "machine", "pictures", "curves", "bd_rate"}
+"""What flic's results.json has, by `report.document`."""
 _FILES = ("results.json", "results.csv", "results.md", "rd.png", "rd.svg")
 
 
@@ -64,17 +67,22 @@ def evaluate(
     cuda: common.Cuda = False,
     device: common.Device = "cpu",
     threads: common.Threads = None,
+    overwrite: common.Overwrite = False,
     json: common.Json = False,
 ) -> None:
     """Measure models on pictures: bits, PSNR, MS-SSIM, time, memory, BD-rate against anchors.
 
     Each picture is coded and decoded in a process of its own that does nothing else. What the
     numbers mean stands below them, and in docs/evaluation.md.
+
+    Results of an earlier evaluation in DIR are replaced: files that stand under these names beside
+    flic's own results.json. Others are replaced with --overwrite only.
     """
     if min(chart_size) < 2 or max(chart_size) > 60:
         raise typer.BadParameter("--chart-size must lie between 2 and 60 inches")
+    replace = common.Replace(True, None if overwrite else _wrote)
     if out is not None:
-        _check_folder(out)
+        _check_folder(out, replace)
     device = common.device(device, cuda)
     library.check_device(device)
     common.set_threads(threads)
@@ -88,6 +96,10 @@ def evaluate(
         coders.anchor(name)
     pictures = select.pictures(data)
     chosen = select.models(model or [], models)
+    if out is not None and out.exists():
+        curves = {each.curve for each in chosen} | {coders.anchor(name).name for name in names}
+        for curve in sorted(curves):
+            replace.check(out / report.compressai_name(curve))
     settings = run.Settings(real, pad, device, threads, bd_method)
     with _progress() as bar:
         task = bar.add_task("", total=run.steps(pictures, chosen, names))
@@ -104,7 +116,7 @@ def evaluate(
         files = _files(evaluation, command)
         drawn = chart.draw(evaluation, chart_size, dpi, with_published=published)
         files |= {f"rd.{suffix}": data for suffix, data in drawn.items()}
-        _write(out, files)
+        _write(out, files, replace)
     if json:
         common.print_json(report.document(evaluation, command))
     else:
@@ -113,13 +125,13 @@ def evaluate(
             typer.echo(f"written to {out}")
 
 
-def _check_folder(out: Path) -> None:
+def _check_folder(out: Path, replace: common.Replace) -> None:
     """Raise OutputError early, before costly work, where `out` cannot be made or written into."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is not a folder")
     for name in _FILES:
         if out.exists():
-            output.check_target(out / name)
+            replace.check(out / name)
     there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise OutputError(f"{out}: cannot write into {there}")
@@ -146,14 +158,35 @@ def _files(evaluation, command: str) -> dict[str, bytes]:
         "results.md": report.to_markdown(evaluation, command),
     }
     for curve in evaluation.curves:
-        texts[f"compressai-{report.file_name(curve)}.json"] = report.to_compressai(curve)
+        texts[report.compressai_name(curve.name)] = report.to_compressai(curve)
     return {name: text.encode() for name, text in texts.items()}
 
 
-def _write(out: Path, files: dict[str, bytes]) -> None:
+def _curves(document: bytes) -> list[str]:
+    """The curves' names in a results.json; ValueError where it is something else."""
+    found = loads(document)
+    if not (isinstance(found, dict) and found.keys() >= _SECTIONS):
+        raise ValueError("not flic's results.json")
+    return [curve["name"] for curve in found["curves"]]
+
+
+def _wrote(path: Path) -> bool:
+    """Whether `flic eval` wrote a file: its own results.json lies there, and names its curve."""
+    try:
+        curves = _curves((path.parent / "results.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    if path.name in _FILES:
+        return True
+    from ..evaluation import report
+
+    return path.name in map(report.compressai_name, curves)
+
+
+def _write(out: Path, files: dict[str, bytes], replace: common.Replace) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror or error}") from error
     for name, data in files.items():
-        output.write_atomic(out / name, data)
+        replace.write(out / name, data)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import formats, grid, images, library
+from .. import formats, grid, images, library, limits
 from ..container import Container
 from ..errors import FlicError
 from . import common
@@ -36,6 +36,10 @@ class Task:
         """Raise FlicError where nothing can be done with these settings, whatever the file."""
         library.check_device(self.device)
 
+    def memory(self, source: Path) -> int:
+        """Bytes that a worker takes for this file, `limits.worker_bytes`; may raise anything."""
+        return 0
+
     def __getstate__(self) -> dict:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
@@ -59,6 +63,10 @@ class Encode(Task):
 
     def prepare(self) -> None:
         self.cache.for_encoding()
+
+    def memory(self, source: Path) -> int:
+        size = formats.size_of(source)
+        return limits.worker_bytes(self.cache.config_of(), size, grid.choose(size, self.tile))
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -106,6 +114,11 @@ class Decode(Task):
         dropped = formats.not_written(image, suffix)
         numbers = _numbers(codec, len(data), file, seconds, dropped)
         return written, numbers if self.crop is None else _of_region(numbers, file, self.crop)
+
+    def memory(self, source: Path) -> int:
+        file = common.unpack(source, common.read_input(source))
+        config = self.cache.config_of(file.fingerprint)
+        return limits.worker_bytes(config, (file.height, file.width), file.tile)
 
 
 def _of_region(numbers: dict, file: Container, crop: tuple[int, int, int, int]) -> dict:

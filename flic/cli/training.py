@@ -146,6 +146,7 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard's events too.")
     ] = False,
+    overwrite: common.Overwrite = False,
     cuda: common.Cuda = False,
     device: common.Device = "cpu",
     threads: common.Threads = None,
@@ -154,8 +155,9 @@ def train(
 
     The folder given by --save holds last.pth.tar (to resume from), model.safetensors (the averaged
     weights, for -m), best.safetensors (those with the least validation loss), log.csv,
-    validation.csv and recipe.json. docs/training.md says more, also which options of the published
-    train.py are taken, and what differs.
+    validation.csv and recipe.json. Where it is no run's folder and files that no run wrote stand
+    under these names, they are replaced with --overwrite only. docs/training.md says more,
+    also which options of the published train.py are taken, and what differs.
     """
     from .. import training
 
@@ -200,6 +202,7 @@ def train(
             workers=workers,
             cache=int(cache * _GIB),
             tensorboard=tensorboard,
+            overwrite=overwrite,
         )
         model = training.train(what, data, save, start=start, resume=resume, options=options)
     except (ValueError, OSError, FloatingPointError) as error:

@@ -8,19 +8,23 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import FlicError
 from . import common
 from .tasks import Task
 
-PICTURES_A_WORKER = 4
-"""A worker that does fewer does not earn the seconds that it takes to start."""
+if TYPE_CHECKING:
+    import ctypes
+
+PICTURES_A_WORKER = 2
+"""Where there are fewer pictures than cores: a worker that does one does not earn the seconds that
+it takes to start."""
 
 
 class Job(NamedTuple):
@@ -32,19 +36,38 @@ Outcome = tuple[bytes, dict] | Exception
 """What a task returns, or what it raises."""
 
 
-def share(count: int, jobs: int | None, threads: int | None, device: str) -> tuple[int, int | None]:
+def share(
+    count: int,
+    jobs: int | None,
+    threads: int | None,
+    device: str,
+    needs: Callable[[], int] = lambda: 0,
+) -> tuple[int, int | None]:
     """How many workers do `count` files, and with how many threads each (None: torch's default).
 
-    One picture a core is faster than all cores on one picture (`python -m benches.folders`), but
-    for few pictures, and not on a GPU. jobs, threads: what the user says, or None.
+    Left to itself (jobs None), on a CPU: one worker a core, of one thread, as soon as there are as
+    many files as cores; for fewer files a worker for every two, which share the cores' threads.
+    With `threads`, as many cores count as one. No more workers than find room in the memory that
+    is available now, where each takes `needs()` bytes, and always one. Not on a GPU: one.
+
+    jobs, threads: what the user says, and gets, or None.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if jobs is None:
-        jobs = min(cores // (threads or 1), count // PICTURES_A_WORKER) if device == "cpu" else 1
+        jobs = _workers(count, cores // (threads or 1), needs) if device == "cpu" else 1
     jobs = max(1, min(jobs, count))
     if threads is None and jobs > 1:
         threads = max(1, cores // jobs)
     return jobs, threads
+
+
+def _workers(count: int, places: int, needs: Callable[[], int]) -> int:
+    """Workers for `count` files where `places` can work at a time; may be 0."""
+    from .. import limits
+
+    workers = places if count >= places else count // PICTURES_A_WORKER
+    memory = limits.available_memory() if workers > 1 else None
+    return workers if memory is None else min(workers, memory // max(1, needs()))
 
 
 def outcomes(task: Task, jobs: list[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
@@ -61,23 +84,62 @@ def outcomes(task: Task, jobs: list[Job], workers: int) -> Iterator[tuple[Job, O
 
 
 def _shared(task: Task, jobs: list[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
+    """As `outcomes`. When a worker is killed, which ends all of them, what they were at is done
+    again alone, and the rest goes on: with half the workers where no file alone was at fault, since
+    then it was together that they took too much memory."""
+    while jobs:
+        at, jobs = yield from _pool(task, jobs, workers)
+        if not at and jobs and workers == 1:
+            raise FlicError(
+                "a worker process was ended as it began, perhaps for lack of memory: try --jobs 1"
+            )
+        failed = yield from _alone(task, at)
+        if jobs and not failed:
+            workers = max(1, workers // 2)
+
+
+def _alone(task: Task, jobs: list[Job]) -> Generator[tuple[Job, Outcome], None, int]:
+    """Each job with nothing beside it; returns how many workers were killed once more."""
+    failed = 0
+    for job in jobs:
+        at, rest = yield from _pool(task, [job], 1)
+        if at or rest:
+            failed += 1
+            text = "its worker was killed, alone too: perhaps it takes more memory than there is"
+            yield job, FlicError(text)
+    return failed
+
+
+def _pool(
+    task: Task, jobs: list[Job], workers: int
+) -> Generator[tuple[Job, Outcome], None, tuple[list[Job], list[Job]]]:
+    """Jobs with what came of them, up to the end or until a worker is killed.
+
+    Returns the jobs that were being worked on then, and those that nobody had begun.
+    """
     context = multiprocessing.get_context("spawn")  # a fork would hang in torch's thread pools
-    with ProcessPoolExecutor(workers, context, _begin, (task,)) as pool:
+    begun = context.RawArray("b", len(jobs))  # each set by the worker that takes the job
+    left = dict(enumerate(jobs))
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, _begin, (task, begun)) as pool:
         try:
+            futures = {}
             with _no_interrupts():  # inherited: Ctrl-C is for this process, which ends the workers
-                futures = {pool.submit(_do, job.source, job.target.suffix): job for job in jobs}
+                with suppress(BrokenProcessPool):  # a worker may be killed before all are handed in
+                    for i, job in left.items():
+                        futures[pool.submit(_do, i, job.source, job.target.suffix)] = i
             for future in as_completed(futures):
                 error = future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    raise FlicError(
-                        "a worker process was ended, perhaps for lack of memory: try fewer --jobs"
-                    )
-                yield futures.pop(future), error or future.result()
+                if not isinstance(error, BrokenProcessPool):
+                    yield left.pop(futures.pop(future)), error or future.result()
         except BaseException:
             for worker in multiprocessing.active_children():
                 worker.terminate()
             pool.shutdown(cancel_futures=True)
             raise
+    return (
+        [job for i, job in left.items() if begun[i]],
+        [job for i, job in left.items() if not begun[i]],
+    )
 
 
 @contextmanager
@@ -91,18 +153,20 @@ def _no_interrupts() -> Iterator[None]:
 
 
 _task: Task
+_begun: "ctypes.Array"
 
 
-def _begin(task: Task) -> None:
+def _begin(task: Task, begun: "ctypes.Array") -> None:
     """In a worker: keep the task, and end when the program does, however it ends."""
-    global _task
-    _task = task
+    global _task, _begun
+    _task, _begun = task, begun
     common.ignore_announcements()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _do(source: Path, suffix: str) -> tuple[bytes, dict]:
+def _do(i: int, source: Path, suffix: str) -> tuple[bytes, dict]:
+    _begun[i] = True
     return _task(source, suffix, _silent)
 
 

@@ -112,9 +112,11 @@ def to_compressai(curve: Curve) -> str:
     return json.dumps(_finite(document), indent=2) + "\n"
 
 
-def file_name(curve: Curve) -> str:
-    """The curve's name as a file's: letters, digits, "-", "_" and "."; the rest becomes "-"."""
-    return re.sub(r"[^\w.-]+", "-", curve.name).strip("-.") or "curve"
+def compressai_name(curve: str) -> str:
+    """The file of `to_compressai`, by the curve's name: letters, digits, "-", "_" and "." of it;
+    the rest becomes "-"."""
+    name = re.sub(r"[^\w.-]+", "-", curve).strip("-.") or "curve"
+    return f"compressai-{name}.json"
 
 
 def to_markdown(evaluation: Evaluation, command: str | None = None) -> str:

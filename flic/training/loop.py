@@ -14,7 +14,7 @@ import torch
 
 from ..model import FLIC
 from ..output import write_atomic
-from . import pictures, state, validation
+from . import pictures, run_folder, state, validation
 from .crops import Crops, batches, to_tensor
 from .distributed import World, world
 from .logs import Mean, Records, tensorboard_writer
@@ -43,6 +43,7 @@ class Options:
         workers: threads that read pictures; 0 reads them between the steps.
         cache: bytes of decoded pictures that each process keeps.
         tensorboard: write TensorBoard's events too.
+        overwrite: replace files under a run's names that no run wrote.
     """
 
     device: str = "cpu"
@@ -54,6 +55,7 @@ class Options:
     workers: int = 2
     cache: int = 4 << 30
     tensorboard: bool = False
+    overwrite: bool = False
 
 
 def train(
@@ -73,9 +75,13 @@ def train(
 
     `start` gives the first weights, and `recipe.start` their fingerprint; `resume` is another
     run's last.pth.tar to continue from.
-    Raises ValueError, OSError or FlicError; FloatingPointError where training diverges.
+    Raises ValueError, OSError or FlicError (ForeignFileError where `save` holds files under these
+    names that no run wrote, unless options say otherwise); FloatingPointError where training
+    diverges.
     """
     options = options or Options()
+    if not options.overwrite:
+        run_folder.check(Path(save))
     torch.backends.cudnn.deterministic = True  # its other kernels differ from run to run
     with world(options.device) as processes:
         Run(recipe, Path(data), Path(save), start, resume, options, processes).finish()
@@ -114,7 +120,7 @@ class Run:
         processes.wait()  # nobody writes before all have read
         if self.leads:
             text = json.dumps(recipe.to_dict(), indent=1) + "\n"
-            write_atomic(folder / "recipe.json", text.encode())
+            write_atomic(folder / run_folder.RECIPE, text.encode())
             self.records = Records(folder, self.trainer.step, writer)
 
     def _find_pictures(self, data: Path) -> None:
