@@ -75,9 +75,13 @@ def one_thread():
 
 @pytest.fixture
 def known_models(model_folder, monkeypatch):
-    """`small` is the built-in default; the user's own model folder plays no part."""
+    """`small` is the built-in default; the user's own model folder plays no part.
+
+    In this process alone, so one core is seen: folders then go without worker processes.
+    """
     from flic import library
 
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     (model_folder / "retired.json").write_text("{}")
     monkeypatch.setattr(library, "WEIGHTS", model_folder)
     monkeypatch.setattr(library, "DEFAULT", "small")
