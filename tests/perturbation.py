@@ -58,11 +58,10 @@ class Noisy:
         off = x.double() * (1 + self._part * torch.from_numpy(part))
         return (off + self._absolute * torch.from_numpy(absolute)).float()
 
-    def hyper(self, z_hat):
-        return tuple(map(self._off, self._networks.hyper(z_hat)))
-
-    def begin(self, means, scales):
-        self._picture = self._networks.begin(means, scales)
+    def open(self, z_hat):
+        means, scales = map(self._off, self._networks.hyper(z_hat[None]))
+        self._picture = self._networks.begin(means[0], scales[0])
+        self.size = self._picture.size
         return self
 
     def next_slice(self, previous):
