@@ -167,7 +167,7 @@ def test_wrong_names_of_bfloat16_instructions():
 
 WRONG = [
     ({"x": torch.zeros(6, 5, 32)}, r"\[B, H, W, C\]"),
-    ({"x": torch.zeros(1, 0, 5, 32)}, "not empty"),
+    ({"x": torch.zeros(1, 0, 5, 32)}, "with pixels and channels"),
     ({"weight": torch.zeros(64, 32, 1, 1)}, r"\[N, 32, 3, 3\]"),
     ({"bias": torch.zeros(63)}, r"bias must be \[64\]"),
     ({"stride": 0}, "stride"),

@@ -48,7 +48,9 @@ def test_only_the_transforms_change(picture):
 def test_names(picture, tmp_path):
     with pytest.raises(OptionError, match="unknown dtype 'half' .*float32, bfloat16"):
         flic.encode(picture, small_model(), dtype="half")
-    with pytest.raises(ValueError, match="dtype must be one of"):
+    with pytest.raises(
+        ValueError, match="dtype must be torch.float32 or torch.bfloat16, not torch.float16"
+    ):
         Codec(small_model(), torch.float16)
     source = tmp_path / "a.png"
     source.write_bytes(png())
