@@ -1,9 +1,11 @@
-"""Picture files that Pillow cannot write, built by hand from the formats' specifications."""
+"""Picture files: those that Pillow cannot write, by hand from the specifications, and helpers."""
 
+import io
 import struct
 import zlib
 
 import numpy as np
+from PIL import Image
 
 
 def png_chunk(name: bytes, data: bytes) -> bytes:
@@ -73,3 +75,15 @@ def tiff(
         entries += struct.pack(order + "HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", start)
     return head + body + struct.pack(order + "H", len(tags)) + entries + bytes(4) + spilled
+
+
+def saved(image: Image.Image, name: str, **options) -> bytes:
+    """A picture as a file of the format that Pillow calls `name`."""
+    out = io.BytesIO()
+    image.save(out, name, **options)
+    return out.getvalue()
+
+
+def by_257(samples: np.ndarray) -> np.ndarray:
+    """16-bit samples as 8-bit ones."""
+    return np.floor(samples / 257 + 0.5).astype(np.uint8)

@@ -3,13 +3,10 @@
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
-from cli_tools import ROOT, fails, pixels, png, program, run
+from cli_tools import fails, pixels, png, run
 from PIL import Image
 
 import flic
@@ -364,56 +361,3 @@ class TestOtherCommands:
         for command in ("encode", "decode", "info", "verify", "compare", "models", "convert"):
             assert command in run("--help").stdout
             assert "Usage" in run(command, "--help").stdout
-
-
-class TestProgram:
-    def test_light_commands_do_not_import_torch(self, here):
-        run("encode", "picture.png", "picture.flic")
-        code = (
-            "import sys, runpy; sys.argv = ['flic', *sys.argv[1:]]\n"
-            "try: runpy.run_module('flic', run_name='__main__')\n"
-            "except SystemExit as end: print('code', end.code, 'torch' in sys.modules)"
-        )
-        for args in (["--help"], ["--version"], ["info", "picture.flic"], ["models"]):
-            result = subprocess.run(
-                [sys.executable, "-c", code, *args],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                capture_output=True,
-                text=True,
-            )
-            assert result.stdout.splitlines()[-1] == "code 0 False", (args, result)
-
-    def test_closed_pipe(self, here):
-        run("encode", "picture.png", "picture.flic")
-        read, write = os.pipe()
-        os.close(read)
-        with os.fdopen(write, "wb") as closed:
-            process = subprocess.run(
-                [sys.executable, "-m", "flic", "info", *["picture.flic"] * 50],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=closed,
-                stderr=subprocess.PIPE,
-            )
-        assert process.returncode == 1 and process.stderr == b""
-
-    @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-    @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_signals(self, here, signum, code):
-        """Interrupted while it waits for its input: no traceback, nothing written."""
-        process = program("encode", "-", "out.flic", stdin=subprocess.PIPE, cwd=here)
-        process.stdin.write(bytes(1 << 20))  # more than a pipe holds: back when it is being read
-        process.stdin.flush()
-        process.send_signal(signum)
-        out, err = process.communicate(timeout=30)
-        assert process.returncode == code and b"Traceback" not in err
-        assert os.listdir(here) == ["picture.png"]
-
-    def test_pipeline(self, here, model_folder):
-        model = model_folder / "small.safetensors"
-        encoded, _ = program("encode", "-", "-", "-m", model, stdin=subprocess.PIPE).communicate(
-            png()
-        )
-        process = program("decode", "-", "-", "-m", model, stdin=subprocess.PIPE)
-        picture, errors = process.communicate(encoded)
-        assert errors == b""
-        assert Image.open(io.BytesIO(picture)).size == (40, 30)

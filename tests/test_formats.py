@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+from pictures import by_257, saved
 from PIL import Image, PngImagePlugin, features
 
 from flic import formats, images
@@ -16,16 +17,6 @@ RNG = np.random.default_rng(3)
 RGB = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
 GRAY = RGB[..., 0]
 WIDE = RNG.integers(0, 65536, (6, 8, 3), dtype=np.uint16)
-
-
-def saved(image: Image.Image, name: str, **options) -> bytes:
-    out = io.BytesIO()
-    image.save(out, name, **options)
-    return out.getvalue()
-
-
-def by_257(samples: np.ndarray) -> np.ndarray:
-    return np.floor(samples / 257 + 0.5).astype(np.uint8)
 
 
 @pytest.mark.parametrize(

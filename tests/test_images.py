@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from pictures import png, png_chunk, tiff
+from pictures import by_257, png, png_chunk, saved, tiff
 from PIL import Image, ImageCms
 
 from flic import images, sixteen
@@ -19,16 +19,6 @@ WIDE = RNG.integers(0, 65536, (5, 7, 4), dtype=np.uint16)
 WIDE[0, :4, 0] = (127, 128, 384, 385)  # either side of .5 after the division by 257
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
-
-
-def saved(image: Image.Image, name: str, **options) -> bytes:
-    out = io.BytesIO()
-    image.save(out, name, **options)
-    return out.getvalue()
-
-
-def by_257(samples: np.ndarray) -> np.ndarray:
-    return np.floor(samples / 257 + 0.5).astype(np.uint8)
 
 
 def gray3(plane: np.ndarray) -> np.ndarray:
