@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from flic_kernels import native
 
-from . import checkpoint, config, container, entropy, images, library, tiles
+from . import checkpoint, config, container, entropy, images, library, metrics, tiles
 from .container import Container
 from .engine import Engine, engine_of
 from .errors import (
@@ -28,6 +30,7 @@ from .grid import Box, Grid, Tile, check_crop, choose
 from .images import Picture
 from .lifetime import ends_before_exit
 from .model import FLIC, pad
+from .rate import Rate, search
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,11 +40,23 @@ DTYPES = {name: getattr(torch, name) for name in config.DTYPES}
 Crop = tuple[int, int, int, int]
 """x, y, width and height of a region, in pixels."""
 Progress = Callable[[int, int], None]
-"""Told how many of how many steps are done: a step is a tile coded, decoded or drawn."""
+"""Told how many of how many parts are done: a part is a tile analysed, coded, decoded or drawn."""
 
 
-def _silent(done: int, steps: int) -> None:
+def _silent(done: int, parts: int) -> None:
     pass
+
+
+class Encoded(NamedTuple):
+    """A .flic file as its encoder knows it.
+
+    step: the quantisation step. reached: what the file has of the rate's target (bits a pixel,
+    bytes, or dB); None where there was none.
+    """
+
+    data: bytes
+    step: float
+    reached: float | None
 
 
 class Codec:
@@ -65,43 +80,100 @@ class Codec:
         self._checked = False
         self._made: tuple[tuple, Engine] | None = None
 
-    def encode(self, image: Any, *, strip: bool = False, tile: int | str = "auto") -> bytes:
-        """A .flic file of anything that `flic.images.read` takes; `tile` as for `flic.encode`."""
-        return self.encode_picture(images.read(image, strip=strip), tile=tile)
+    def encode(
+        self, image: Any, *, rate: Rate | None = None, strip: bool = False, tile: int | str = "auto"
+    ) -> bytes:
+        """A .flic file of anything that `flic.images.read` takes; `rate` as for `encode_at`, the
+        others as for `flic.encode`."""
+        picture = images.read(image, strip=strip)
+        return self.encode_picture(picture, rate=rate, tile=tile)
+
+    def encode_picture(self, picture: Picture, *, rate: Rate | None = None, **options) -> bytes:
+        """A .flic file of a picture; `rate` and options as for `encode_at`."""
+        return self.encode_at(rate or Rate(), picture, **options).data
 
     @ends_before_exit
     @torch.no_grad()
-    def encode_picture(
-        self, picture: Picture, *, tile: int | str = "auto", progress: Progress = _silent
-    ) -> bytes:
-        """A .flic file of a picture; `tile` as for `flic.encode`."""
+    def encode_at(
+        self,
+        rate: Rate,
+        picture: Picture,
+        *,
+        tile: int | str = "auto",
+        progress: Progress = _silent,
+    ) -> Encoded:
+        """A .flic file of a picture, with what came of the rate that was asked for.
+
+        rate: a target is approached by coding again and again what was analysed once; where no step
+        reaches it, the nearest is taken, and the caller is to look at `reached`. tile: as for
+        `flic.encode`. Raises as `flic.encode`.
+        """
         self._check_weights()
+        step = rate.fixed(self.model.metadata)
         size = (picture.height, picture.width)
         side = choose(size, tile)
         grid = Grid(size, side)
-        mean = None if side is None else self._mean(picture.pixels)
-        streams = []
-        for i, part in enumerate(grid):
-            try:
-                x = self._input(picture.pixels, tiles.input_box(part), mean)
-                latents = tiles.analyze(self.model, x, part, self.dtype)
-                streams += entropy.encode(self.model, latents, self._engine(), part.margins)
-            except ValueError as error:  # NaN or infinity on the way
-                raise CheckpointError(f"the model cannot code this picture: {error}") from error
-            progress(i + 1, len(grid))
-        return container.pack(
-            Container(
-                width=picture.width,
-                height=picture.height,
-                fingerprint=self.fingerprint,
-                streams=tuple(streams),
-                gray=picture.gray,
-                alpha=None if picture.alpha is None else images.alpha_to_png(picture.alpha),
-                icc=picture.icc,
-                exif=picture.exif,
-                tile=side,
-            )
+        analysed = self._analysed(picture.pixels, grid)
+        frame = Container(
+            width=picture.width,
+            height=picture.height,
+            fingerprint=self.fingerprint,
+            streams=(),
+            gray=picture.gray,
+            alpha=None if picture.alpha is None else images.alpha_to_png(picture.alpha),
+            icc=picture.icc,
+            exif=picture.exif,
+            tile=side,
         )
+        try:
+            if rate.target is None:
+                streams = []
+                for i, each in enumerate(analysed):
+                    streams.append(self._code(each, grid[i], step).stream)
+                    progress(i + 1, len(grid))
+                return Encoded(_file(frame, streams, step), step, None)
+            kept = []
+            for each in analysed:
+                kept.append(each)
+                progress(len(kept), 2 * len(grid))
+            trial = functools.partial(self._trial, frame, kept, picture, rate)
+            step, reached, data = search(rate, trial)
+            return Encoded(data, step, reached)
+        except ValueError as error:  # NaN or infinity on the way
+            raise CheckpointError(f"the model cannot code this picture: {error}") from error
+
+    def _analysed(self, pixels: np.ndarray, grid: Grid) -> Iterator[entropy.Unrounded]:
+        """Each tile's latents, before they are rounded; when it is asked for."""
+        mean = self._mean(pixels) if len(grid) > 1 else None
+        for part in grid:
+            x = self._input(pixels, tiles.input_box(part), mean)
+            yield tiles.analyze(self.model, x, part, self.dtype)
+
+    def _code(self, analysed: entropy.Unrounded, tile: Tile, step: float) -> entropy.Coded:
+        latents = analysed.at(step)
+        [coded] = entropy.code(self.model, latents, self._engine(), tile.margins)
+        return coded
+
+    def _trial(
+        self,
+        frame: Container,
+        analysed: list[entropy.Unrounded],
+        picture: Picture,
+        rate: Rate,
+        step: float,
+    ) -> tuple[float, bytes]:
+        """What the file of a step has of the rate's target, and the file."""
+        grid, target = frame.grid, rate.target
+        coded = [self._code(each, tile, step) for each, tile in zip(analysed, grid, strict=True)]
+        data = _file(frame, [each.stream for each in coded], step)
+        if target == "psnr":
+            whole = Box(0, 0, frame.height, frame.width)
+            latents = [each.y_hat[None] for each in coded]
+            pixels = self._pixels(grid, whole, picture.gray, latents.__getitem__, _silent)
+            return metrics.psnr(picture.pixels, pixels), data
+        if target == "bpp":
+            return metrics.bits_per_pixel(len(data), frame.width, frame.height), data
+        return len(data), data
 
     def decode(self, data: Any, *, crop: Crop | None = None) -> Image.Image:
         """The picture of a .flic file, with alpha and metadata; arguments as for `flic.decode`."""
@@ -127,7 +199,9 @@ class Codec:
         alpha = self._alpha(file)
         if alpha is not None:
             alpha = alpha[region.slices(whole)]
-        pixels = self._pixels(file, region, progress)
+        pixels = self._pixels(
+            file.grid, region, file.gray, functools.partial(self._decode_tile, file), progress
+        )
         return Picture(pixels, file.gray, alpha, file.icc, file.exif)
 
     @ends_before_exit
@@ -196,10 +270,19 @@ class Codec:
         except PictureError as error:
             raise FormatError(f"the file is damaged: {error}") from error
 
-    def _pixels(self, file: Container, region: Box, progress: Progress) -> np.ndarray:
-        """A region of a file's picture, uint8 [H, W, 3]; decodes the tiles that it needs."""
-        grid = file.grid
-        drawn, needed = grid.meeting(region), streams_for(grid, region)
+    def _pixels(
+        self,
+        grid: Grid,
+        region: Box,
+        gray: bool,
+        latents: Callable[[int], torch.Tensor],
+        progress: Progress,
+    ) -> np.ndarray:
+        """A region of a picture, uint8 [H, W, 3].
+
+        latents: gives y_hat [1, M, h, w] of a tile; asked for those that the region needs.
+        """
+        drawn, needed = grid.meeting(region), tiles.streams_for(grid, region)
         boxes = [tiles.latent_box(grid[i]) for i in drawn]
         steps = len(needed) + len(drawn)
         hull = functools.reduce(Box.around, boxes)
@@ -208,14 +291,14 @@ class Codec:
         for done, j in enumerate(needed, 1):
             core = grid[j].core
             part = core.common(hull)
-            decoded = self._decode_tile(file, j)
+            decoded = latents(j)
             y_hat[..., *part.slices(hull, 16)] = decoded[..., *part.slices(core, 16)]
             progress(done, steps)
         pixels = np.empty((region.height, region.width, 3), np.uint8)
         for done, (i, box) in enumerate(zip(drawn, boxes, strict=True), len(needed) + 1):
             core = grid[i].core
             part = core.common(region)
-            values = self._draw(y_hat[..., *box.slices(hull, 16)], grid[i], file.gray)
+            values = self._draw(y_hat[..., *box.slices(hull, 16)], grid[i], gray)
             pixels[part.slices(region)] = values[part.slices(core)]
             progress(done, steps)
         return pixels
@@ -225,7 +308,7 @@ class Codec:
         core, margins = file.grid[i].core, file.grid[i].margins
         size, streams = (core.height, core.width), [file.streams[i]]
         try:
-            return entropy.decode(self.model, streams, size, self._engine(), margins)[1]
+            return entropy.decode(self.model, streams, size, self._engine(), margins, file.step)[1]
         except (FormatError, StreamMismatch) as error:
             if file.tile is None:
                 raise
@@ -239,10 +322,9 @@ class Codec:
         return (x_hat.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
 
 
-def streams_for(grid: Grid, region: Box) -> list[int]:
-    """The streams that must be decoded to draw a region: of its tiles and of those around them."""
-    boxes = [tiles.latent_box(grid[i]) for i in grid.meeting(region)]
-    return sorted(set().union(*map(grid.meeting, boxes)))
+def _file(frame: Container, streams: list[bytes], step: float) -> bytes:
+    """The file of `frame` with these streams, coded at this step."""
+    return container.pack(dataclasses.replace(frame, streams=tuple(streams), step=step))
 
 
 def precision(name: str) -> torch.dtype:
@@ -255,6 +337,11 @@ def encode(
     image: Any,
     model: FLIC | str | os.PathLike | None = None,
     *,
+    quality: float | None = None,
+    step: float | None = None,
+    target_bpp: float | None = None,
+    target_size: int | None = None,
+    target_psnr: float | None = None,
     strip: bool = False,
     tile: int | str = "auto",
     dtype: str = "float32",
@@ -263,14 +350,24 @@ def encode(
 
     image: a path, a file's bytes, a file object, a PIL image, a uint8 array [H, W, 3] or a float
     tensor [3, H, W] in [0, 1]. model: a FLIC, a name or a checkpoint's path; default: the built-in
-    default. strip: drop ICC profile and EXIF. tile: "none" codes the picture whole, with memory
+    default.
+    One of these chooses the rate, by the quantisation step (docs/format.md); without, it is that of
+    step 1. quality: 0 to 100, for models that say which steps these are. step: 1/64 to 64, greater
+    for smaller files. target_bpp, target_size, target_psnr: bits a pixel, bytes at most or dB (RGB)
+    that the file is to have: the picture is analysed once, and coded until a step is found that
+    comes near; where none does, the nearest is taken, with a RuntimeWarning.
+    strip: drop ICC profile and EXIF. tile: "none" codes the picture whole, with memory
     that grows with its area; a multiple of 128 codes it in tiles of so many pixels a side, with
     memory for one of them at a time; "auto" takes tiles of 1024 for pictures of more than 2^22
     pixels. dtype: "float32", or "bfloat16" for the transforms: faster, a little less exact.
     Raises FlicError: PictureError, OptionError, ModelNotFoundError, CheckpointError, DeviceError.
     """
+    rate = Rate(quality, step, target_bpp, target_size, target_psnr)
     picture = images.read(image, strip=strip)
-    return Codec(_model(model), precision(dtype)).encode_picture(picture, tile=tile)
+    encoded = Codec(_model(model), precision(dtype)).encode_at(rate, picture, tile=tile)
+    if missed := rate.missed(encoded.reached):
+        warnings.warn(missed, RuntimeWarning, stacklevel=2)
+    return encoded.data
 
 
 def decode(

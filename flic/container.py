@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 from .config import STRIDE
 from .errors import FormatError, TruncatedError, UnsupportedVersionError
 from .grid import Grid
+from .rate import check_step
 
 MAGIC = b"FLIC"
-VERSION = 2
+VERSION = 3
 """The newest version that is read."""
 FINGERPRINT_BYTES = 8
 
@@ -46,6 +47,7 @@ class Container:
     alpha: an 8-bit gray PNG file of the same size, or None.
     icc, exif: bytes, or None. EXIF starts with its TIFF header, without the "Exif" mark of JPEG.
     tile: the tiles' side in pixels (flic/grid.py), None where the picture is coded whole.
+    step: the quantisation step, a float32.
     """
 
     width: int
@@ -57,10 +59,13 @@ class Container:
     icc: bytes | None = None
     exif: bytes | None = None
     tile: int | None = None
+    step: float = 1.0
 
     @property
     def version(self) -> int:
-        """Of the file format: 1 whole pictures, 2 tiles."""
+        """Of the file format: 1 whole pictures, 2 tiles, 3 either with a step other than 1."""
+        if self.step != 1:
+            return 3
         return 1 if self.tile is None else 2
 
     @property
@@ -84,6 +89,7 @@ class Header:
     icc: bytes | None
     exif: bytes | None
     version: int
+    step: float
 
 
 def check_size(width: int, height: int, error: type[Exception] = FormatError) -> None:
@@ -100,6 +106,7 @@ def pack(container: Container) -> bytes:
     """The file's bytes. Raises FormatError on fields that no file can carry."""
     c = container
     check_size(c.width, c.height)
+    step = check_step(c.step, FormatError)
     if c.tile is not None:
         _check_tile(c.tile, c.width, c.height)
     if len(c.streams) != len(c.grid):
@@ -127,8 +134,9 @@ def pack(container: Container) -> bytes:
             c.fingerprint,
             _varint(c.width),
             _varint(c.height),
+            struct.pack("<f", step) if c.version == 3 else b"",
             sections,
-            b"" if c.tile is None else _varint(c.tile // STRIDE),
+            _varint((c.tile or 0) // STRIDE) if c.version > 1 else b"",
             *(_varint(len(stream)) for stream in c.streams),
             *c.streams,
         )
@@ -169,15 +177,18 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
     data = bytes(data)
     _check_length(len(data))
     reader = _Reader(data)
-    version, flags, fingerprint, width, height = _start(reader)
+    version, flags, fingerprint, width, height, step = _start(reader)
     sections = {
         flag: reader.take(reader.varint()) if flags & flag else None
         for flag in (_ALPHA, _ICC, _EXIF)
     }
     tile = None
-    if version == 2:
+    if version > 1:
         tile = STRIDE * reader.varint()
-        _check_tile(tile, width, height)
+        if tile == 0 and version == 3:
+            tile = None
+        else:
+            _check_tile(tile, width, height)
     streams = _streams(reader, len(Grid((height, width), tile)))
     end = reader.position
     (file_crc,) = struct.unpack("<I", reader.take(4))
@@ -195,6 +206,7 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         icc=_inflate(sections[_ICC], "ICC profile"),
         exif=_inflate(sections[_EXIF], "EXIF"),
         tile=tile,
+        step=step,
     )
     _check_streams(file)
     return file
@@ -208,7 +220,7 @@ def read_header(file: BinaryIO) -> Header:
     """
     reader = _FileReader(file)
     _check_length(reader.size)
-    version, flags, fingerprint, width, height = _start(reader)
+    version, flags, fingerprint, width, height, step = _start(reader)
     if flags & _ALPHA:
         reader.skip(reader.varint())
     icc, exif = (reader.take(reader.varint()) if flags & flag else None for flag in (_ICC, _EXIF))
@@ -221,6 +233,7 @@ def read_header(file: BinaryIO) -> Header:
         icc=_inflate(icc, "ICC profile"),
         exif=_inflate(exif, "EXIF"),
         version=version,
+        step=step,
     )
 
 
@@ -230,8 +243,8 @@ def _check_length(length: int) -> None:
         raise FormatError(f"larger than any .flic file ({MAX_FILE >> 20} MiB)")
 
 
-def _start(reader: "_Reader") -> tuple[int, int, bytes, int, int]:
-    """Version, flags, fingerprint, width and height, checked."""
+def _start(reader: "_Reader") -> tuple[int, int, bytes, int, int, float]:
+    """Version, flags, fingerprint, width, height and step, checked."""
     if not reader.size:
         raise TruncatedError("the file is empty")
     magic = reader.take(min(len(MAGIC), reader.size))
@@ -256,7 +269,19 @@ def _start(reader: "_Reader") -> tuple[int, int, bytes, int, int]:
         raise FormatError(f"the file is damaged: unknown flags 0x{flags & ~_KNOWN_FLAGS:02x}")
     width, height = reader.varint(), reader.varint()
     check_size(width, height)
-    return version, flags, fingerprint, width, height
+    step = _step(reader) if version == 3 else 1.0
+    return version, flags, fingerprint, width, height, step
+
+
+def _step(reader: "_Reader") -> float:
+    (step,) = struct.unpack("<f", reader.take(4))
+    try:
+        check_step(step, FormatError)
+    except FormatError as error:
+        raise FormatError(f"the file is damaged: {error}") from None
+    if step == 1:
+        raise FormatError("the file is damaged: a step of 1 belongs to versions 1 and 2")
+    return step
 
 
 def _check_tile(tile: int, width: int, height: int) -> None:

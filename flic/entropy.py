@@ -15,7 +15,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -40,22 +40,45 @@ _LIMIT = 2**24  # integers below are exact in float32, and those of a picture ar
 
 @dataclass
 class Latents:
-    """The integers of a batch of pictures: y int32 [B, M, h, w] and z int32 [B, N, h/4, w/4]."""
+    """The integers of a batch of pictures: y int32 [B, M, h, w] and z int32 [B, N, h/4, w/4].
+
+    step: the quantisation step, a float32, of which y counts multiples.
+    """
 
     y: Tensor
     z: Tensor
+    step: float = 1.0
 
     @classmethod
-    def from_floats(cls, y: Tensor, z: Tensor) -> Latents:
+    def from_floats(cls, y: Tensor, z: Tensor, step: float = 1.0) -> Latents:
         """Rounded latents; z is given less its medians. ValueError where they are not finite."""
+        y = y / step
         for name, value in (("y", y), ("z", z)):
             if not bool((value.abs() < _LIMIT).all()):
                 raise ValueError(f"the latents {name} hold NaN, infinity or absurd values")
-        return cls(torch.round(y).to(torch.int32), torch.round(z).to(torch.int32))
+        return cls(torch.round(y).to(torch.int32), torch.round(z).to(torch.int32), step)
 
     def crc32(self, i: int) -> int:
         """CRC-32 of picture i: z, then y, as little-endian int32 by channel, row, column."""
         return _crc32(self.z[i].cpu(), self.y[i].cpu())
+
+
+class Unrounded(NamedTuple):
+    """What g_a and h_a give for a batch of pictures, z less its medians; shapes as in `Latents`."""
+
+    y: Tensor
+    z: Tensor
+
+    def at(self, step: float = 1.0) -> Latents:
+        """The integers at a step; raises ValueError as `Latents.from_floats`."""
+        return Latents.from_floats(self.y, self.z, step)
+
+
+class Coded(NamedTuple):
+    """A picture, or tile, as its encoder leaves it: the stream, and g_s's input [M, h, w]."""
+
+    stream: bytes
+    y_hat: Tensor
 
 
 def _bytes(x: Tensor) -> bytes:
@@ -118,15 +141,25 @@ class _Reader:
             )
 
 
-@torch.no_grad()
-@native.default_float_environment()
 def encode(
     model: FLIC,
     latents: Latents,
     engine: Engine | None = None,
     margins: Margins = WHOLE,
 ) -> list[bytes]:
-    """One stream for each picture, or tile.
+    """One stream for each picture, or tile; as `code`."""
+    return [coded.stream for coded in code(model, latents, engine, margins)]
+
+
+@torch.no_grad()
+@native.default_float_environment()
+def code(
+    model: FLIC,
+    latents: Latents,
+    engine: Engine | None = None,
+    margins: Margins = WHOLE,
+) -> list[Coded]:
+    """Each picture, or tile, as a stream and as what a decoder will give g_s, on the CPU.
 
     Args:
         engine: of this model, to run on another instruction set or number of threads than its own.
@@ -138,11 +171,12 @@ def encode(
         ValueError: NaN or infinity among the means and scales; nothing is written.
     """
     limits.check_coding(model.config, _with_margins(latents.y.shape[2:], margins))
-    coded, engine = [], engine or engine_of(model)
+    coded, engine, step = [], engine or engine_of(model), latents.step
     for y, z in zip(latents.y.cpu(), latents.z.cpu(), strict=True):
         writer = _Writer(z, y, model.config.slice_channels)
-        _slice_loop(engine, model.config, writer, tuple(z.shape[1:]), margins)
-        coded.append(writer.finish())
+        shape = tuple(z.shape[1:])
+        _, _, lrp = _slice_loop(engine, model.config, writer, shape, margins, step)
+        coded.append(Coded(writer.finish(), _corrected(y, lrp, step)))
     return coded
 
 
@@ -154,15 +188,18 @@ def decode(
     size: tuple[int, int],
     engine: Engine | None = None,
     margins: Margins = WHOLE,
+    step: float = 1.0,
 ) -> tuple[Latents, Tensor]:
     """The integers of streams of pictures, or tiles, of one size, and g_s's input.
 
     Args:
         size: height and width of the pictures.
-        engine, margins: as for `encode`.
+        engine, margins: as for `code`.
+        step: the quantisation step that y was coded with.
 
     Returns:
-        latents (on the CPU), and y_hat [B, M, h, w] = y + 0.5 tanh(lrp) on the model's device.
+        latents (on the CPU), and y_hat [B, M, h, w] = step (y + 0.5 tanh(lrp)) on the model's
+        device.
 
     Raises:
         StreamMismatch: damaged, made by other weights, or computed otherwise here than there.
@@ -179,18 +216,28 @@ def decode(
         try:
             reader = _Reader(data, model.config.slices)
             limits.check_length(reader.payload_bytes, engine.z_tables, model.config, shape)
-            z, y, lrp = _slice_loop(engine, model.config, reader, shape, margins)
+            z, y, lrp = _slice_loop(engine, model.config, reader, shape, margins, step)
             reader.finish(z, y)
         except ValueError as error:  # the coder's CorruptStream, or NaN from absurd integers
             raise StreamMismatch(f"the stream does not decode: {error}") from error
         parts.append((y, z))
-        corrected.append(y + 0.5 * torch.tanh(lrp))
-    latents = Latents(*(torch.stack(part) for part in zip(*parts, strict=True)))
+        corrected.append(_corrected(y, lrp, step))
+    latents = Latents(*(torch.stack(part) for part in zip(*parts, strict=True)), step)
     return latents, torch.stack(corrected).to(device)
 
 
+def _corrected(y: Tensor, lrp: Tensor, step: float) -> Tensor:
+    """g_s's input from the integers and T-CA's correction."""
+    return step * (y + 0.5 * torch.tanh(lrp))
+
+
 def _slice_loop(
-    engine: Engine, config: Config, end: _Writer | _Reader, shape: tuple[int, int], margins: Margins
+    engine: Engine,
+    config: Config,
+    end: _Writer | _Reader,
+    shape: tuple[int, int],
+    margins: Margins,
+    step: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Code one picture whose z is [N, *shape]; gives z, y (int32) and lrp (float32)."""
     channels = torch.arange(config.hyper, dtype=torch.int32)
@@ -198,7 +245,7 @@ def _slice_loop(
     z = end.code(0, indexes, engine.z_tables)
     # By numpy, in this thread: torch's have float environments of their own.
     z_hat = _extend(z.numpy().astype(np.float32) + engine.medians, margins, 64)
-    picture = engine.networks.open(torch.from_numpy(z_hat))
+    picture = engine.networks.open(torch.from_numpy(z_hat), step)
     tables = rans.gaussian_tables()
     inside = _inside(picture.size, margins)
     slices, corrections, previous = [], [], None

@@ -87,6 +87,7 @@ class FLIC(HubMixin, CompressionModel):
         head_dim: Sequence[int] | None = None,
     ):
         super().__init__()
+        self.metadata: dict[str, str] = {}  # of the file that the weights came from
         self.config = config = resolve_published(
             config, N=N, M=M, num_slices=num_slices, head_dim=head_dim
         )
@@ -130,7 +131,12 @@ class FLIC(HubMixin, CompressionModel):
         """Channel slices of y, under the published class's name."""
         return self.config.slices
 
-    def forward(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> dict:
+    def forward(
+        self,
+        x: Tensor,
+        generators: Sequence[torch.Generator] | None = None,
+        steps: Tensor | None = None,
+    ) -> dict:
         """Compress and reconstruct without coding.
 
         Under autocast only g_a and g_s run in its precision: what lies between them feeds the
@@ -140,22 +146,27 @@ class FLIC(HubMixin, CompressionModel):
             x: [B, 3, H, W], float, values in [0, 1], any H and W of at least 1.
             generators: of the noise in training mode, one for each of the B pictures, on x's
                 device (noise on z is drawn first, then on y); default: torch's global one.
+            steps: [B], each picture's quantisation step; default: 1.
 
         Returns:
             {"x_hat": [B, 3, H, W], not clamped; "likelihoods": {"y", "z"}; "para": {"means",
-            "scales", "y"}}. y, means and scales are [B, M, h, w], z's likelihoods [B, N, h/4, w/4]
-            with h and w a sixteenth of the padded picture's sides. In training mode the likelihoods
-            are those of the latents plus uniform noise, in evaluation those of the rounded ones.
+            "scales", "y"}}. y, means and scales, all three in steps, are [B, M, h, w], z's
+            likelihoods [B, N, h/4, w/4] with h and w a sixteenth of the padded picture's sides. In
+            training mode the likelihoods are those of the latents plus uniform noise, in evaluation
+            those of the rounded ones.
         """
         height, width = x.shape[2:]
         y = self.g_a(pad(x)).to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
             z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y), generators)
+            step = 1.0 if steps is None else steps[:, None, None, None]
+            y = y / step
             y_hat = round_straight_through(y)
-            means, scales, lrp = self.tca(self.hyper_features(z_hat), y_hat)
+            means, scales, lrp = self.tca(self.hyper_features(z_hat), y_hat * step)
+            means, scales = means / step, scales / step
             coded = add_noise(y, generators) if self.training else y_hat
             y_likelihoods = self.gaussian_conditional(coded, means, scales)
-        x_hat = self.g_s(y_hat + 0.5 * torch.tanh(lrp)).to(x.dtype)
+        x_hat = self.g_s((y_hat + 0.5 * torch.tanh(lrp)) * step).to(x.dtype)
         return {
             "x_hat": x_hat[:, :, :height, :width],
             "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
@@ -167,9 +178,9 @@ class FLIC(HubMixin, CompressionModel):
         return torch.cat((self.h_mean_s(z_hat), self.h_scale_s(z_hat)), dim=1)
 
     @torch.no_grad()
-    def analyze(self, x: Tensor) -> entropy.Latents:
-        """The integers to code for pictures x [B, 3, H, W] in [0, 1]."""
-        return tiles.analyze(self, pad(x), Tile.whole(x.shape[2:]))
+    def analyze(self, x: Tensor, step: float = 1.0) -> entropy.Latents:
+        """The integers to code for pictures x [B, 3, H, W] in [0, 1], at a quantisation step."""
+        return tiles.analyze(self, pad(x), Tile.whole(x.shape[2:])).at(step)
 
     @torch.no_grad()
     def synthesize(self, y_hat: Tensor, size: tuple[int, int]) -> Tensor:

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import limits
-from .entropy import Latents
+from .entropy import Unrounded
 from .errors import CheckpointError
-from .grid import Box, Margins, Tile
+from .grid import Box, Grid, Margins, Tile
 
 if TYPE_CHECKING:
     from .model import FLIC
@@ -39,10 +39,17 @@ def latent_box(tile: Tile) -> Box:
     return tile.core.grown(COARSE, tile.bounds)
 
 
-@torch.no_grad()
-def analyze(model: FLIC, x: Tensor, tile: Tile, dtype: torch.dtype | None = None) -> Latents:
-    """The integers to code for a tile, from the padded picture inside `input_box`, [B, 3, H, W].
+def streams_for(grid: Grid, region: Box) -> list[int]:
+    """The streams that must be decoded to draw a region: of its tiles and of those around them."""
+    boxes = [latent_box(grid[i]) for i in grid.meeting(region)]
+    return sorted(set().union(*map(grid.meeting, boxes)))
 
+
+@torch.no_grad()
+def analyze(model: FLIC, x: Tensor, tile: Tile, dtype: torch.dtype | None = None) -> Unrounded:
+    """What is to be rounded and coded for a tile.
+
+    x: the padded picture inside `input_box`, [B, 3, H, W].
     dtype: in which g_a computes; None: the type of x.
     """
     limits.check_transform(model.config, tuple(x.shape[2:]))
@@ -52,7 +59,7 @@ def analyze(model: FLIC, x: Tensor, tile: Tile, dtype: torch.dtype | None = None
     features = extend(middle(features), boxes[1].margins_to(boxes[2]), 8)
     y = _cut(coarse(features), tile.core, boxes[2], 16).to(x.dtype)
     z = model.h_a(extend(y, tile.margins, 16)) - model.z_medians()
-    return Latents.from_floats(y, _cut(z, tile.core, tile.coded, 64))
+    return Unrounded(y, _cut(z, tile.core, tile.coded, 64))
 
 
 @torch.no_grad()

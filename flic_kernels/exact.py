@@ -11,6 +11,7 @@ import ctypes
 import os
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -135,11 +136,12 @@ class ExactEngine:
             )
         return means, scales
 
-    def begin(self, means: Tensor, scales: Tensor) -> ExactPicture:
+    def begin(self, means: Tensor, scales: Tensor, step: float = 1.0) -> ExactPicture:
         """Begins one picture's T-CA.
 
         Args:
             means, scales: of the hyperprior, [M, H, W] each, H and W multiples of 8.
+            step: the quantisation step, a float32: y is coded as multiples of it.
         """
         if means.ndim != 3 or means.shape[0] != self.latent or means.shape != scales.shape:
             raise ValueError(
@@ -148,13 +150,14 @@ class ExactEngine:
             )
         means, scales = _plain(means), _plain(scales)
         size, given = tuple(means.shape[1:]), (native.pointer(means), native.pointer(scales))
-        return ExactPicture(self, size, "begin", *given, *size)
+        return ExactPicture(self, size, step, "begin", *given, *size)
 
-    def open(self, z_hat: Tensor) -> ExactPicture:
+    def open(self, z_hat: Tensor, step: float = 1.0) -> ExactPicture:
         """`hyper` of one picture and `begin` with what it gives, which stays on the device.
 
         Args:
             z_hat: [N, h, w], h and w even. The picture's y is [M, 4h, 4w].
+            step: as for `begin`.
 
         Raises:
             ValueError: as `hyper`.
@@ -164,7 +167,7 @@ class ExactEngine:
         z_hat = _plain(z_hat)
         height, width = z_hat.shape[1:]
         size = 4 * height, 4 * width
-        return ExactPicture(self, size, "open", native.pointer(z_hat), height, width)
+        return ExactPicture(self, size, step, "open", native.pointer(z_hat), height, width)
 
     def _stream(self) -> tuple[ctypes.c_void_p, ...]:
         """The argument that only the CUDA functions take: the device's current stream."""
@@ -173,18 +176,18 @@ class ExactEngine:
         return (ctypes.c_void_p(torch.cuda.current_stream(self.device).cuda_stream),)
 
     def slices_of(
-        self, means: Tensor, scales: Tensor, y: Tensor
+        self, means: Tensor, scales: Tensor, y: Tensor, step: float = 1.0
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """All slices of a picture whose integers are known, one after the other (the encoder).
 
         Args:
-            means, scales: as for `begin`.
-            y: [M, H, W], the rounded latents.
+            means, scales, step: as for `begin`.
+            y: [M, H, W], the integers.
 
         Yields:
             what `ExactPicture.next_slice` returns for each slice.
         """
-        picture = self.begin(means, scales)
+        picture = self.begin(means, scales, step)
         previous = None
         for current in y.split(self.slice_channels):
             yield picture.next_slice(previous)
@@ -194,11 +197,13 @@ class ExactEngine:
 class ExactPicture:
     """One picture in the course of coding; `ExactEngine.begin` and `open` make it.
 
-    size: y's height and width.
+    size: y's height and width. step: the quantisation step.
     """
 
-    def __init__(self, engine: ExactEngine, size: tuple[int, int], function: str, *arguments):
-        self.engine, self.size = engine, size
+    def __init__(
+        self, engine: ExactEngine, size: tuple[int, int], step: float, function: str, *arguments
+    ):
+        self.engine, self.size, self.step = engine, size, step
         self._next = 0
         self._shape = (engine.slice_channels, *size)
         handle = ctypes.c_void_p()
@@ -218,7 +223,9 @@ class ExactPicture:
                 None for the first.
 
         Returns:
-            means, scales and lrp, [M / slices, H, W] float32 on the CPU each.
+            means, scales and lrp, [M / slices, H, W] float32 on the CPU each, in steps: T-CA sees
+            step times the integers, and its means and scales are divided by the step, one float32
+            operation for each number.
 
         Raises:
             ValueError: no slice is left, `previous` does not fit, or T-CA met NaN or infinity.
@@ -230,7 +237,7 @@ class ExactPicture:
                 raise ValueError(
                     f"the slice before must be {list(self._shape)}, not {list(previous.shape)}"
                 )
-            previous = _plain(previous)
+            previous = _scaled(np.multiply, _plain(previous), self.step)
         out = [torch.empty(self._shape) for _ in range(3)]
         self._native.call(
             "slice",
@@ -242,7 +249,8 @@ class ExactPicture:
             *self.engine._stream(),
         )
         self._next += 1
-        return tuple(out)
+        means, scales, lrp = out
+        return *(_scaled(np.divide, part, self.step) for part in (means, scales)), lrp
 
     def hidden(self) -> Tensor:
         """T-CA's activations of the latest slice after its last layer: [windows, 64, inner].
@@ -318,6 +326,15 @@ def _float32(name: str, value: Tensor) -> Tensor:
 
 def _plain(x: Tensor) -> Tensor:
     return x.detach().to("cpu", torch.float32).contiguous()
+
+
+@native.default_float_environment()
+def _scaled(operation: np.ufunc, x: Tensor, step: float) -> Tensor:
+    """x times or by the step, one IEEE operation for each number: by numpy, in this thread, as
+    torch's threads have float environments of their own."""
+    if step == 1:
+        return x
+    return torch.from_numpy(operation(x.numpy(), np.float32(step)))
 
 
 def _available_processors() -> int:

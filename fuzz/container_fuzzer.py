@@ -5,6 +5,7 @@ Usage: python fuzz/container_fuzzer.py SECONDS. Half of the mutants get a right 
 what lies behind it is reached.
 """
 
+import dataclasses
 import random
 import struct
 import sys
@@ -24,7 +25,9 @@ def seeds() -> list[bytes]:
     )
     tiled = container.Container(300, 200, bytes(8), (short, short), exif=b"exif", tile=256)
     tall = container.Container(1, 600, bytes(8), (short, long, short, short, short), tile=128)
-    return [container.pack(file) for file in (plain, full, tiled, tall)]
+    coarse = dataclasses.replace(full, step=3.5)
+    fine = dataclasses.replace(tiled, step=0.25)
+    return [container.pack(file) for file in (plain, full, tiled, tall, coarse, fine)]
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:

@@ -119,10 +119,10 @@ def file_latents(model: FLIC, file: Container, engine: Engine | None = None) -> 
     z = torch.empty(1, model.config.hyper, height // 4, width // 4, dtype=torch.int32)
     for tile, stream in zip(file.grid, file.streams, strict=True):
         size = (tile.core.height, tile.core.width)
-        latents, _ = entropy.decode(model, [stream], size, engine, tile.margins)
+        latents, _ = entropy.decode(model, [stream], size, engine, tile.margins, file.step)
         y[..., *tile.core.slices(tile.bounds, 16)] = latents.y
         z[..., *tile.core.slices(tile.bounds, 64)] = latents.z
-    return Latents(y, z)
+    return Latents(y, z, file.step)
 
 
 def assert_golden(result: torch.Tensor, expected: np.ndarray) -> None:

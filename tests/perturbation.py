@@ -9,6 +9,7 @@ damage to the stream under a file CRC that is right, as if the file had been wri
 
 import argparse
 import dataclasses
+import itertools
 import sys
 import zlib
 from collections import Counter
@@ -24,6 +25,7 @@ from flic.codec import Codec
 from flic.container import Container
 from flic.entropy import Latents
 from flic.errors import FlicError
+from flic.rate import float32
 
 NOISE = {  # name: (part of the value, absolute)
     "noise 1e-6 relative": (1e-6, 0.0),
@@ -58,9 +60,9 @@ class Noisy:
         off = x.double() * (1 + self._part * torch.from_numpy(part))
         return (off + self._absolute * torch.from_numpy(absolute)).float()
 
-    def open(self, z_hat):
+    def open(self, z_hat, step):
         means, scales = map(self._off, self._networks.hyper(z_hat[None]))
-        self._picture = self._networks.begin(means[0], scales[0])
+        self._picture = self._networks.begin(means[0], scales[0], step)
         self.size = self._picture.size
         return self
 
@@ -71,19 +73,19 @@ class Noisy:
 
 def cases() -> list[Case]:
     """Pictures of two models: small ones with integers that tables do not hold, and larger ones,
-    where noise finds many symbols next to another table."""
+    where noise finds many symbols next to another table. Each at three steps."""
     out = []
-    for model in (small_model(), portable_model()):
-        codec = Codec(model)
+    for model, step in itertools.product((small_model(), portable_model()), (1.0, 0.5, 3.7)):
+        codec, step = Codec(model), float32(step)
         for height, width in ((128, 200), (384, 512)):
             x = torch.from_numpy(np.random.RandomState(width).random_sample((2, 3, height, width)))
-            latents = model.analyze(torch.nn.functional.avg_pool2d(x.float(), 5, 1, 2))
+            latents = model.analyze(torch.nn.functional.avg_pool2d(x.float(), 5, 1, 2), step)
             if height == 128:
                 latents.y[0, :, 0, 0] = 4000
             streams = entropy.encode(model, latents)
             for i in range(2):
-                own = Latents(latents.y[i : i + 1], latents.z[i : i + 1])
-                file = Container(width, height, codec.fingerprint, (streams[i],))
+                own = Latents(latents.y[i : i + 1], latents.z[i : i + 1], step)
+                file = Container(width, height, codec.fingerprint, (streams[i],), step=step)
                 out.append(Case(model, own, file, streams[1 - i]))
     return out
 
@@ -93,7 +95,7 @@ def outcome(case: Case, data: bytes, made=None) -> str:
     try:
         file = container.unpack(data)
         size = (file.height, file.width)
-        latents, _ = entropy.decode(case.model, file.streams, size, made)
+        latents, _ = entropy.decode(case.model, file.streams, size, made, step=file.step)
     except FlicError:
         return "refused"
     same = torch.equal(latents.y, case.latents.y) and torch.equal(latents.z, case.latents.z)

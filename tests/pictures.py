@@ -7,6 +7,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from flic.cli.show import ASSETS
+
 
 def png_chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -87,3 +89,8 @@ def saved(image: Image.Image, name: str, **options) -> bytes:
 def by_257(samples: np.ndarray) -> np.ndarray:
     """16-bit samples as 8-bit ones."""
     return np.floor(samples / 257 + 0.5).astype(np.uint8)
+
+
+def photograph(width: int, height: int) -> np.ndarray:
+    """The upper right of the parrot, at most 512 pixels a side; uint8 [height, width, 3]."""
+    return np.array(Image.open(ASSETS / "parrot.png"))[:height, 512 - width :]

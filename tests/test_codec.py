@@ -157,9 +157,9 @@ def test_changed_fields_under_right_checksums_of_the_file(small_model, file, cha
 def test_another_machines_means(small_model, file, monkeypatch):
     """Means that differ a little, as on another machine: an error, never another picture."""
 
-    def another(self, z_hat):
+    def another(self, z_hat, step):
         means, scales = self.hyper(z_hat[None])
-        return self.begin(means[0] + 0.7, scales[0])
+        return self.begin(means[0] + 0.7, scales[0], step)
 
     monkeypatch.setattr(ExactEngine, "open", another)
     with pytest.raises(flic.StreamMismatch, match="slice 0"):

@@ -18,13 +18,14 @@ PLAIN = Container(768, 512, bytes(range(8)), (b"stream of latents",))
 FULL = dataclasses.replace(PLAIN, gray=True, alpha=b"alpha", icc=b"icc" * 99, exif=b"MM\0*" * 9)
 EMPTY = dataclasses.replace(FULL, icc=b"", streams=(b"\0",))
 TILED = dataclasses.replace(PLAIN, tile=384, streams=(b"a", b"bc", b"d", bytes(200)))
+STEP, TILED_STEP = (dataclasses.replace(c, step=2.5) for c in (PLAIN, TILED))
 
 
 def with_crc(body: bytes) -> bytes:
     return body + struct.pack("<I", zlib.crc32(body))
 
 
-@pytest.mark.parametrize("c", [PLAIN, FULL, EMPTY, TILED])
+@pytest.mark.parametrize("c", [PLAIN, FULL, EMPTY, TILED, STEP, TILED_STEP])
 def test_round_trip(c):
     assert unpack(pack(c)) == c
     assert unpack(bytearray(pack(c))) == c
@@ -43,12 +44,37 @@ def test_bytes_of_a_file_with_tiles_are_those_of_the_specification():
     assert (TILED.version, unpack(pack(TILED)).version) == (2, 2)
 
 
+def test_bytes_of_a_file_with_a_step_are_those_of_the_specification():
+    body = b"FLIC" + b"\3\0" + bytes(range(8)) + b"\x80\x06" + b"\x80\x04" + b"\0\0\x20\x40"
+    assert pack(STEP) == with_crc(body + b"\x00\x11" + b"stream of latents")
+    tiles = b"\x03" + b"\1\2\1\xc8\1" + b"abcd" + bytes(200)
+    assert pack(TILED_STEP) == with_crc(body + tiles)
+    assert (STEP.version, unpack(pack(STEP)).version, TILED_STEP.version) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (0.0, "between"),
+        (-1.0, "between"),
+        (65.0, "between"),
+        (0.0156, "between"),
+        (1e-42, "between"),
+    ]
+    + [(float("nan"), "between"), (float("inf"), "between"), (1.0, "versions 1 and 2")],
+)
+def test_a_step_that_no_file_has(step, message):
+    data = pack(STEP)[:-4].replace(struct.pack("<f", 2.5), struct.pack("<f", step))
+    with pytest.raises(FormatError, match=f"damaged: .*{message}"):
+        unpack(with_crc(data))
+
+
 def test_a_plain_file_carries_at_most_24_bytes_beside_its_stream():
     c = dataclasses.replace(PLAIN, streams=(bytes(16_000),))
     assert len(pack(c)) - 16_000 <= 24
 
 
-@pytest.mark.parametrize("c", [PLAIN, FULL, TILED])
+@pytest.mark.parametrize("c", [PLAIN, FULL, TILED, STEP, TILED_STEP])
 def test_truncated_at_every_length(c):
     data = pack(c)
     for length in range(len(data)):
@@ -56,7 +82,7 @@ def test_truncated_at_every_length(c):
             unpack(data[:length])
 
 
-@pytest.mark.parametrize("c", [PLAIN, FULL, TILED])
+@pytest.mark.parametrize("c", [PLAIN, FULL, TILED, STEP, TILED_STEP])
 def test_every_flipped_bit(c):
     data = pack(c)
     for bit in range(8 * len(data)):
@@ -120,7 +146,7 @@ def test_other_files(data):
         unpack(data)
 
 
-@pytest.mark.parametrize("version", [3, 4, 255])
+@pytest.mark.parametrize("version", [4, 5, 255])
 def test_a_newer_version_is_named_whatever_follows(version):
     with pytest.raises(UnsupportedVersionError, match=f"version {version}.*newer flic"):
         unpack(b"FLIC" + bytes([version]) + b"what version 9 writes")
@@ -243,7 +269,7 @@ def test_pack_refuses_what_no_file_can_carry(change):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=80), st.booleans(), st.sampled_from([b"\1", b"\2"]))
+@given(st.binary(max_size=80), st.booleans(), st.sampled_from([b"\1", b"\2", b"\3"]))
 def test_noise_never_crashes(noise, checksummed, version):
     data = b"FLIC" + version + noise
     try:

@@ -1,4 +1,4 @@
-"""Files of versions 1 and 2 (tests/golden/files) decode for ever, on every instruction set."""
+"""Files of versions 1 to 3 (tests/golden/files) decode for ever, on every instruction set."""
 
 import json
 import sys
@@ -31,7 +31,8 @@ def load(name):
 
 def test_all_kinds_are_there():
     whole = {"plain", "odd", "smallest", "gray", "alpha", "metadata", "wide"}
-    assert whole | {"tiled", "tiled_all"} <= set(NAMES)
+    steps = {"step_coarse", "step_fine", "tiled_step"}
+    assert whole | {"tiled", "tiled_all"} | steps <= set(NAMES)
 
 
 def test_the_weights_are_the_same_bits_here():
@@ -50,6 +51,8 @@ def test_header_and_sections(name):
         assert getattr(file, field) == facts[field]
     assert file.fingerprint.hex() == facts["fingerprint"]
     assert file.tile == facts.get("tile") == (128 if name.startswith("tiled") else None)
+    assert file.step == facts.get("step", 1.0)
+    assert (file.version == 3) == ("step" in name)
     assert len(file.streams) == (6 if name.startswith("tiled") else 1)
     assert zlib.crc32(b"".join(file.streams)) == facts["stream"]
     for field in ("icc", "exif"):

@@ -6,21 +6,17 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from pictures import photograph
 from PIL import Image
 from test_limits import PeakMemory
 
 import flic
 from flic import container, engine, entropy, images, limits, metrics, model, tiles
-from flic.cli.show import ASSETS
 from flic.codec import Codec
 from flic.grid import Grid, Margins, Tile
 from flic_kernels.exact import ExactEngine, ExactPicture
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def photograph(width: int, height: int) -> np.ndarray:
-    return np.array(Image.open(ASSETS / "parrot.png"))[:height, 512 - width :]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +94,7 @@ def test_round_trip(codec, file):
     y_hat = torch.empty(1, 16, 16, 24)
     for tile, stream in zip(fields.grid, fields.streams, strict=True):
         rows, columns = tiles.input_box(tile).slices(tile.bounds)
-        latents = tiles.analyze(codec.model, x[:, :, rows, columns], tile)
+        latents = tiles.analyze(codec.model, x[:, :, rows, columns], tile).at()
         size = (tile.core.height, tile.core.width)
         decoded, part = entropy.decode(codec.model, [stream], size, margins=tile.margins)
         assert torch.equal(decoded.y, latents.y) and torch.equal(decoded.z, latents.z)
@@ -143,11 +139,11 @@ def test_margins_repeat_the_border(small_model, monkeypatch):
 
 
 def spy(method, seen: list):
-    """The method, whose argument is appended to `seen`."""
+    """The method, whose first argument is appended to `seen`."""
 
-    def called(self, argument=None):
+    def called(self, argument=None, *others):
         seen.append(argument)
-        return method(self, argument)
+        return method(self, argument, *others)
 
     return called
 

@@ -126,7 +126,7 @@ def _of_region(numbers: dict, file: Container, crop: tuple[int, int, int, int]) 
 
     Those of the whole file are its "file".
     """
-    from ..codec import streams_for
+    from ..tiles import streams_for
 
     whole = ("width", "height", "bytes", "bpp")
     region = grid.check_crop(crop, (file.height, file.width))

@@ -19,6 +19,7 @@ from PIL import Image, ImageCms
 
 from flic import container, entropy
 from flic.codec import Codec
+from flic.rate import Rate
 
 FILES = Path(__file__).with_name("files")
 
@@ -88,10 +89,27 @@ def tiled_all():
     return Image.fromarray(pixels(129, 300, 2)[..., ::-1].copy(), "LA")
 
 
+def step_coarse():
+    return Image.fromarray(pixels(200, 140))
+
+
+def step_fine():
+    return Image.fromarray(pixels(64, 129, 2)[..., ::-1].copy(), "LA")
+
+
+def tiled_step():
+    return Image.fromarray(pixels(270, 135))
+
+
 PICTURES = {
     f.__name__: f
-    for f in (plain, odd, smallest, gray, alpha, metadata, all_together, tiled, tiled_all)
+    for f in (
+        *(plain, odd, smallest, gray, alpha, metadata, all_together, tiled, tiled_all),
+        *(step_coarse, step_fine, tiled_step),
+    )
 }
+STEPS = {"step_coarse": 3.7, "step_fine": 1 / 3, "tiled_step": 0.9}
+"""Of the files whose step is not 1."""
 
 
 def describe(data, codec):
@@ -116,7 +134,11 @@ def main():
         if target.exists():
             raise SystemExit(f"{target} is there: golden files never change")
         tile = 128 if name.startswith("tiled") else "none"
-        data = wide(codec) if name == "wide" else codec.encode(PICTURES[name](), tile=tile)
+        rate = Rate(step=STEPS.get(name))
+        if name == "wide":
+            data = wide(codec)
+        else:
+            data = codec.encode(PICTURES[name](), rate=rate, tile=tile)
         facts, arrays = describe(data, codec)
         target.write_bytes(data)
         target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -1,0 +1,189 @@
+"""How coarsely a picture is coded: the quantisation step, and what chooses it.
+
+y is coded as round(y / step), so a larger step gives a smaller file (docs/format.md). Needs no
+torch.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+from .errors import OptionError
+
+STEPS = (1 / 64, 64.0)
+"""The least and the greatest step."""
+QUALITIES = (0.0, 100.0)
+"""The least and the greatest quality."""
+_CLOSE = {"bpp": 0.004, "size": 0.004, "psnr": 0.01}  # relative, relative, dB
+_SLOPE = {"bpp": -1.0, "size": -1.0, "psnr": -5.0}  # of the logarithm, or dB, by log(step): a guess
+_NEAR = {"bpp": 0.01, "psnr": 0.1}  # what is still no miss
+_MOST_TRIES = 16
+
+Outcome = TypeVar("Outcome")
+
+
+def float32(value: float) -> float:
+    """The float32 next to a number."""
+    return struct.unpack("<f", struct.pack("<f", value))[0]
+
+
+def check_step(step: float, error: type[Exception] = OptionError) -> float:
+    """The step as the float32 that a file carries; raises `error` where none carries it."""
+    low, high = STEPS
+    if not low <= step <= high:  # NaN neither
+        raise error(f"a step must lie between 1/{1 / low:.0f} and {high:.0f}, not {step:g}")
+    return float32(step)
+
+
+def step_of(quality: float, ends: tuple[float, float]) -> float:
+    """The step of a quality from 0 to 100, given those of 0 and 100: logarithms lie evenly."""
+    share = quality / QUALITIES[1]
+    return check_step(ends[0] ** (1 - share) * ends[1] ** share)
+
+
+def parse_ends(text: str) -> tuple[float, float]:
+    """The steps of qualities 0 and 100, "COARSE FINE", as a model's metadata has them.
+
+    Raises ValueError on any other text.
+    """
+    coarse, fine = (check_step(float(part), ValueError) for part in text.split())
+    if coarse <= fine:
+        raise ValueError(f"quality 0 needs a greater step than quality 100, not {text!r}")
+    return coarse, fine
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a picture's step follows from: one of these, or nothing, which is a step of 1.
+
+    quality: 0 to 100, for a model that maps it to steps. step: itself. bpp, size, psnr: bits a
+    pixel of the file, its bytes at most, or dB of its 8-bit RGB picture, to search a step for.
+
+    Raises OptionError on several, and on values that nothing can have.
+    """
+
+    quality: float | None = None
+    step: float | None = None
+    bpp: float | None = None
+    size: int | None = None
+    psnr: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        if len(given) > 1:
+            raise OptionError(f"{' and '.join(given)} each choose the rate: give one of them")
+        if self.quality is not None and not QUALITIES[0] <= self.quality <= QUALITIES[1]:
+            raise OptionError(f"a quality must lie between 0 and 100, not {self.quality:g}")
+        if self.step is not None:
+            object.__setattr__(self, "step", check_step(self.step))
+        if self.target is not None and not 0 < self.goal < math.inf:
+            raise OptionError(f"a target {self.target} must be a number above 0, not {self.goal:g}")
+
+    @property
+    def target(self) -> str | None:
+        """Which of the file's numbers a step is to be searched for, if any: a field's name."""
+        return next((n for n in ("bpp", "size", "psnr") if getattr(self, n) is not None), None)
+
+    @property
+    def goal(self) -> float:
+        """The number that `target` is to have."""
+        return float(getattr(self, self.target))
+
+    def missed(self, reached: float | None) -> str | None:
+        """A line that says how far a search ended from its target; None where it is near enough."""
+        name = self.target
+        if name is None or reached is None:
+            return None
+        excess = _excess(name, reached, self.goal)
+        near = excess <= 0 if name == "size" else abs(excess) <= _NEAR[name]
+        if near:
+            return None
+        unit = {"bpp": "bits a pixel", "size": "bytes", "psnr": "dB"}[name]
+        return f"no step gives {self.goal:g} {unit}; the nearest has {reached:.6g}"
+
+    def fixed(self, metadata: dict[str, str]) -> float:
+        """The step without a search, for a model with this metadata.
+
+        Raises OptionError where a quality is asked for, and the model has none.
+        """
+        if self.step is not None:
+            return self.step
+        if self.quality is None:
+            return 1.0
+        ends = metadata.get("quality_steps")
+        if ends is None:
+            raise OptionError(
+                "this model does not say what steps its qualities are: choose the rate by a step "
+                "or a target in place of a quality"
+            )
+        try:
+            return step_of(self.quality, parse_ends(ends))
+        except ValueError as error:
+            raise OptionError(f"this model's qualities make no sense: {error}") from error
+
+
+def search(
+    rate: Rate, measure: Callable[[float], tuple[float, Outcome]]
+) -> tuple[float, float, Outcome]:
+    """A step at which a file has what `rate` targets, found by false position over log(step).
+
+    measure: what a step's file has of it (a number that falls as the step grows), and anything
+    else, such as the file.
+
+    Returns step, number and the other thing, of the trial that comes nearest; for "size", of the
+    largest that is not greater than the goal, where there is one.
+    """
+    name = rate.target
+    best = None
+    # ends of the interval in log(step), and by how much too high the number is there, if known
+    low, high = (math.log(step) for step in STEPS)
+    above = below = None
+    at = 0.0
+    for _ in range(_MOST_TRIES):
+        step = check_step(min(max(math.exp(at), STEPS[0]), STEPS[1]))
+        number, outcome = measure(step)
+        excess = _excess(name, number, rate.goal)
+        key = (name == "size" and excess > 0, abs(excess))
+        if best is None or key < best[0]:
+            best = key, (step, number, outcome)
+        if _reached(name, excess):
+            break
+        if excess > 0:
+            low, above = at, excess
+        else:
+            high, below = at, excess
+        if high - low < 1e-6:
+            break
+        at = _next(name, (low, high), (above, below), at, excess)
+    return best[1]
+
+
+def _excess(name: str, number: float, goal: float) -> float:
+    """By how much a number is too high: dB, or the logarithm of the ratio."""
+    if name == "psnr":
+        return min(number, 1e3) - goal  # an identical picture has infinitely many dB
+    return math.log(max(number, 1e-9) / goal)
+
+
+def _reached(name: str, excess: float) -> bool:
+    if name == "size":
+        return -_CLOSE[name] <= excess <= 0
+    return abs(excess) <= _CLOSE[name]
+
+
+def _next(name, interval, excesses, at: float, excess: float) -> float:
+    """Where to look next in an interval of log(step), whose ends' excesses may not be known yet."""
+    (low, high), (above, below) = interval, excesses
+    width = high - low
+    aim = -_CLOSE["size"] / 2 if name == "size" else 0.0
+    if above is None or below is None:  # one side only: along the slope that is usual, then its end
+        ahead = at + 1.5 * (aim - excess) / _SLOPE[name]
+        if not low < ahead < high:
+            return low if above is None else high
+        return ahead
+    between = low + width * (above - aim) / (above - below)
+    return min(max(between, low + 0.02 * width), high - 0.02 * width)
