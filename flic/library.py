@@ -132,6 +132,14 @@ def fingerprint(path: Path) -> str | None:
         return None
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """What the header of a model's file says, text by text; nothing where it has no header."""
+    try:
+        return _entry(path, False).metadata
+    except CheckpointError:
+        return {}
+
+
 def check_device_name(device: str) -> None:
     """Raise DeviceError for what is no name of a device, wherever it is; needs no torch."""
     kind, colon, number = device.partition(":")

@@ -93,6 +93,22 @@ class Rate:
         """The number that `target` is to have."""
         return float(getattr(self, self.target))
 
+    def is_of(self, step: float, size: int, pixels: int, metadata: dict[str, str]) -> bool:
+        """Whether a file of `size` bytes, with this step, is what this rate leads to.
+
+        A target that no step reaches ends at the first or last. Nothing tells a file's PSNR: False.
+        """
+        if self.target is None:
+            return step == self.fixed(metadata)
+        if self.target == "psnr":
+            return False
+        excess = _excess(self.target, size if self.size else 8 * size / pixels, self.goal)
+        if self.target == "size":
+            met = -_NEAR["bpp"] <= excess <= 0
+        else:
+            met = abs(excess) <= _NEAR["bpp"]
+        return met or step == STEPS[excess > 0]
+
     def missed(self, reached: float | None) -> str | None:
         """A line that says how far a search ended from its target; None where it is near enough."""
         name = self.target

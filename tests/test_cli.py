@@ -254,7 +254,7 @@ class TestErrors:
         def fail(*_, **__):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
 
-        monkeypatch.setattr("flic.codec.Codec.encode_picture", fail)
+        monkeypatch.setattr("flic.codec.Codec.encode_at", fail)
         fails("encode", "picture.png", "picture.flic", match="not enough memory")
 
 

@@ -52,9 +52,9 @@ class TestFolders:
     def test_resumed(self, folder, monkeypatch):
         (folder / "in" / "bad.jpg").unlink()
         calls = []
-        work = flic.Codec.encode_picture
+        work = flic.Codec.encode_at
         monkeypatch.setattr(
-            flic.Codec, "encode_picture", lambda *a, **k: (calls.append(1), work(*a, **k))[1]
+            flic.Codec, "encode_at", lambda *a, **k: (calls.append(1), work(*a, **k))[1]
         )
 
         def encoded(*options) -> int:
@@ -93,7 +93,7 @@ class TestFolders:
 
     def test_interrupted_and_resumed(self, folder, monkeypatch):
         (folder / "in" / "bad.jpg").unlink()
-        work = flic.Codec.encode_picture
+        work = flic.Codec.encode_at
         calls = []
 
         def interrupted(*args, **options):
@@ -102,7 +102,7 @@ class TestFolders:
                 raise KeyboardInterrupt
             return work(*args, **options)
 
-        monkeypatch.setattr(flic.Codec, "encode_picture", interrupted)
+        monkeypatch.setattr(flic.Codec, "encode_at", interrupted)
         result = run("encode", "in", "out", code=130)
         assert "interrupted" in result.stderr
         assert self.files(folder / "out") == ["a.flic"]
@@ -344,9 +344,9 @@ class TestReports:
         for i in range(3):
             (here / "in" / f"{i}.png").write_bytes(png(i))
         calls = []
-        work = flic.Codec.encode_picture
+        work = flic.Codec.encode_at
         monkeypatch.setattr(
-            flic.Codec, "encode_picture", lambda *a, **k: (calls.append(1), work(*a, **k))[1]
+            flic.Codec, "encode_at", lambda *a, **k: (calls.append(1), work(*a, **k))[1]
         )
 
         def full(_):
@@ -372,7 +372,7 @@ class TestReports:
             assert result.stderr == "flic: in/a.png: out: is read-only\n"
             assert "Errno" not in run("encode-dataset", "in", "out", code=1).stderr
         monkeypatch.setattr(
-            flic.Codec, "encode_picture", lambda *_, **__: pytest.fail("worked first")
+            flic.Codec, "encode_at", lambda *_, **__: pytest.fail("worked first")
         )
         access = os.access
         monkeypatch.setattr(os, "access", lambda p, mode: mode != os.W_OK and access(p, mode))

@@ -113,6 +113,8 @@ def run(
         )
         dropped = Counter(what for result in results for what in result.get("dropped", ()))
         common.say_dropped([f"{what} ({count}x)" for what, count in dropped.items()])
+        if missed := sum(bool(result.get("missed")) for result in results):
+            typer.echo(f"flic: {missed} of the files miss the target (--json says which)", err=True)
     for line in errors.values():
         typer.echo(f"flic: {line}", err=True)
     if errors:

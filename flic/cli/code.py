@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import formats, grid, library, output
+from .. import formats, grid, output
 from ..errors import FlicError, OptionError, OutputError
-from . import batch, common, plan, tasks
+from ..rate import Rate
+from . import batch, common, plan, rates, tasks
 
 if TYPE_CHECKING:
     from ..codec import Progress
@@ -64,6 +65,11 @@ def encode(
     target: Annotated[
         str, typer.Argument(metavar="OUT", help=".flic file, folder, or - for stdout.")
     ],
+    quality: rates.Quality = None,
+    step: rates.Step = None,
+    target_bpp: rates.TargetBpp = None,
+    target_size: rates.TargetSize = None,
+    target_psnr: rates.TargetPsnr = None,
     model: common.Model = None,
     models: common.Models = None,
     device: common.Device = "cpu",
@@ -92,13 +98,18 @@ def encode(
 
     Pictures of more than 4 megapixels are coded in tiles: memory is bounded, and `flic decode
     --crop` opens a region without the rest.
+
+    With a target the picture is analysed once and coded several times; a target that no step
+    reaches is told on stderr, and the nearest file is kept. A folder's files at --target-psnr are
+    always made again.
     """
+    rate = Rate(quality, step, target_bpp, target_size, target_psnr)
     replace = common.Replace.of(overwrite, no_overwrite, output.wrote_flic)
     many = _takes_many(sources, target, json)
     _check_threads(jobs, threads)
     side = int(tile) if tile.isdecimal() else tile
     grid.choose((1, 1), side)  # a wrong size is an error of the command, not of every picture
-    task = tasks.Encode(model, models, device, dtype, threads, strip=strip, tile=side)
+    task = tasks.Encode(model, models, device, dtype, threads, rate=rate, strip=strip, tile=side)
 
     def up_to_date(source: Path, target: Path) -> bool:
         try:
@@ -110,7 +121,7 @@ def encode(
         what = f"{formats.COMMON} or other pictures"
         planned = plan.make(sources, Path(target), formats.is_picture, ".flic", what)
         skip = batch.skip_rule(up_to_date, replace, force=force)
-        library.locate(model, models)  # a wrong model, likewise
+        rate.fixed(task.cache.metadata())  # a wrong model, likewise
         _many(planned, task, skip, jobs, replace, json=json, quiet=quiet)
         return
     path = _target_for(sources[0], target, ".flic")
@@ -285,11 +296,16 @@ def _one(
             whole = result["file"]
             size += f" of {whole['width']}x{whole['height']}"
             data_size += f" of {common.size_text(whole['bytes'])} decoded"
+        step = f", step {result['step']:.4g}" if result["step"] != 1 else ""
+        psnr = f", {result['reached']:.2f} dB" if result.get("target") == "psnr" else ""
         typer.echo(
-            f"{target}: {size}, {data_size}, {result['bpp']:.3f} bpp, {result['seconds']:.2f} s"
+            f"{target}: {size}, {data_size}, {result['bpp']:.3f} bpp{psnr}{step}, "
+            f"{result['seconds']:.2f} s"
         )
     if not quiet and not json:
         common.say_dropped(result["dropped"])
+        if result.get("missed"):
+            typer.echo(f"flic: {source}: {result['missed']}", err=True)
 
 
 @contextmanager

@@ -229,6 +229,10 @@ class CodecCache:
         known = library.fingerprint(library.locate(self._model, self._folder))
         return self.for_encoding().fingerprint if known is None else bytes.fromhex(known)
 
+    def metadata(self) -> dict[str, str]:
+        """What the header of the file of the model for encoding says; nothing is loaded."""
+        return library.metadata(library.locate(self._model, self._folder))
+
     def for_file(self, file: container.Container) -> "Codec":
         """Of the model named, or of the one with the file's fingerprint."""
         if self._model is not None:

@@ -48,6 +48,7 @@ def _info(path: Path, models: Path | None, json: bool) -> None:
         "model_name": name,
         "bytes": len(data),
         "bpp": 8 * len(data) / (file.width * file.height),
+        "step": file.step,
         "tile": file.tile,
         "tiles": len(file.streams),
         "stream_bytes": stream_bytes,
@@ -67,7 +68,7 @@ def _info(path: Path, models: Path | None, json: bool) -> None:
             parts.append(f"{label} {common.size_text(len(section))}")
     typer.echo(
         f"{path}: {file.width}x{file.height} {facts['mode']}, "
-        f"{common.size_text(len(data))}, {facts['bpp']:.3f} bpp\n"
+        f"{common.size_text(len(data))}, {facts['bpp']:.3f} bpp, step {file.step:.6g}\n"
         f"  holds   {', '.join(parts)}\n"
         f"  model   {facts['model']} ({name or 'not known here'})\n"
         f"  format  version {file.version}, checksum right"

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from .. import images, library, output
-from . import common
+from ..rate import Rate
+from . import common, rates
 
 ASSETS = Path(__file__).parent.parent / "assets"
 _SHOWN = (".png", ".compare.png")  # of each picture: decoded, and side by side
@@ -19,6 +20,11 @@ def compare(
         Path | None,
         typer.Argument(metavar="OUT", help="PNG to write [default: IN's name + .compare.png]."),
     ] = None,
+    quality: rates.Quality = None,
+    step: rates.Step = None,
+    target_bpp: rates.TargetBpp = None,
+    target_size: rates.TargetSize = None,
+    target_psnr: rates.TargetPsnr = None,
     model: common.Model = None,
     models: common.Models = None,
     device: common.Device = "cpu",
@@ -28,6 +34,7 @@ def compare(
     json: common.Json = False,
 ) -> None:
     """Code a picture and show it beside the original and a JPEG of the same size, with numbers."""
+    rate = Rate(quality, step, target_bpp, target_size, target_psnr)
     if target is None:
         target = Path(("stdin" if source == common.STDIO else source.stem) + ".compare.png")
     if target.suffix.lower() != ".png":
@@ -37,7 +44,7 @@ def compare(
     picture = common.read_picture(source, strip=True)
     common.set_threads(threads)
     codec = common.CodecCache(model, models, device).for_encoding()
-    _, decoded, row = _code(codec, picture)
+    _, decoded, row = _code(codec, picture, rate)
     row = {"input": str(source), "output": str(target), **row}
     row["model_name"] = library.locate(model, models).stem
     drawn, row["jpeg"] = _figure(picture, decoded, row)
@@ -92,12 +99,14 @@ def demo(
         typer.echo(f"written to {folder}: .flic files, decoded .png, side by side .compare.png")
 
 
-def _code(codec, picture: images.Picture) -> tuple[bytes, images.Picture, dict]:
+def _code(
+    codec, picture: images.Picture, rate: Rate | None = None
+) -> tuple[bytes, images.Picture, dict]:
     """Encode and decode; the file, the decoded picture and the numbers."""
     from .. import metrics
 
     start = time.perf_counter()
-    data = codec.encode_picture(picture)
+    data, step, _ = codec.encode_at(rate or Rate(), picture)
     between = time.perf_counter()
     decoded = codec.decode_picture(data)
     end = time.perf_counter()
@@ -109,6 +118,7 @@ def _code(codec, picture: images.Picture) -> tuple[bytes, images.Picture, dict]:
             "height": picture.height,
             "bytes": len(data),
             "bpp": metrics.bits_per_pixel(len(data), picture.width, picture.height),
+            "step": step,
             "psnr": metrics.psnr(picture.pixels, decoded.pixels),
             "ms_ssim": metrics.ms_ssim(picture.pixels, decoded.pixels),
             "encode_seconds": between - start,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .. import formats, grid, images, library, limits
 from ..container import Container
 from ..errors import FlicError
+from ..rate import Rate
 from . import common
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Encode(Task):
-    """strip: drop metadata. tile: as for `flic.encode`."""
+    """rate: what the steps follow from. strip: drop metadata. tile: as for `flic.encode`."""
 
+    rate: Rate
     strip: bool
     tile: int | str
 
@@ -57,9 +59,13 @@ class Encode(Task):
         common.set_threads(self.threads)
         codec = self.cache.for_encoding()
         start = time.perf_counter()
-        data = codec.encode_picture(picture, tile=self.tile, progress=progress)
+        data, step, reached = codec.encode_at(self.rate, picture, tile=self.tile, progress=progress)
         seconds = time.perf_counter() - start
-        return data, _numbers(codec, len(data), picture, seconds, list(picture.dropped))
+        numbers = _numbers(codec, len(data), picture, step, seconds, list(picture.dropped))
+        if self.rate.target is not None:
+            missed = self.rate.missed(reached)
+            numbers |= {"target": self.rate.target, "reached": reached, "missed": missed}
+        return data, numbers
 
     def prepare(self) -> None:
         self.cache.for_encoding()
@@ -73,11 +79,18 @@ class Encode(Task):
         """Of the model."""
         return self.cache.fingerprint()
 
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """Of the model."""
+        return self.cache.metadata()
+
     def is_done(self, target: Path) -> bool:
         """Whether `target` is the file that this task would write, up to metadata."""
-        file = common.unpack(target, target.read_bytes())
+        data = target.read_bytes()
+        file = common.unpack(target, data)
         return (
             file.fingerprint == self.fingerprint
+            and self.rate.is_of(file.step, len(data), file.width * file.height, self.metadata)
             and file.tile == grid.choose((file.height, file.width), self.tile)
             and not (self.strip and (file.icc or file.exif))
         )
@@ -112,7 +125,7 @@ class Decode(Task):
         except FlicError as error:
             raise common.named(source, error) from error
         dropped = formats.not_written(image, suffix)
-        numbers = _numbers(codec, len(data), file, seconds, dropped)
+        numbers = _numbers(codec, len(data), file, file.step, seconds, dropped)
         return written, numbers if self.crop is None else _of_region(numbers, file, self.crop)
 
     def memory(self, source: Path) -> int:
@@ -142,7 +155,12 @@ def _of_region(numbers: dict, file: Container, crop: tuple[int, int, int, int]) 
 
 
 def _numbers(
-    codec, size: int, picture: images.Picture | Container, seconds: float, dropped: list[str]
+    codec,
+    size: int,
+    picture: images.Picture | Container,
+    step: float,
+    seconds: float,
+    dropped: list[str],
 ) -> dict:
     return {
         "model": codec.fingerprint.hex(),
@@ -150,6 +168,7 @@ def _numbers(
         "height": picture.height,
         "bytes": size,
         "bpp": 8 * size / (picture.width * picture.height),
+        "step": step,
         "seconds": seconds,
         "dropped": dropped,
     }

@@ -1,0 +1,53 @@
+"""The options that choose how coarsely pictures are coded."""
+
+from typing import Annotated
+
+import typer
+
+from ..rate import QUALITIES, STEPS
+
+Quality = Annotated[
+    float | None,
+    typer.Option(
+        "-q",
+        "--quality",
+        min=QUALITIES[0],
+        max=QUALITIES[1],
+        metavar="0..100",
+        help="For a model that has qualities; 100 is the best.",
+    ),
+]
+Step = Annotated[
+    float | None,
+    typer.Option(
+        "--step",
+        min=STEPS[0],
+        max=STEPS[1],
+        metavar="STEP",
+        help="The quantisation step, 1/64 to 64: greater for smaller files.",
+    ),
+]
+TargetBpp = Annotated[
+    float | None,
+    typer.Option(
+        "--target-bpp",
+        metavar="BPP",
+        help="Bits a pixel that a file is to have, within 1 %.",
+    ),
+]
+TargetSize = Annotated[
+    int | None,
+    typer.Option(
+        "--target-size",
+        metavar="BYTES",
+        help="Bytes that a file is to have at most.",
+    ),
+]
+TargetPsnr = Annotated[
+    float | None,
+    typer.Option(
+        "--target-psnr",
+        metavar="DB",
+        help="PSNR (RGB) that a picture is to have.",
+    ),
+]
