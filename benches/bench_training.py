@@ -84,7 +84,7 @@ class Step(Problem):
         trainer = Trainer(self.recipe, world=self.world)
         with eagerly() if name == "reference" else nullcontext():
             errors = {"out": error(self.gradients(trainer), self.expected)}
-        trainer.optimizer.zero_grad()
+        trainer.model.zero_grad()
         crops = crops_of(self.recipe, Options.cache)
         stream = batches(crops, 0, trainer.samples, Options.workers)
         next(stream)

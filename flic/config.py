@@ -101,6 +101,9 @@ CONFIGS = {
     "tiny": Config(
         widths=(24, 48, 56), heads=(4, 4, 8), latent=64, hyper=32, slices=4, ratio=4, depth=4
     ),
+    "small": Config(
+        widths=(16, 48, 80), heads=(4, 4, 8), latent=192, hyper=24, slices=6, ratio=2, depth=3
+    ),
 }
 
 

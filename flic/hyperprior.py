@@ -83,19 +83,23 @@ class _GaussianBuffers(nn.Module):
 
 
 class GaussianConditional(nn.Module):
-    """Likelihoods of y under Gaussians integrated over each integer's unit interval."""
+    """Likelihoods of y under Gaussians integrated over each integer's unit interval.
+
+    training_bound: the least scale in training mode, where it is not that of evaluation.
+    """
 
     def __init__(self):
         super().__init__()
         self._entropy_model = _GaussianBuffers()
+        self.training_bound = SCALE_BOUND
 
     def forward(self, y: Tensor, means: Tensor, scales: Tensor) -> Tensor:
         """P(y) = Phi((0.5 - |y - mean|) / s) - Phi((-0.5 - |y - mean|) / s), of y's shape.
 
-        s = max(scale, 0.01) and P is at least 1e-9, both with the gradient of CompressAI's
-        LowerBound.
+        s = max(scale, 0.01), or `training_bound` in training, and P is at least 1e-9, both with the
+        gradient of CompressAI's LowerBound.
         """
-        scales = lower_bound(scales, SCALE_BOUND)
+        scales = lower_bound(scales, self.training_bound if self.training else SCALE_BOUND)
         distance = torch.abs(y - means)
         upper = _normal_cdf((0.5 - distance) / scales)
         lower = _normal_cdf((-0.5 - distance) / scales)

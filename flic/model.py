@@ -158,18 +158,37 @@ class FLIC(HubMixin, CompressionModel):
         height, width = x.shape[2:]
         y = self.g_a(pad(x)).to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
-            z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y), generators)
-            step = 1.0 if steps is None else steps[:, None, None, None]
-            y = y / step
-            y_hat = round_straight_through(y)
-            means, scales, lrp = self.tca(self.hyper_features(z_hat), y_hat * step)
-            means, scales = means / step, scales / step
-            coded = add_noise(y, generators) if self.training else y_hat
-            y_likelihoods = self.gaussian_conditional(coded, means, scales)
-        x_hat = self.g_s((y_hat + 0.5 * torch.tanh(lrp)) * step).to(x.dtype)
+            out = self.entropy(y, generators, steps)
+        x_hat = self.g_s(out.pop("y_hat")).to(x.dtype)
+        return {"x_hat": x_hat[:, :, :height, :width], **out}
+
+    def entropy(
+        self,
+        y: Tensor,
+        generators: Sequence[torch.Generator] | None = None,
+        steps: Tensor | None = None,
+    ) -> dict:
+        """What lies between g_a and g_s: `forward` without the two.
+
+        Args:
+            y: [B, M, h, w] of g_a, h and w multiples of 8. The others as for `forward`.
+
+        Returns:
+            {"y_hat": g_s's input, "likelihoods", "para"}, the latter two as `forward` gives them.
+        """
+        z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y), generators)
+        step = 1.0 if steps is None else steps[:, None, None, None]
+        y = y / step
+        rounded = round_straight_through(y)
+        means, scales, lrp = self.tca(self.hyper_features(z_hat), rounded * step)
+        means, scales = means / step, scales / step
+        coded = add_noise(y, generators) if self.training else rounded
         return {
-            "x_hat": x_hat[:, :, :height, :width],
-            "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
+            "y_hat": (rounded + 0.5 * torch.tanh(lrp)) * step,
+            "likelihoods": {
+                "y": self.gaussian_conditional(coded, means, scales),
+                "z": z_likelihoods,
+            },
             "para": {"means": means, "scales": scales, "y": y},
         }
 

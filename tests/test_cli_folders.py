@@ -371,9 +371,7 @@ class TestReports:
             result = run("encode", "in", "out", code=1)
             assert result.stderr == "flic: in/a.png: out: is read-only\n"
             assert "Errno" not in run("encode-dataset", "in", "out", code=1).stderr
-        monkeypatch.setattr(
-            flic.Codec, "encode_at", lambda *_, **__: pytest.fail("worked first")
-        )
+        monkeypatch.setattr(flic.Codec, "encode_at", lambda *_, **__: pytest.fail("worked first"))
         access = os.access
         monkeypatch.setattr(os, "access", lambda p, mode: mode != os.W_OK and access(p, mode))
         fails("encode", "in", "out", match="the folder is read-only")

@@ -129,7 +129,7 @@ class TestPublishedRecipe:
         train(what, data, tmp_path / "run", options=Options(log_every=1, workers=0, hold_out=1))
         assert [row["step"] for row in rows(tmp_path / "run" / "validation.csv")] == ["3", "4"]
         last = torch.load(tmp_path / "run" / "last.pth.tar", weights_only=True)
-        assert last["scheduler"]["last_epoch"] == 1
+        assert last["schedulers"][0]["last_epoch"] == 1
         for name, value in last["state_dict"].items():  # raw weights
             assert torch.equal(value, last["averaged"][name]), name
 

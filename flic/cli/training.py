@@ -1,5 +1,6 @@
 """`flic train`: train a model on a folder of pictures."""
 
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from .. import library
+from ..config import CONFIGS
 from ..errors import FlicError
 from . import common
 
@@ -15,8 +17,7 @@ if TYPE_CHECKING:
 
 _GIB = 1 << 30
 _QUALITY = 4
-_RECIPES = ("flic", "published")
-_CROP = 256
+_RECIPES = ("flic", "published", "fast")
 
 
 class Command(TyperCommand):
@@ -55,8 +56,9 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            metavar="flic|published",
-            help="flic's own, or the authors' with lambda 0.01 and 100 epochs.",
+            metavar="flic|published|fast",
+            help="flic's own; the authors' with lambda 0.01 and 100 epochs; or what gets far in "
+            "hours on a CPU.",
         ),
     ] = "flic",
     epochs: Annotated[
@@ -86,35 +88,77 @@ def train(
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(help="Configuration: base or tiny. Default: the checkpoint's, or base."),
+        typer.Option(
+            metavar="NAME|FILE|SIZES",
+            help="base, small, tiny; a JSON file of a configuration's fields; or these themselves: "
+            "'widths=16,48,80 heads=4,4,8 latent=192 ...'. Default: the checkpoint's, else base "
+            "(fast: small).",
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures a step.")] = 16,
+    variable: Annotated[
+        bool | None,
+        typer.Option(
+            "--variable/--no-variable",
+            help="Train for any rate: samples draw quantisation steps, lambda follows them.",
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(metavar="adam|muon", help="Default: adam, fast muon.")
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cosine|linear|constant",
+            help="Of the rate, with --steps. Default: cosine, fast linear.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Pictures a step. Default: 16, fast 8."),
+    ] = None,
     crop: Annotated[
-        int | None, typer.Option(min=1, help="Side of the crops in pixels. Default: 256.")
+        int | None, typer.Option(min=1, help="Side of the crops. Default: 256, fast 128.")
     ] = None,
     patch_size: Annotated[
         tuple[int, int] | None,
         typer.Option("--patch-size", metavar="H W", help="The same as --crop H; W must be H."),
     ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Mirror every other crop.")] = False,
+    flip: Annotated[
+        bool | None, typer.Option("--flip", help="Mirror every other crop (fast does).")
+    ] = None,
     by_area: Annotated[
-        bool, typer.Option("--by-area", help="Take large pictures more often.")
-    ] = False,
-    lr: Annotated[float, typer.Option("-lr", "--learning-rate", min=0.0, help="Peak rate.")] = 1e-4,
+        bool | None, typer.Option("--by-area", help="Take large pictures more often (fast does).")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "-lr", "--learning-rate", min=0.0, help="Peak rate. Default: 1e-4, fast 1e-3."
+        ),
+    ] = None,
     aux_lr: Annotated[
         float, typer.Option("--aux-learning-rate", min=0.0, help="Of the quantiles.")
     ] = 1e-3,
-    warmup: Annotated[int, typer.Option(min=0, help="Steps of warm-up, with --steps.")] = 100,
+    warmup: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps of warm-up, with --steps. Default: 100, fast 20."),
+    ] = None,
     patience: Annotated[
         int, typer.Option(min=0, help="Validations without progress before the rate falls.")
     ] = 16,
     clip: Annotated[
-        float,
-        typer.Option("--clip", "--clip_max_norm", min=0.0, help="Bound on the gradient; 0: none."),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--clip",
+            "--clip_max_norm",
+            min=0.0,
+            help="Bound on the gradient; 0: none. Default: 1, fast 0.",
+        ),
+    ] = None,
     ema: Annotated[
         float | None,
-        typer.Option(help="Decay of the averaged weights; 0: none. Default: 0.999, published 0."),
+        typer.Option(
+            help="Decay of the averaged weights; 0: none. Default: 0.999, published 0, fast 0.997."
+        ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="Of g_a and g_s: float32 or bfloat16.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of crops, noise and first weights.")] = 0,
@@ -136,6 +180,10 @@ def train(
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 250,
     log_every: Annotated[int, typer.Option(min=1, help="Steps a row of log.csv.")] = 50,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Stop after so many minutes; the same command goes on."),
+    ] = None,
     workers: Annotated[
         int,
         typer.Option("-n", "--workers", "--num-workers", min=0, help="Threads that read pictures."),
@@ -168,26 +216,35 @@ def train(
     common.set_threads(threads)
     try:
         start, resume, origin = _beginning(checkpoint)
-        chosen = {"epochs": epochs, "ema": ema, "lmbda": _lambda(lmbda, quality, metric)}
+        chosen = {
+            "epochs": epochs,
+            "ema": ema,
+            "lmbda": _lambda(lmbda, quality, metric),
+            "config": _config(config) or (origin["config"] if checkpoint else None),
+            "batch": batch,
+            "crop": _crop(crop, patch_size),
+            "flip": flip,
+            "by_area": by_area,
+            "lr": lr,
+            "warmup": warmup,
+            "clip": clip,
+            "variable": variable,
+            "optimizer": optimizer,
+            "schedule": schedule,
+        }
         chosen = {name: value for name, value in chosen.items() if value is not None}
         if recipe == "published":
             chosen = _published(chosen, steps, validate_every)
+        elif recipe == "fast":
+            chosen = training.FAST | chosen
         else:
             chosen.setdefault("lmbda", training.published_lambda(metric, _QUALITY))
         what = training.Recipe(
             **chosen,
-            config=config or origin["config"],
             metric=metric,
             steps=steps,
-            batch=batch,
-            crop=_crop(crop, patch_size),
-            flip=flip,
-            by_area=by_area,
-            lr=lr,
             aux_lr=aux_lr,
-            warmup=warmup,
             patience=patience,
-            clip=clip,
             dtype=dtype,
             seed=seed,
             start=origin["start"],
@@ -203,6 +260,7 @@ def train(
             cache=int(cache * _GIB),
             tensorboard=tensorboard,
             overwrite=overwrite,
+            minutes=minutes,
         )
         model = training.train(what, data, save, start=start, resume=resume, options=options)
     except (ValueError, OSError, FloatingPointError) as error:
@@ -220,10 +278,26 @@ def _lambda(lmbda: float | None, quality: int | None, metric: str) -> float | No
     return lmbda if quality is None else published_lambda(metric, quality)
 
 
-def _crop(crop: int | None, patch_size: tuple[int, int] | None) -> int:
+def _config(text: str | None) -> str | dict | None:
+    """What --config stands for: a name, or a configuration's fields."""
+    if text is None or text in CONFIGS:
+        return text
+    try:
+        if "=" in text:
+            pairs = (pair.split("=") for pair in text.split())
+            fields = {name: [int(v) for v in value.split(",")] for name, value in pairs}
+            return {k: v if k in ("widths", "heads") else v[0] for k, v in fields.items()}
+        if Path(text).is_file():
+            return loads(Path(text).read_text())
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--config {text}: {error}") from error
+    return text
+
+
+def _crop(crop: int | None, patch_size: tuple[int, int] | None) -> int | None:
     """The side of the crops, under whichever of its two names it was given."""
     if patch_size is None:
-        return crop or _CROP
+        return crop
     if crop is not None:
         raise ValueError("--crop and --patch-size say the same thing: give one of the two")
     height, width = patch_size

@@ -2,6 +2,15 @@
 
 from .distributed import leads
 from .loop import Options, train
-from .recipe import LAMBDAS, PUBLISHED, Recipe, published_lambda
+from .recipe import FAST, LAMBDAS, PUBLISHED, Recipe, published_lambda
 
-__all__ = ["LAMBDAS", "PUBLISHED", "Options", "Recipe", "leads", "published_lambda", "train"]
+__all__ = [
+    "FAST",
+    "LAMBDAS",
+    "PUBLISHED",
+    "Options",
+    "Recipe",
+    "leads",
+    "published_lambda",
+    "train",
+]

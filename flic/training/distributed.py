@@ -37,6 +37,12 @@ class World:
             values /= self.size
         return values
 
+    def share_out(self, tensors: list[Tensor]) -> None:
+        """Give every process what the first one has in these tensors."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), 0)
+
     def gather(self, value: object) -> list:
         """What each process gives, in the order of their numbers, in every process."""
         if self.size == 1:

@@ -115,6 +115,8 @@ class Records:
         self._logs[name].write(row)
         if self._board is None:
             return
+        if row.get("quant_step", 1.0) != 1:
+            name = f"{name} at {row['quant_step']:.3g}"
         for column, value in row.items():
             if column != "step" and value is not None:
                 self._board.add_scalar(f"{name}/{column}", float(value), row["step"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Options:
         cache: bytes of decoded pictures that each process keeps.
         tensorboard: write TensorBoard's events too.
         overwrite: replace files under a run's names that no run wrote.
+        minutes: after which the run stops, to be resumed; None for its whole length.
     """
 
     device: str = "cpu"
@@ -56,6 +58,7 @@ class Options:
     cache: int = 4 << 30
     tensorboard: bool = False
     overwrite: bool = False
+    minutes: float | None = None
 
 
 def train(
@@ -117,6 +120,8 @@ class Run:
             self._resume(last)
         elif resume is not None:
             self._resume(Path(resume))
+        else:
+            self.trainer.begin(self.crops)
         processes.wait()  # nobody writes before all have read
         if self.leads:
             text = json.dumps(recipe.to_dict(), indent=1) + "\n"
@@ -162,6 +167,7 @@ class Run:
             f"steps {trainer.step} to {self.total}"
         )
         stream = batches(self.crops, trainer.step, trainer.samples, options.workers)
+        begin = time.monotonic()
         with self.progress.of(self.total, trainer.step), contextlib.closing(stream):
             while trainer.step < self.total:
                 self._step(stream)
@@ -171,8 +177,11 @@ class Run:
                     self._validate(due)
                 if last or trainer.step % options.log_every == 0:
                     self._log()
-                if last or ends or trainer.step % options.every == 0:
+                stops = self._stops(begin)
+                if last or ends or stops or trainer.step % options.every == 0:
                     self._save()
+                if stops:
+                    break
         if self.leads:
             self.records.close()
 
@@ -195,6 +204,12 @@ class Run:
             )
         self.progress.step(trainer.step, shown)
 
+    def _stops(self, begin: float) -> bool:
+        """Whether the time given is over; the first process says so for all."""
+        if self.options.minutes is None:
+            return False
+        return self.world.gather(time.monotonic() - begin > 60 * self.options.minutes)[0]
+
     def _epoch_ends(self) -> bool:
         return self.recipe.epochs is not None and (
             self.trainer.step % self.crops.steps_per_epoch == 0
@@ -213,16 +228,23 @@ class Run:
 
     def _validate(self, due: bool) -> None:
         """Score the model; a validation that is `due`, not just the run's last, moves the rate."""
-        scores = validation.validate(self.trainer.averaged, self.held, self.recipe, self.world)
-        if due and self.recipe.epochs is not None:
-            self.trainer.scheduler.step(scores["loss"])
-        if scores["loss"] < self.best:
-            self.best = scores["loss"]
+        trainer, recipe = self.trainer, self.recipe
+        rows = [
+            validation.validate(trainer.averaged, self.held, recipe, self.world, quant_step)
+            for quant_step in recipe.validated_steps
+        ]
+        loss = statistics.fmean(row["loss"] for row in rows)
+        if due and recipe.epochs is not None:
+            for each in trainer.schedulers:
+                each.step(loss)
+        if loss < self.best:
+            self.best = loss
             if self.leads:
-                state.save_model(self.folder / state.BEST, self.trainer)
-        if self.leads:
-            self.records.write("validation", self._place | scores)
-        self.progress.validated(self.trainer.step, scores)
+                state.save_model(self.folder / state.BEST, trainer)
+        for row in rows:
+            if self.leads:
+                self.records.write("validation", self._place | row)
+            self.progress.validated(trainer.step, row)
 
     def _log(self) -> None:
         row: Mapping = self.mean.take()

@@ -9,9 +9,19 @@ from torch import Tensor
 
 
 def rate_distortion(
-    out: dict, x: Tensor, lmbda: float, metric: str = "mse", *, reduce: bool = True
+    out: dict,
+    x: Tensor,
+    lmbda: float,
+    metric: str = "mse",
+    *,
+    steps: Tensor | None = None,
+    reduce: bool = True,
 ) -> dict[str, Tensor]:
     """Loss and its parts for a forward pass `out` of pictures x [B, 3, H, W] in [0, 1].
+
+    steps: [B], the pictures' quantisation steps. At step d lambda is lambda / d^2, the slope of
+    rate and distortion at that step, and the loss counts d times: rate and weighted distortion
+    grow as 1 / d, so that every rate has the same part in the sum.
 
     Returns "loss", "bpp" (estimated bits a pixel), "mse" (of values in [0, 1]) and, for metric
     "ms-ssim", "ms_ssim": means over the batch, each of shape [], or with `reduce` false [B].
@@ -26,5 +36,9 @@ def rate_distortion(
         distortion = 1 - terms["ms_ssim"]
     else:
         distortion = 255**2 * mse
-    terms = {"loss": lmbda * distortion + bpp, **terms}
+    if steps is None:
+        loss = lmbda * distortion + bpp
+    else:
+        loss = steps * (lmbda / steps**2 * distortion + bpp)
+    terms = {"loss": loss, **terms}
     return {name: term.mean() for name, term in terms.items()} if reduce else terms

@@ -55,8 +55,8 @@ class Progress:
     def validated(self, step: int, scores: Mapping[str, float | None]) -> None:
         """A line for a validation."""
         self.line(
-            "step {0}  validation: loss {loss:.3f}  {bpp_estimated:.3f} bpp estimated  files: "
-            "{bpp:.3f} bpp  {psnr:.2f} dB".format(step, **scores)
+            "step {0}  validation at {quant_step:.3g}: loss {loss:.3f}  {bpp_estimated:.3f} bpp "
+            "estimated  files: {bpp:.3f} bpp  {psnr:.2f} dB".format(step, **scores)
         )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:

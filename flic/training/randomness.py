@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-_ORDER, _CROP, _NOISE, _SPLIT = range(4)
+_ORDER, _CROP, _NOISE, _SPLIT, _STEP, _START = range(6)
 
 
 def split_rng(seed: int) -> np.random.Generator:
@@ -27,6 +27,22 @@ def order_rng(seed: int, epoch: int) -> np.random.Generator:
 def crop_rng(seed: int, step: int, sample: int) -> np.random.Generator:
     """Places the crop of one sample of a step's batch."""
     return np.random.default_rng((seed, _CROP, step, sample))
+
+
+def quantisation_steps(
+    seed: int, step: int, samples: Iterable[int], ends: tuple[float, float]
+) -> list[float]:
+    """A quantisation step for each sample of a step's batch; logarithms are uniform."""
+    low, high = np.log(ends)
+    return [
+        float(np.exp(np.random.default_rng((seed, _STEP, step, sample)).uniform(low, high)))
+        for sample in samples
+    ]
+
+
+def start_rng(seed: int) -> np.random.Generator:
+    """Draws what a model starts from, and what its entropy model is trained on first."""
+    return np.random.default_rng((seed, _START))
 
 
 def noise_generators(

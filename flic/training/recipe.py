@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 
 from ..config import resolve
+from ..hyperprior import SCALE_BOUND
+from ..rate import STEPS
 
 LAMBDAS = {
     "mse": (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483),
@@ -21,7 +23,28 @@ PUBLISHED = {
     "plain_start": True,
 }
 """What the published recipe has in place of `Recipe`'s defaults."""
+FAST = {
+    "config": "small",
+    "lmbda": 0.0067,
+    "batch": 8,
+    "crop": 128,
+    "flip": True,
+    "by_area": True,
+    "lr": 1e-3,
+    "warmup": 20,
+    "clip": 0.0,
+    "ema": 0.997,
+    "optimizer": "muon",
+    "schedule": "linear",
+    "scale_bound": 0.11,
+    "linear_start": True,
+    "entropy_first": 200,
+    "variable": True,
+}
+"""What the recipe for little compute has in place of `Recipe`'s defaults (docs/training.md)."""
+OPTIMIZERS, SCHEDULES = ("adam", "muon"), ("cosine", "linear", "constant")
 DTYPES = ("float32", "bfloat16")
+_BEYOND = 1.6
 MS_SSIM_SIDE = 161
 """Least side in pixels of a picture that has an MS-SSIM: 11 x 11 windows at five scales."""
 
@@ -41,7 +64,7 @@ class Recipe:
 
     Exactly one of `epochs` and `steps` is given. With `epochs` the learning rate falls by `factor`
     where the validation loss has not improved for `patience` validations; with `steps` it rises
-    linearly for `warmup` steps and then falls along a cosine to a hundredth.
+    linearly for `warmup` steps and then goes as `schedule` says.
 
     Attributes:
         config: the model's configuration: its name, or the fields of a `flic.config.Config`.
@@ -55,6 +78,14 @@ class Recipe:
         by_area: a picture of n times the crop's area comes round(sqrt(n)) times an epoch, not once.
         lr, aux_lr: learning rates (at the peak) of the network and of the quantiles of z's prior.
         warmup, patience, factor: of the schedules, see above.
+        schedule: with `steps`: "cosine" falls to a hundredth, "linear" stays for a quarter of the
+            run and falls to 0, "constant" stays.
+        optimizer: "adam", or "muon" for matrices beside Adam (flic/training/optimizers.py).
+        scale_bound: the least scale of y's Gaussians in training.
+        variable: each sample draws a quantisation step, uniform in its logarithm from `finest` to
+            `coarsest`, and lambda and loss follow it (`rate_distortion`): one model, any rate.
+        linear_start: random first weights are a linear transform codec (flic/training/start.py).
+        entropy_first: steps that the entropy model then trains alone, before the first of the run.
         clip: bound on the gradient's norm; 0 for none.
         ema: decay of the averaged weights, which are validated and saved; 0 for no averaging.
         dtype: "float32", or "bfloat16" for g_a and g_s (the weights stay float32).
@@ -89,9 +120,31 @@ class Recipe:
     plateau_every: int | None = None
     published_validation: bool = False
     plain_start: bool = False
+    schedule: str = "cosine"
+    optimizer: str = "adam"
+    scale_bound: float = SCALE_BOUND
+    variable: bool = False
+    finest: float = 0.4
+    coarsest: float = 2.5
+    linear_start: bool = False
+    entropy_first: int = 0
 
     def __post_init__(self):
         resolve(self.config)
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"no {name} {getattr(self, name)!r} (there are {', '.join(known)})"
+                )
+        if self.variable and self.metric != "mse":
+            raise ValueError("variable rates are trained for MSE: lambda follows the step by it")
+        if not STEPS[0] <= self.finest < self.coarsest <= STEPS[1]:
+            raise ValueError(
+                f"finest and coarsest must rise within {STEPS[0]:g} to {STEPS[1]:g}, not "
+                f"{self.finest:g} to {self.coarsest:g}"
+            )
+        if self.entropy_first and not self.linear_start:
+            raise ValueError("the entropy model trains first only after a linear start")
         if self.metric not in LAMBDAS:
             raise ValueError(f"no metric {self.metric!r} (there are {', '.join(LAMBDAS)})")
         if self.dtype not in DTYPES:
@@ -103,7 +156,16 @@ class Recipe:
         for name in ("epochs", "steps", "batch", "crop", "plateau_every"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lmbda", "lr", "aux_lr", "clip", "warmup", "patience"):
+        for name in (
+            "lmbda",
+            "lr",
+            "aux_lr",
+            "clip",
+            "warmup",
+            "patience",
+            "scale_bound",
+            "entropy_first",
+        ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a number of at least 0, not {value}")
@@ -117,6 +179,20 @@ class Recipe:
             raise ValueError(
                 f"MS-SSIM needs crops of at least {MS_SSIM_SIDE} pixels, not {self.crop}"
             )
+
+    @property
+    def validated_steps(self) -> tuple[float, ...]:
+        """The quantisation steps that a run is validated at."""
+        if not self.variable:
+            return (1.0,)
+        middle = math.sqrt(self.finest * self.coarsest)
+        return self.finest, middle, self.coarsest
+
+    @property
+    def quality_steps(self) -> str:
+        """The steps of qualities 0 and 100 of a model with variable rates: beyond those trained."""
+        low, high = self.finest / _BEYOND, self.coarsest * _BEYOND
+        return f"{min(high, STEPS[1]):g} {max(low, STEPS[0]):g}"
 
     def to_dict(self) -> dict:
         """Plain values, for JSON and checkpoints."""

@@ -1,4 +1,4 @@
-"""Learning rates: a fall on plateaus, as published, and a cosine over a given number of steps."""
+"""Learning rates: a fall on plateaus, as published, and courses over a given number of steps."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from .recipe import Recipe
 
 _FINAL = 0.01  # of the peak, at the cosine's end
+_LEVEL = 0.25  # share of a run in which a linear course stays at the peak
 
 
 def scheduler(optimizer: Optimizer, recipe: Recipe) -> ReduceLROnPlateau | LambdaLR:
-    """The scheduler of a recipe: with epochs on plateaus, with steps a cosine with warm-up.
+    """The scheduler of a recipe: with epochs on plateaus, with steps its course after a warm-up.
 
     The first takes the loss of each validation (`step(loss)`), the second counts steps.
     """
     if recipe.epochs is not None:
         return ReduceLROnPlateau(optimizer, factor=recipe.factor, patience=recipe.patience)
-    return LambdaLR(optimizer, lambda step: cosine(step, recipe.warmup, recipe.steps))
+    course = {"cosine": cosine, "linear": linear, "constant": constant}[recipe.schedule]
+    return LambdaLR(optimizer, lambda step: course(step, recipe.warmup, recipe.steps))
 
 
 def cosine(step: int, warmup: int, steps: int) -> float:
@@ -28,3 +30,13 @@ def cosine(step: int, warmup: int, steps: int) -> float:
         return (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, steps - warmup))
     return _FINAL + (1 - _FINAL) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def linear(step: int, warmup: int, steps: int) -> float:
+    """The same for a level first quarter and a fall to 0."""
+    return constant(step, warmup, steps) * min(1.0, max(0.0, (1 - step / steps) / (1 - _LEVEL)))
+
+
+def constant(step: int, warmup: int, steps: int) -> float:
+    """The same for a rate that stays."""
+    return min(1.0, (step + 1) / max(1, warmup))

@@ -23,9 +23,9 @@ def save(path: Path, trainer: Trainer, **more: object) -> None:
     state = {
         "state_dict": trainer.model.state_dict(),
         "averaged": trainer.averaged.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
+        "optimizers": [each.state_dict() for each in trainer.optimizers],
         "aux_optimizer": trainer.aux_optimizer.state_dict(),
-        "scheduler": trainer.scheduler.state_dict(),
+        "schedulers": [each.state_dict() for each in trainer.schedulers],
         "step": trainer.step,
         "skipped": trainer.skipped,
         "skipped_in_a_row": trainer.skipped_in_a_row,
@@ -45,7 +45,7 @@ def read(path: str | Path) -> dict:
         raise
     except Exception as error:  # torch names neither the file nor a class of its own
         raise ValueError(f"{path} is damaged: {type(error).__name__}") from error
-    if not (isinstance(state, Mapping) and {"recipe", "averaged", "scheduler"} <= state.keys()):
+    if not (isinstance(state, Mapping) and {"recipe", "averaged", "aux_optimizer"} <= state.keys()):
         raise ValueError(f"{path} is not the state of a training run")
     return state
 
@@ -78,9 +78,14 @@ def restore(trainer: Trainer, state: Mapping, recipe: Recipe, path: str | Path) 
         )
     trainer.model.load_state_dict(state["state_dict"])
     trainer.averaged.load_state_dict(state["averaged"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
+    # an older version's run has one of each
+    optimizers = state.get("optimizers") or [state["optimizer"]]
+    schedulers = state.get("schedulers") or [state["scheduler"]]
+    for optimizer, saved in zip(trainer.optimizers, optimizers, strict=True):
+        optimizer.load_state_dict(saved)
     trainer.aux_optimizer.load_state_dict(state["aux_optimizer"])
-    trainer.scheduler.load_state_dict(state["scheduler"])
+    for scheduler, saved in zip(trainer.schedulers, schedulers, strict=True):
+        scheduler.load_state_dict(saved)
     for name in ("step", "skipped", "skipped_in_a_row"):
         setattr(trainer, name, state[name])
 
@@ -93,6 +98,8 @@ def save_model(path: Path, trainer: Trainer, **more: object) -> None:
     """Write the averaged weights as safetensors, with where they come from in the header."""
     recipe = trainer.recipe
     origin = {"lambda": recipe.lmbda, "start": recipe.start, "epochs": recipe.epochs, **more}
+    if recipe.variable:
+        origin["quality_steps"] = recipe.quality_steps
     checkpoint.save(
         trainer.averaged,
         path,

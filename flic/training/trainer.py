@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from ..config import resolve
 from ..layers import FrequencyModulation, WindowBias
 from ..model import FLIC
+from .crops import Crops
 from .distributed import World, parallel, trained
 from .loss import rate_distortion
-from .randomness import noise_generators
+from .optimizers import make
+from .randomness import noise_generators, quantisation_steps
 from .recipe import Recipe
 from .schedule import scheduler
+from .start import begin
 
 
 class Trainer:
@@ -43,27 +46,42 @@ class Trainer:
         else:
             model = copy.deepcopy(start)
         self.model = model.to(self.world.device).train()
+        self.model.gaussian_conditional.training_bound = recipe.scale_bound
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.parameters, auxiliary = trained(self.model)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.lr, fused=True)
+        self.optimizers = make(recipe, self.model, self.parameters)
         self.aux_optimizer = torch.optim.Adam(auxiliary, lr=recipe.aux_lr, fused=True)
-        self.scheduler = scheduler(self.optimizer, recipe)
+        self.schedulers = [scheduler(optimizer, recipe) for optimizer in self.optimizers]
         self.samples = self.world.share(recipe.batch)
         self.network = parallel(self.model, auxiliary, self.world)
 
+    def begin(self, crops: Crops) -> None:
+        """Before the first step: what the recipe makes of the pictures, the same everywhere."""
+        recipe = self.recipe
+        if recipe.optimizer == "adam" and not recipe.linear_start:
+            return
+        begin(self.model, crops, recipe, self.optimizers)
+        self.world.share_out([*self.model.parameters()])
+        self.averaged.load_state_dict(self.model.state_dict())
+
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the coming step."""
-        return self.optimizer.param_groups[0]["lr"]
+        """The (first) learning rate of the coming step."""
+        return self.optimizers[0].param_groups[0]["lr"]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """The terms of the loss (`rate_distortion`) for this process's part of the coming batch."""
         recipe, device = self.recipe, self.world.device
         generators = noise_generators(recipe.seed, self.step, self.samples, device)
+        steps = None
+        if recipe.variable:
+            ends = recipe.finest, recipe.coarsest
+            drawn = quantisation_steps(recipe.seed, self.step, self.samples, ends)
+            steps = torch.tensor(drawn, device=device)
         low = recipe.dtype == "bfloat16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
-            out = self.network(x, generators)
-        return rate_distortion(out, x, recipe.lmbda, recipe.metric)
+            out = self.network(x, generators, steps)
+        return rate_distortion(out, x, recipe.lmbda, recipe.metric, steps=steps)
 
     def train_step(self, x: Tensor) -> dict[str, Tensor] | None:
         """One step on this process's part x [b, 3, crop, crop] of the batch, values in [0, 1].
@@ -84,16 +102,18 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip or float("inf"))
         finite = bool(torch.isfinite(norm))
         if finite:
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             self.aux_optimizer.zero_grad(set_to_none=True)
             self.model.aux_loss().backward()
             self.aux_optimizer.step()
             self._average()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         self.skipped += not finite
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if self.recipe.steps is not None:
-            self.scheduler.step()
+            for each in self.schedulers:
+                each.step()
         self.step += 1
         return finite
 

@@ -14,6 +14,7 @@ from .. import metrics
 from ..codec import Codec
 from ..images import Picture
 from ..model import FLIC
+from ..rate import Rate, float32
 from .crops import to_tensor
 from .distributed import World
 from .loss import rate_distortion
@@ -21,23 +22,25 @@ from .pictures import Pictures
 from .progress import psnr
 from .recipe import MS_SSIM_SIDE, Recipe
 
-COLUMNS = ("loss", "bpp_estimated", "bpp", "psnr", "ms_ssim")
+COLUMNS = ("quant_step", "loss", "bpp_estimated", "bpp", "psnr", "ms_ssim")
 
 
 def validate(
-    model: FLIC, pictures: Pictures, recipe: Recipe, world: World
+    model: FLIC, pictures: Pictures, recipe: Recipe, world: World, quant_step: float = 1.0
 ) -> dict[str, float | None]:
     """Means over pictures, whole or as `Recipe.published_validation` says; processes divide them.
+
+    quant_step: the quantisation step that they are coded with.
 
     "loss" and "bpp_estimated" come from the network in evaluation mode, float32; "bpp" from the
     length of whole .flic files; "psnr" (dB) and "ms_ssim" (of pictures with sides of 161 pixels or
     more, else None) from the 8-bit pictures decoded from them, with `published_validation` from the
     network's output in [0, 1]. Damaged pictures do not count. ValueError where there are no others.
     """
-    codec = Codec(model)
+    codec, quant_step = Codec(model), float32(quant_step)
     rows = {}
     for index in range(world.rank, len(pictures), world.size):
-        row = _scores(codec, pictures, index, recipe, world)
+        row = _scores(codec, pictures, index, recipe, world, quant_step)
         if row is not None:
             rows[index] = row
     # In the pictures' order, whatever the number of processes: the sums are the same.
@@ -47,12 +50,18 @@ def validate(
     if not everything:
         raise ValueError("every validation picture is damaged")
     scores = [everything[index] for index in sorted(everything)]
-    return {name: _mean([row[name] for row in scores]) for name in COLUMNS}
+    means = {name: _mean([row[name] for row in scores]) for name in COLUMNS[1:]}
+    return {"quant_step": quant_step} | means
 
 
 @torch.no_grad()
 def _scores(
-    codec: Codec, pictures: Pictures, index: int, recipe: Recipe, world: World
+    codec: Codec,
+    pictures: Pictures,
+    index: int,
+    recipe: Recipe,
+    world: World,
+    quant_step: float,
 ) -> dict[str, float | None] | None:
     pixels = pictures.read(index)
     if pixels is None:
@@ -60,9 +69,10 @@ def _scores(
     if recipe.published_validation:
         pixels = central(pixels, recipe.crop)
     x = to_tensor(pixels[None], world.device)
-    out = codec.model(x)
-    terms = rate_distortion(out, x, recipe.lmbda, recipe.metric)
-    data = codec.encode_picture(Picture(pixels))
+    steps = torch.tensor([quant_step], device=world.device) if recipe.variable else None
+    out = codec.model(x, steps=steps)
+    terms = rate_distortion(out, x, recipe.lmbda, recipe.metric, steps=steps)
+    data = codec.encode_picture(Picture(pixels), rate=Rate(step=quant_step))
     if recipe.published_validation:
         quality = _unrounded(out["x_hat"].clamp(0, 1), x)
     else:
