@@ -2,9 +2,10 @@
 
     python -m benches.aot [--targets 80,90,100] [--subset] [--write docs/kernels.md] [--only NAME]
 
-The launches are the ones the operators make, built from meta tensors at the codec's own shapes. Run
-it without TRITON_INTERPRET. A kernel that spills registers or exceeds the target's shared memory
-fails. With --subset or --only, --write replaces the rows of the kernels compiled and no others.
+The launches are the ones the operators make, built from meta tensors at the codec's own shapes and
+with the wider heads that window attention takes. Run it without TRITON_INTERPRET. A kernel that
+spills registers or exceeds the target's shared memory fails. With --subset or --only, --write
+replaces the rows of the kernels compiled and no others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The launches that the operators make at the codec's shapes, built from meta tensors."""
+"""The launches that the operators make at the codec's shapes and beyond, from meta tensors."""
 
 from __future__ import annotations
 
@@ -84,6 +84,18 @@ def positional_encoding_launches(size, channels, slices, dtype, arch) -> list[La
     return positional_encoding.forward_launches(u, parameters, u, slices, 8, 1e-5)
 
 
+# Of other models: the widths, beside the codec's 16, to which the kernels pad heads.
+WIDE_HEADS = [
+    (
+        f"window attention heads of {dim}{part}",
+        window_attention_launches,
+        (size, 8 * dim, 8, window),
+    )
+    for dim in (32, 64)
+    for part, size, window in (("", (64, 96), 8), (" hyper", (16, 24), 2))
+]
+
+
 def every_launch(arch: int, subset: bool = False) -> Iterator[tuple[str, torch.dtype, Launch]]:
     """(case, dtype, launch) on compute capability `arch` (90: 9.0).
 
@@ -95,6 +107,7 @@ def every_launch(arch: int, subset: bool = False) -> Iterator[tuple[str, torch.d
             ("window attention 144/16", window_attention_launches, ((128, 192), 144, 16, 8)),
             ("window attention 256/32", window_attention_launches, ((64, 96), 256, 32, 8)),
             ("window attention 256/32 hyper", window_attention_launches, ((16, 24), 256, 32, 2)),
+            *WIDE_HEADS,
             ("frequency modulation 96", frequency_modulation_launches, ((256, 384), 96, 16)),
             ("frequency modulation 144", frequency_modulation_launches, ((128, 192), 144, 16)),
             ("frequency modulation 256 hyper", frequency_modulation_launches, ((16, 24), 256, 4)),

@@ -178,9 +178,10 @@ def _entry(path: Path, builtin: bool) -> Entry:
 def is_model(path: Path) -> bool:
     """Whether a file is a model in safetensors that flic wrote."""
     try:
-        return read_header(path).get("__metadata__", {}).get("format") == "flic"
+        metadata = read_header(path).get("__metadata__")
     except CheckpointError:
         return False
+    return isinstance(metadata, dict) and metadata.get("format") == "flic"
 
 
 def read_header(path: Path) -> dict:

@@ -1,5 +1,8 @@
 """The built-in models: right files, found by fingerprint, with what they were made from."""
 
+import json
+import struct
+
 import numpy as np
 import pytest
 
@@ -31,3 +34,11 @@ def test_default_codes_a_photograph():
     picture = images.read(ASSETS / "parrot.png").pixels
     assert psnr(picture, decoded) > 24
     assert 8 * len(data) < 0.5 * picture.shape[0] * picture.shape[1]
+
+
+@pytest.mark.parametrize("metadata", [None, "flic", ["format"], {"format": ["flic"]}])
+def test_a_header_with_odd_metadata_is_no_model(tmp_path, metadata):
+    header = json.dumps({"__metadata__": metadata}).encode()
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    assert not library.is_model(path) and library.fingerprint(path) is None

@@ -13,22 +13,38 @@ from PIL import Image
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
 
 
+def ends(*args) -> str:
+    """How the program ends: its exit code, and whether it has imported torch."""
+    code = (
+        "import sys, runpy; sys.argv = ['flic', *sys.argv[1:]]\n"
+        "try: runpy.run_module('flic', run_name='__main__')\n"
+        "except SystemExit as end: print('code', end.code, 'torch' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *args],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    return result.stdout.splitlines()[-1]
+
+
 class TestProgram:
     def test_light_commands_do_not_import_torch(self, here):
         run("encode", "picture.png", "picture.flic")
-        code = (
-            "import sys, runpy; sys.argv = ['flic', *sys.argv[1:]]\n"
-            "try: runpy.run_module('flic', run_name='__main__')\n"
-            "except SystemExit as end: print('code', end.code, 'torch' in sys.modules)"
-        )
         for args in (["--help"], ["--version"], ["info", "picture.flic"], ["models"]):
-            result = subprocess.run(
-                [sys.executable, "-c", code, *args],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                capture_output=True,
-                text=True,
-            )
-            assert result.stdout.splitlines()[-1] == "code 0 False", (args, result)
+            assert ends(*args) == "code 0 False", args
+
+    def test_a_data_set_with_nothing_to_do_does_not_import_torch(self, here, model_folder):
+        call = "encode-dataset", "in", "out", "-m", str(model_folder / "small.safetensors")
+        (here / "in").mkdir()
+        (here / "picture.png").rename(here / "in" / "picture.png")
+        run(*call)
+        assert ends(*call) == "code 0 False"
+
+    @pytest.mark.parametrize("wrong", [("--anchors", "jpeg,gif"), ("--bd-method", "linear")])
+    def test_wrong_values_of_eval_do_not_import_torch(self, here, wrong):
+        assert ends("eval", "--data", ".", *wrong) == "code 1 False"
 
     def test_closed_pipe(self, here):
         run("encode", "picture.png", "picture.flic")

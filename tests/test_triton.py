@@ -101,15 +101,25 @@ else:
     )
 
 
-def test_kernels_compile_for_hopper():
-    """Every kernel in bfloat16: no spilled register, shared memory within the limit."""
+def compiles(*options: str) -> None:
+    """`benches.aot` finds no spilled register, and shared memory within the limit."""
     root = Path(__file__).parent.parent
-    command = [sys.executable, "-m", "benches.aot", "--subset", "--targets", "90"]
+    command = [sys.executable, "-m", "benches.aot", *options]
     result = subprocess.run(
         command, cwd=root, env=without_interpreter(), capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 over a limit" in result.stdout
+
+
+def test_kernels_compile_for_hopper():
+    """Every kernel in bfloat16."""
+    compiles("--subset", "--targets", "90")
+
+
+def test_wide_heads_do_not_spill():
+    """One kernel that once did, in each dtype; `make aot` compiles all."""
+    compiles("--only", "heads of 64 tiled_kernel 64", "--targets", "80")
 
 
 def test_convolutions_in_full_float32_and_the_setting_is_given_back(monkeypatch):

@@ -83,17 +83,19 @@ def evaluate(
     replace = common.Replace(True, None if overwrite else _wrote)
     if out is not None:
         _check_folder(out, replace)
-    device = common.device(device, cuda)
-    library.check_device(device)
-    common.set_threads(threads)
-    # torch, pandas and matplotlib come with these: after what can fail at once
-    from ..evaluation import bd, chart, coders, report, run, select
+    from ..evaluation import bd, coders
 
     if bd_method not in bd.METHODS:
         raise FlicError(f"no BD-rate method {bd_method!r} (there are {', '.join(bd.METHODS)})")
     names = anchors.lower().replace(",", " ").split()
     for name in names:
         coders.anchor(name)
+    device = common.device(device, cuda)
+    library.check_device(device)
+    common.set_threads(threads)
+    # torch, pandas and matplotlib come with these: after what can fail at once
+    from ..evaluation import chart, report, run, select
+
     pictures = select.pictures(data)
     chosen = select.models(model or [], models)
     if out is not None and out.exists():

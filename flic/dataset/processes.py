@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-import torch.distributed as dist
-
 from ..errors import FlicError
 
 Value = TypeVar("Value")
 
 # The first to finish waits for the last. More than 24 days do not fit in 32 bits of milliseconds.
 _PATIENCE = timedelta(days=20)
+_TORCHRUN = "TORCHELASTIC_RUN_ID"  # of the environment: whoever has it, torchrun started
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class Processes:
         """What the first process makes, in all of them; its FlicError ends them all."""
         if self.size == 1:
             return make()
+        import torch.distributed as dist
+
         told: list = [None]
         if self.rank == 0:
             try:
@@ -51,6 +52,8 @@ class Processes:
         """The parts of all processes as one list, in the first; in the others an empty one."""
         if self.size == 1:
             return part
+        import torch.distributed as dist
+
         parts = [None] * self.size if self.rank == 0 else None
         dist.gather_object(part, parts)
         return [item for part in parts or () for item in part]
@@ -58,10 +61,12 @@ class Processes:
 
 @contextlib.contextmanager
 def processes() -> Iterator[Processes]:
-    """The processes of this run, connected by Gloo."""
-    if not dist.is_torchelastic_launched():
+    """The processes of this run, connected by Gloo; torch is imported only where there are some."""
+    if _TORCHRUN not in os.environ:
         yield Processes()
         return
+    import torch.distributed as dist
+
     dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())

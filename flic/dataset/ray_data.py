@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from ..errors import FlicError, OutputError
+from ..errors import FlicError
 from .manifest import Result
 from .work import Job, Task, Worker
 
@@ -31,7 +31,7 @@ class _Actor:
         if self._worker is not None:
             try:
                 result = self._worker(Job(*json.loads(row["job"]))).to_json()
-            except OutputError as error:
+            except FlicError as error:
                 self._stop = str(error)
         return {"result": result, "stop": self._stop}
 

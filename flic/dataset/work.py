@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import container, images, library, output
 from ..container import Container
 from ..errors import FlicError, ForeignFileError, OutputError
 from .manifest import Record, Result, write_file
+
+if TYPE_CHECKING:
+    from ..codec import Codec
 
 
 class Job(NamedTuple):
@@ -64,29 +68,36 @@ def listed(path: Path, out: Path) -> list[tuple[Path, Path]]:
 
 
 class Worker:
-    """Codes one picture after the other, on one CPU thread; the model is loaded once."""
+    """Codes one picture after the other, on one CPU thread; the model is loaded once, by the first
+    picture that needs it: where all are up to date, neither it nor torch is."""
 
     def __init__(self, task: Task) -> None:
+        self.task = task
+        self._models = None if task.models is None else Path(task.models)
+        self._stated = library.fingerprint(library.locate(task.model, self._models))
+
+    @cached_property
+    def codec(self) -> Codec:
         import torch
 
         from ..codec import Codec
 
         torch.set_num_threads(1)
-        folder = None if task.models is None else Path(task.models)
-        self.task = task
-        self.codec = Codec(library.load_model(task.model, task.device, folder=folder))
+        task = self.task
+        return Codec(library.load_model(task.model, task.device, folder=self._models))
 
     def __call__(self, job: Job) -> Result:
-        """Whatever is wrong with a picture is recorded; an OutputError ends the work, but where a
-        file of somebody else stands in its place."""
+        """Whatever is wrong with a picture is recorded. What ends the work: a model that cannot be
+        loaded, and an OutputError, but where a file of somebody else stands in its place."""
+        data = None if self.task.force else self._up_to_date(job)
+        encoded = data is None
+        codec = self.codec if encoded else None
         try:
-            if not self.task.overwrite:
-                output.check_ours(Path(job.target), output.wrote_flic)
-            data = None if self.task.force else self._up_to_date(job)
-            encoded = data is None
-            if encoded:
+            if codec is not None:
+                if not self.task.overwrite:
+                    output.check_ours(Path(job.target), output.wrote_flic)
                 picture = images.read(job.source, strip=self.task.strip)
-                data = self.codec.encode_picture(picture)
+                data = codec.encode_picture(picture)
                 write_file(Path(job.target), data)
             file = container.unpack(data)
         except OutputError as error:
@@ -107,7 +118,11 @@ class Worker:
         except (OSError, FlicError):
             return None
         wanting = self.task.strip and (file.icc is not None or file.exif is not None)
-        return None if wanting or file.fingerprint != self.codec.fingerprint else data
+        return None if wanting or file.fingerprint.hex() != self._fingerprint() else data
+
+    def _fingerprint(self) -> str:
+        """The model's, by the header of its file, or where that has none by its weights."""
+        return self._stated or self.codec.fingerprint.hex()
 
     def _record(self, job: Job, data: bytes, file: Container) -> Record:
         return Record(

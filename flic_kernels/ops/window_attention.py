@@ -187,6 +187,9 @@ WINDOW_ATTENTION = Operation(
         _case("plain-dim8", (1, 16, 16), 8, 8, 8, False),
         _case("hyper-plain", (1, 8, 12), 8, 8, 2, False),
         _case("hyper-shifted", (3, 4, 8), 8, 8, 2, True),
+        _case("window4-dim24", (1, 8, 8), 24, 4, 4, False),
+        _case("window4-shifted-dim64", (1, 8, 8), 64, 4, 4, True),
+        _case("hyper-dim64", (1, 4, 8), 64, 4, 2, False),
         _case("window4-shifted-dim5", (1, 8, 16), 5, 4, 4, True),
     ),
     benchmarks=(

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..ops.operators import needs_grad, once_differentiable
 from ..ops.registry import NotAvailable
-from .launch import Launch, check_dtype, dot_dtype, operator, power_of_two, run
+from .launch import Launch, check_dtype, dot_dtype, operator, run
 from .window_attention_backward import backward_launches
-from .windows import FORWARD, bias_tile, log_width, pixels, window_groups
+from .windows import FORWARD, bias_tile, log_width, padded, pixels, window_groups
 
 LOG2E = tl.constexpr(1.4426950408889634)
 
@@ -94,7 +94,7 @@ def forward_launches(
 ) -> list[Launch]:  # fmt: skip
     """`lse` [num_heads, B H W] float32, in window order, receives log2 of the softmax's sums."""
     _, height, width, channels = qkv.shape
-    dim, launches = channels // (3 * num_heads), []
+    dim, padded_dim, launches = channels // (3 * num_heads), padded(qkv, num_heads), []
     for group in window_groups(qkv, num_heads, window, FORWARD):
         tiles = group.config.keys // group.config.block
         planes = group.constants["HEADS"] * len(group.branches)
@@ -113,13 +113,14 @@ def forward_launches(
             **group.constants,
             "SHIFTED": shifted,
             "D": dim,
-            "DP": power_of_two(dim, 16),
+            "DP": padded_dim,
             "BLOCK": group.config.block,
             "DOT": dot_dtype(qkv.dtype),
             "WITH_LSE": lse is not None,
         }
         grid = (tiles * chunks, planes)
-        limit = 255 if qkv.dtype == torch.float32 and group.config.block == 64 else None
+        wide = group.config.block == 64 or padded_dim > 16
+        limit = 255 if qkv.dtype == torch.float32 and wide else None
         launches.append(
             Launch(_forward_kernel, grid, arguments, group.config.warps, max_registers=limit)
         )

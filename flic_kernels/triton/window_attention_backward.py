@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import Launch, dot_dtype, power_of_two
-from .windows import BACKWARD, bias_tile, log_width, pixels, window_groups
+from .launch import Launch, dot_dtype
+from .windows import BACKWARD, bias_tile, log_width, padded, pixels, window_groups
 
 LOG2E = tl.constexpr(1.4426950408889634)
 TABLE_ENTRIES = 8
@@ -258,7 +258,7 @@ def backward_launches(
             **group.constants,
             "SHIFTED": shifted,
             "D": dim,
-            "DP": power_of_two(dim, 16),
+            "DP": padded(qkv, num_heads),
             "BLOCK": config.block,
             "DOT": dot_dtype(qkv.dtype),
         }

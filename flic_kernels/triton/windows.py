@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..ops.window_attention import BRANCHES, branch_windows
+from .launch import power_of_two
 
 
 @triton.jit
@@ -81,7 +83,7 @@ def bias_tile(table, query, key, log_ww, head, HEADS: tl.constexpr, LOG_N: tl.co
 class Config:
     """Tokens of a group, rows (and columns) of a tile of scores, warps of a program.
 
-    Warps split a tile's rows, 16 each, so 16 * warps must not exceed the rows.
+    Warps split a tile's rows, 16 each, then its columns.
     """
 
     keys: int
@@ -89,21 +91,51 @@ class Config:
     warps: int
 
 
-# By pixels of a window.
-FORWARD = {
-    256: Config(256, 64, 4),
-    64: Config(64, 64, 4),
-    16: Config(32, 32, 2),
-    4: Config(32, 32, 2),
-    1: Config(32, 32, 2),
-}
-BACKWARD = {
-    256: Config(256, 64, 4),
-    64: Config(64, 32, 2),
-    16: Config(32, 32, 2),
-    4: Config(16, 16, 1),
-    1: Config(16, 16, 1),
-}
+@dataclass(frozen=True)
+class Configs:
+    """The configurations of one direction, by pixels of a window.
+
+    narrow: heads of up to 16 channels. wide: what differs for more of them in 16 bits. float32: the
+    rows of a tile for more of them in float32, by channels padded to a power of two. Its products
+    are on FMA units, and a thread holds whole rows of the operands: large tiles spill registers.
+    """
+
+    narrow: dict[int, Config]
+    wide: dict[int, Config]
+    float32: dict[int, int]
+
+    def choose(self, pixels: int, channels: int, dtype: torch.dtype) -> Config:
+        """For windows of `pixels` and heads of `channels`, padded."""
+        if channels <= 16:
+            return self.narrow[pixels]
+        if dtype == torch.float32:
+            block = self.float32[channels]
+            return Config(max(pixels, block), block, 4)
+        return self.wide.get(pixels, self.narrow[pixels])
+
+
+FORWARD = Configs(
+    narrow={
+        256: Config(256, 64, 4),
+        64: Config(64, 64, 4),
+        16: Config(32, 32, 2),
+        4: Config(32, 32, 2),
+        1: Config(32, 32, 2),
+    },
+    wide={256: Config(256, 64, 8)},
+    float32={32: 32, 64: 32},
+)
+BACKWARD = Configs(
+    narrow={
+        256: Config(256, 64, 4),
+        64: Config(64, 32, 2),
+        16: Config(32, 32, 2),
+        4: Config(16, 16, 1),
+        1: Config(16, 16, 1),
+    },
+    wide={256: Config(256, 32, 2), 1: Config(32, 32, 2)},
+    float32={32: 32, 64: 16},
+)
 PROGRAMS_WANTED = 1056  # eight for each of 132 multiprocessors
 
 
@@ -124,9 +156,12 @@ class Group:
         return -(-groups // per_program), per_program
 
 
-def window_groups(
-    qkv: Tensor, num_heads: int, window: int, configs: dict[int, Config]
-) -> list[Group]:
+def padded(qkv: Tensor, num_heads: int) -> int:
+    """Channels of a head of qkv [B, H, W, 3C], padded: a product's operands have at least 16."""
+    return power_of_two(qkv.shape[3] // (3 * num_heads), 16)
+
+
+def window_groups(qkv: Tensor, num_heads: int, window: int, configs: Configs) -> list[Group]:
     """The launches' groups of branches for qkv [B, H, W, 3C]; `configs` is one of the above."""
     batch, height, width, _ = qkv.shape
     sizes = branch_windows(window)
@@ -135,7 +170,7 @@ def window_groups(
         by_pixels.setdefault(wh * ww, []).append(branch)
     groups = []
     for count, branches in by_pixels.items():
-        config = configs[count]
+        config = configs.choose(count, padded(qkv, num_heads), qkv.dtype)
         constants = {
             "LOG_WW0": sizes[branches[0]][1].bit_length() - 1,
             "LOG_WW1": sizes[branches[-1]][1].bit_length() - 1,
