@@ -39,7 +39,9 @@ def calls(monkeypatch) -> list:
     """Grows with every picture that is coded."""
     found = []
     encode = flic.Codec.encode_picture
-    monkeypatch.setattr(flic.Codec, "encode_picture", lambda *a: (found.append(1), encode(*a))[1])
+    monkeypatch.setattr(
+        flic.Codec, "encode_picture", lambda *a, **k: (found.append(1), encode(*a, **k))[1]
+    )
     return found
 
 
@@ -75,6 +77,7 @@ def test_files_and_manifest(folder, model_folder):
             path=record.path, status="ok", file=name, width=width, height=30, bytes=len(data),
             bpp=8 * len(data) / (width * 30), fingerprint=entry.fingerprint,
             sha256=hashlib.sha256(data).hexdigest(),
+            step=1.0,
         )  # fmt: skip
 
 
@@ -231,8 +234,20 @@ def test_where_no_picture_is_good(here):
     assert len(manifest.read(here / "out" / "manifest.jsonl")) == 25
 
 
+def test_another_rate_is_coded_again(folder, calls):
+    code("in", "out", "--step", "2")
+    records = [r for r in manifest.read(folder / "out" / "manifest.jsonl") if r.status == "ok"]
+    assert {r.step for r in records} == {2.0}
+    for options, again in ((("--step", "2"), 0), ((), 3), (("--step", "1"), 0)):
+        calls.clear()
+        code("in", "out", *options)
+        assert len(calls) == again
+    fails("encode-dataset", "in", "out", "-q", "50", match="does not say what steps")
+    fails("encode-dataset", "in", "out", "--step", "2", "--target-bpp", "1", match="one of them")
+
+
 def test_a_failure_of_any_kind_is_one_line_of_the_manifest(folder, monkeypatch):
-    def broken(*args):
+    def broken(*args, **options):
         raise (RuntimeError("no\nluck") if args[1].width == 40 else MemoryError)
 
     monkeypatch.setattr(flic.Codec, "encode_picture", broken)
@@ -252,7 +267,7 @@ def test_a_worker_has_one_thread_and_loads_once(folder, monkeypatch):
     encode = flic.Codec.encode_picture
     monkeypatch.setattr(
         flic.Codec, "encode_picture",
-        lambda *a: (threads.append(torch.get_num_threads()), encode(*a))[1],
+        lambda *a, **k: (threads.append(torch.get_num_threads()), encode(*a, **k))[1],
     )  # fmt: skip
     torch.set_num_threads(2)
     code("in", "out")

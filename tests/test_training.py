@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cli_tools import fails, program, run
-from training_runs import MINI, batch_of, crops_of, recipe, rows, write_pictures
+from training_runs import FAST_RUN, MINI, batch_of, crops_of, recipe, rows, write_pictures
 
 from flic import checkpoint
 from flic.training import LAMBDAS, Options, Recipe, published_lambda, train
@@ -40,7 +40,9 @@ def assert_equal_states(ours, theirs):
             assert torch.equal(value, states[1][part][name]), name
 
 
-@pytest.mark.parametrize("length", [{"steps": 4}, {"epochs": 2, "patience": 0, "factor": 0.5}])
+@pytest.mark.parametrize(
+    "length", [{"steps": 4}, {"epochs": 2, "patience": 0, "factor": 0.5}, {"steps": 4} | FAST_RUN]
+)
 def test_interrupted_run_equals_an_unbroken_one(data, tmp_path, monkeypatch, length):
     """Stopped in step 4, after a checkpoint at step 2 and a row of step 3."""
     how = Options(every=2, log_every=1, workers=2, hold_out=1, validate_every=3)

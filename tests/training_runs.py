@@ -14,6 +14,16 @@ from flic.training.trainer import Trainer
 
 MINI = Config(widths=(8, 8, 8), heads=(4, 4, 4), latent=16, hyper=8, slices=2, ratio=2, depth=1)
 
+FAST_RUN = {
+    "optimizer": "muon",
+    "schedule": "linear",
+    "scale_bound": 0.11,
+    "linear_start": True,
+    "entropy_first": 2,
+    "variable": True,
+}
+"""What the fast recipe turns on, in little."""
+
 
 def write_pictures(folder: Path, count: int = 3, width: int = 150, height: int = 128) -> Path:
     """A new folder of smooth pictures."""

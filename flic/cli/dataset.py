@@ -13,7 +13,8 @@ from ..dataset import manifest, work
 from ..dataset.manifest import Result
 from ..dataset.work import Job, Task
 from ..errors import FlicError, OutputError
-from . import common, plan
+from ..rate import Rate
+from . import common, plan, rates
 from .code import Force, Quiet, Strip
 
 _SHOWN = 20  # bad pictures that are named on stderr
@@ -24,6 +25,11 @@ def encode_dataset(
         Path, typer.Argument(metavar="IN", help="Folder, or text file with one path a line.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for files and manifest.")],
+    quality: rates.Quality = None,
+    step: rates.Step = None,
+    target_bpp: rates.TargetBpp = None,
+    target_size: rates.TargetSize = None,
+    target_psnr: rates.TargetPsnr = None,
     model: common.Model = None,
     models: common.Models = None,
     device: common.Device = "cpu",
@@ -58,11 +64,14 @@ def encode_dataset(
     if not ray and (workers is not None or ray_address is not None):
         raise typer.BadParameter("--workers and --ray-address go with --ray")
     start = time.perf_counter()
+    rate = Rate(quality, step, target_bpp, target_size, target_psnr)
 
     def planned() -> tuple[list[Job], list[Path], Task]:
         if not overwrite:
             output.check_ours(out / manifest.NAME, manifest.is_one)
-        return *_jobs(source, out), _task(out, model, models, device, strip, force, overwrite)
+        task = _task(out, model, models, device, strip, force, overwrite)
+        rate.fixed(library.metadata(library.locate(task.model, models)))  # likewise
+        return *_jobs(source, out), replace(task, rate=rate)
 
     if ray:
         from ..dataset import ray_data

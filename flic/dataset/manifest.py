@@ -23,7 +23,8 @@ class Record:
     elsewhere. status: "ok" or "failed". error: what is wrong with the picture, one line; the others
     are then None, and this one is None where nothing is. file: of the .flic file, from the output
     folder on. width, height: pixels. bytes: of the file. bpp: 8 bytes / (width height).
-    fingerprint: of the model that made the file. sha256: of the file, hexadecimal.
+    fingerprint: of the model that made the file. sha256: of the file, hexadecimal. step: the
+    quantisation step.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Record:
     bpp: float | None = None
     fingerprint: str | None = None
     sha256: str | None = None
+    step: float | None = None
 
 
 class Result(NamedTuple):

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from ..errors import FlicError
 from .manifest import Result
@@ -19,10 +18,10 @@ _MOST_IN_BLOCK = 16  # pictures that are handed out together
 class _Actor:
     """A worker with Ray Data's face: rows of JSON, since Arrow takes no undecodable file names."""
 
-    def __init__(self, task: dict) -> None:
+    def __init__(self, task: Task) -> None:
         self._worker, self._stop = None, ""
         try:
-            self._worker = Worker(Task(**task))
+            self._worker = Worker(task)
         except FlicError as error:  # told with the first picture: Ray would start the actor again
             self._stop = str(error)
 
@@ -65,7 +64,7 @@ def run(
             [{"job": json.dumps(job)} for job in jobs], override_num_blocks=blocks
         ).map(
             _Actor,
-            fn_constructor_args=(asdict(task),),
+            fn_constructor_args=(task,),
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,
             num_gpus=1 if task.device.startswith("cuda") else None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import container, images, library, output
 from ..container import Container
 from ..errors import FlicError, ForeignFileError, OutputError
+from ..rate import Rate
 from .manifest import Record, Result, write_file
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Task:
     out: the output folder. model: a name or a checkpoint's path, None for the default. models: the
     folder of further models, None for the user's. device: as torch names it. strip: drop ICC
     profiles and EXIF. force: code again what is up to date. overwrite: replace files that flic did
-    not write. Paths are absolute.
+    not write. rate: what the quantisation steps follow from. Paths are absolute.
     """
 
     out: str
@@ -43,6 +44,7 @@ class Task:
     strip: bool = False
     force: bool = False
     overwrite: bool = False
+    rate: Rate = Rate()
 
 
 def listed(path: Path, out: Path) -> list[tuple[Path, Path]]:
@@ -74,7 +76,9 @@ class Worker:
     def __init__(self, task: Task) -> None:
         self.task = task
         self._models = None if task.models is None else Path(task.models)
-        self._stated = library.fingerprint(library.locate(task.model, self._models))
+        path = library.locate(task.model, self._models)
+        self._stated, self._metadata = library.fingerprint(path), library.metadata(path)
+        task.rate.fixed(self._metadata)  # a quality that the model lacks ends the work
 
     @cached_property
     def codec(self) -> Codec:
@@ -97,7 +101,7 @@ class Worker:
                 if not self.task.overwrite:
                     output.check_ours(Path(job.target), output.wrote_flic)
                 picture = images.read(job.source, strip=self.task.strip)
-                data = codec.encode_picture(picture)
+                data = codec.encode_picture(picture, rate=self.task.rate)
                 write_file(Path(job.target), data)
             file = container.unpack(data)
         except OutputError as error:
@@ -117,8 +121,13 @@ class Worker:
             file = container.unpack(data)
         except (OSError, FlicError):
             return None
-        wanting = self.task.strip and (file.icc is not None or file.exif is not None)
-        return None if wanting or file.fingerprint.hex() != self._fingerprint() else data
+        task, pixels = self.task, file.width * file.height
+        done = (
+            file.fingerprint.hex() == self._fingerprint()
+            and task.rate.is_of(file.step, len(data), pixels, self._metadata)
+            and not (task.strip and (file.icc is not None or file.exif is not None))
+        )
+        return data if done else None
 
     def _fingerprint(self) -> str:
         """The model's, by the header of its file, or where that has none by its weights."""
@@ -134,6 +143,7 @@ class Worker:
             bytes=len(data),
             bpp=8 * len(data) / (file.width * file.height),
             fingerprint=file.fingerprint.hex(),
+            step=file.step,
             sha256=hashlib.sha256(data).hexdigest(),
         )
 
