@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import io
@@ -273,15 +274,44 @@ def load(path: str | Path) -> FLIC:
     return model.eval()
 
 
-def save(model: FLIC, path: str | Path, *, compact: bool = False, **metadata: str) -> None:
-    """Write a model as safetensors; `compact` leaves out what follows from the rest."""
+def rounded(model: FLIC) -> FLIC:
+    """A copy whose matrices are the nearest float16 values, in float32; its own fingerprint.
+
+    Raises CheckpointError where one is beyond float16.
+    """
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if _stored_in_half(name, parameter):
+                parameter.copy_(parameter.half())
+                if not bool(torch.isfinite(parameter).all()):
+                    raise CheckpointError(f"{name} holds values that float16 does not")
+    return model
+
+
+def _stored_in_half(name: str, value: Tensor) -> bool:
+    """Matrices of convolutions and linear layers: nearly all of a model, and no more."""
+    return name.endswith(".weight") and value.dim() >= 2
+
+
+def save(
+    model: FLIC, path: str | Path, *, compact: bool = False, half: bool = False, **metadata: str
+) -> None:
+    """Write a model as safetensors.
+
+    compact: leave out what follows from the rest. half: store matrices in float16; the weights of
+    the file, and its fingerprint, are those of `rounded`.
+    """
     from safetensors.torch import save as to_safetensors
 
+    model = rounded(model) if half else model
     state = {
         name: value.detach().to("cpu").contiguous()
         for name, value in torch.nn.Module.state_dict(model).items()
         if not (compact and _DERIVED.search(name))
     }
+    if half:
+        state = {n: v.half() if _stored_in_half(n, v) else v for n, v in state.items()}
     metadata = {
         "format": "flic",
         "config": json.dumps(model.config.to_dict()),
@@ -317,19 +347,21 @@ def convert(
     target: str | Path,
     *,
     compact: bool = False,
+    half: bool = False,
     legacy: bool = False,
     **metadata: str,
 ) -> FLIC:
     """Turn any known checkpoint into safetensors, or torch's own by another suffix; the model.
 
-    compact: as for `save`. legacy: as for `save_torch`. metadata: added to what the source says of
-    itself; both are lost in torch's files.
+    compact, half: as for `save`. legacy: as for `save_torch`. metadata: added to what the source
+    says of itself; both are lost in torch's files.
     """
     model = load(source)
+    model = rounded(model) if half else model  # its metadata is copied with it
     if Path(target).suffix != ".safetensors":
         save_torch(model, target, legacy=legacy)
         return model
     own = ("config", "fingerprint", "format")
     kept = {key: value for key, value in model.metadata.items() if key not in own}
-    save(model, target, compact=compact, **(kept | metadata))
+    save(model, target, compact=compact, half=half, **(kept | metadata))
     return model

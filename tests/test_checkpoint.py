@@ -268,3 +268,23 @@ def test_readme_loads_flat_and_wrapped_files(tmp_path, monkeypatch, wrapping):
 def test_fingerprint_tells_weights_apart():
     other = fill(FLIC(SMALL), seed=1)
     assert checkpoint.fingerprint(other) != checkpoint.fingerprint(small_model())
+
+
+def test_matrices_in_16_bits(tmp_path):
+    """A file of half the size, whose model is the rounded one to the last bit."""
+    model, path = small_model(), tmp_path / "half.safetensors"
+    checkpoint.save(model, path, compact=True, half=True)
+    half = checkpoint.load(path)
+    assert checkpoint.fingerprint(half) == checkpoint.read(path)[1]["fingerprint"]
+    assert checkpoint.fingerprint(half) == checkpoint.fingerprint(checkpoint.rounded(model))
+    assert checkpoint.fingerprint(half) != checkpoint.fingerprint(model)
+    for name, value in half.named_parameters():
+        original = model.get_parameter(name)
+        assert value.dtype == torch.float32
+        assert torch.allclose(value, original, rtol=2**-11, atol=2**-25), name
+        if value.dim() < 2 or "gdn" in name:
+            assert torch.equal(value, original), name
+    with torch.no_grad():
+        model.g_a[0].conv1.weight[0] = 1e5
+    with pytest.raises(CheckpointError, match="g_a.0.conv1.weight holds values"):
+        checkpoint.save(model, path, half=True)

@@ -343,6 +343,19 @@ class TestOtherCommands:
         assert (metadata["lambda"], metadata["metric"]) == ("8.73", "ms-ssim")
         assert metadata["fingerprint"] == library.entries()[0].fingerprint
 
+    def test_convert_to_16_bits_with_qualities(self, here, model_folder):
+        options = ("--half", "--compact", "--quality-steps", "4,0.25")
+        text = run("convert", "small", "half.safetensors", *options).stdout
+        entry = next(e for e in library.entries(here) if e.name == "half")
+        assert entry.fingerprint in text and entry.metadata["lambda"] == "0.01"
+        whole = (model_folder / "small.safetensors").stat().st_size
+        assert (here / "half.safetensors").stat().st_size < 0.7 * whole
+        run("encode", "picture.png", "a.flic", "-q", "0", "-m", "half.safetensors")
+        assert container.unpack((here / "a.flic").read_bytes()).step == 4
+        for wrong in ("4", "0.25,4", "4,x"):
+            fails("convert", "small", "x.safetensors", "--quality-steps", wrong, match="steps")
+        fails("convert", "small", "x.pth", "--half", match="need a .safetensors")
+
     def test_demo(self, here):
         text = run("demo", "shown").stdout
         for name in ("parrot", "dandelion"):

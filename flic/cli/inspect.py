@@ -7,6 +7,7 @@ import typer
 
 from .. import library, stream
 from ..errors import FlicError, ModelNotFoundError, OutputError
+from ..rate import parse_ends
 from . import common, plan
 
 _CHECKPOINTS = (".safetensors", ".pth.tar", ".pth", ".pt")
@@ -187,6 +188,12 @@ def convert(
     compact: Annotated[
         bool, typer.Option("--compact", help="Leave out what follows from the rest.")
     ] = False,
+    half: Annotated[
+        bool,
+        typer.Option(
+            "--half", help="Store matrices in float16: half the size, another fingerprint."
+        ),
+    ] = False,
     legacy: Annotated[
         bool,
         typer.Option("--legacy", help="As the published files are, for the authors' own programs."),
@@ -197,6 +204,12 @@ def convert(
     metric: Annotated[
         str | None, typer.Option(metavar="mse|ms-ssim", help="Say what it was trained for.")
     ] = None,
+    quality_steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COARSE,FINE", help="Say which steps qualities 0 and 100 are, as 4,0.25."
+        ),
+    ] = None,
     models: common.Models = None,
     overwrite: common.Overwrite = False,
     no_overwrite: common.NoOverwrite = False,
@@ -204,25 +217,37 @@ def convert(
 ) -> None:
     """Turn a checkpoint into safetensors, with its fingerprint in the header, or into torch's own.
 
-    CompressAI's tools read .pth.tar. Only safetensors keep --lambda and --metric, and say that flic
-    wrote them: any other file is replaced with --overwrite only. With --legacy, a .pth.tar is a
-    flat state dict under CompressAI 1.2.4's names, as the published files are.
+    CompressAI's tools read .pth.tar. Only safetensors keep --lambda, --metric and --quality-steps,
+    and say that flic wrote them: any other file is replaced with --overwrite only. With --legacy, a
+    .pth.tar is a flat state dict under CompressAI 1.2.4's names, as the published files are.
     """
     if not target.name.endswith(_CHECKPOINTS):
         raise OutputError(f"{target}: convert writes {', '.join(_CHECKPOINTS)} files")
-    described = {"lambda": None if lmbda is None else f"{lmbda:g}", "metric": metric}
+    described = {
+        "lambda": None if lmbda is None else f"{lmbda:g}",
+        "metric": metric,
+        "quality_steps": None if quality_steps is None else quality_steps.replace(",", " "),
+    }
     described = {key: value for key, value in described.items() if value is not None}
-    if target.suffix != ".safetensors" and (compact or described):
-        raise OutputError(f"{target}: --compact, --lambda and --metric need a .safetensors file")
+    if target.suffix != ".safetensors" and (compact or half or described):
+        raise OutputError(
+            f"{target}: --compact, --half, --lambda, --metric and --quality-steps need a "
+            ".safetensors file"
+        )
     if target.suffix == ".safetensors" and legacy:
         raise OutputError(f"{target}: --legacy needs a .pth.tar, .pth or .pt file")
     if metric not in (None, "mse", "ms-ssim"):
         raise FlicError(f"--metric {metric}: want mse or ms-ssim")
+    if quality_steps is not None:
+        try:
+            parse_ends(described["quality_steps"])
+        except ValueError as error:
+            raise FlicError(f"--quality-steps {quality_steps}: {error}") from error
     common.Replace.of(overwrite, no_overwrite, library.is_model).check(target)
     path = library.locate(source, models)
     from .. import checkpoint
 
-    model = checkpoint.convert(path, target, compact=compact, legacy=legacy, **described)
+    model = checkpoint.convert(path, target, compact=compact, half=half, legacy=legacy, **described)
     fingerprint = checkpoint.fingerprint(model)
     if json:
         common.print_json({"output": str(target), "fingerprint": fingerprint})

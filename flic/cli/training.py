@@ -112,6 +112,21 @@ def train(
             help="Of the rate, with --steps. Default: cosine, fast linear.",
         ),
     ] = None,
+    linear_start: Annotated[
+        bool | None,
+        typer.Option(
+            "--linear-start/--no-linear-start",
+            help="First weights are a linear transform codec (fast does).",
+        ),
+    ] = None,
+    entropy_first: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps of the entropy model alone before. Default: 0, fast 200."),
+    ] = None,
+    scale_bound: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Least scale of y in training. Default: 0.01, fast 0.11."),
+    ] = None,
     batch: Annotated[
         int | None,
         typer.Option("--batch-size", min=1, help="Pictures a step. Default: 16, fast 8."),
@@ -231,12 +246,17 @@ def train(
             "variable": variable,
             "optimizer": optimizer,
             "schedule": schedule,
+            "linear_start": linear_start,
+            "entropy_first": entropy_first,
+            "scale_bound": scale_bound,
         }
         chosen = {name: value for name, value in chosen.items() if value is not None}
         if recipe == "published":
             chosen = _published(chosen, steps, validate_every)
         elif recipe == "fast":
             chosen = training.FAST | chosen
+            if not chosen["linear_start"]:
+                chosen["entropy_first"] = entropy_first or 0
         else:
             chosen.setdefault("lmbda", training.published_lambda(metric, _QUALITY))
         what = training.Recipe(
