@@ -7,6 +7,7 @@
 #   make perturb  20,000 perturbed or damaged decodes, counted
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs (minutes)
 #   make bench-gpu OUT=DIR   tests and benchmarks on the card    make aot   Triton kernels compiled without one
+#   make train-built-in PHOTOS=DIR   the built-in model's long run, started or resumed; DEVICE=cuda MINUTES=20 OUT=DIR
 #   make fuzz     hostile input for SECONDS=60 (clang)
 #   make sanitize tests on a library with ASan and UBSan, then TSan (g++); a part with ARGS=--quick
 # Others: PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment, ARGS="..." goes to the tool.
@@ -22,7 +23,7 @@ LIBRARY := flic_kernels/libflic_kernels.so
 SOURCES := $(shell find flic_kernels/csrc -type f)
 
 .PHONY: all demo test test-photos test-ray perturb exact-full bench bench-coder bench-gpu aot fuzz lint \
-	sanitize build clean
+	sanitize train-built-in build clean
 .DELETE_ON_ERROR:
 
 all: demo
@@ -82,6 +83,18 @@ bench-gpu: $(LIBRARY)
 
 aot: $(LIBRARY)
 	$(BIN)/python -m benches.aot --write docs/kernels.md $(ARGS)
+
+# Begins with the shipped weights where there is no run yet. Ctrl-C or a kill loses at most --every steps.
+RUN := runs/built-in
+DEVICE ?= cpu
+THREADS ?= 1
+train-built-in: $(LIBRARY)
+	@test -n "$(PHOTOS)" || { echo "make: say where: make train-built-in PHOTOS=DIR" >&2; exit 2; }
+	OMP_NUM_THREADS=$(THREADS) nice -n 19 $(BIN)/flic train --recipe fast -d "$(PHOTOS)" --save $(RUN) \
+		--checkpoint $(or $(wildcard $(RUN)/last.pth.tar),small) --schedule constant -lr 5e-4 --warmup 200 \
+		--ema 0.999 --steps 10000000 --hold-out 4 --validate-every 2000 --every 100 --log-every 100 \
+		--device $(DEVICE) --threads $(THREADS) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+	$(if $(OUT),mkdir -p "$(OUT)" && cp $(RUN)/model.safetensors $(RUN)/last.pth.tar $(RUN)/*.csv "$(OUT)")
 
 fuzz: $(LIBRARY)
 	fuzz/run.sh $(or $(SECONDS),60) $(BIN)/python
