@@ -49,6 +49,13 @@ def test_a_quality_is_a_step_of_the_model():
             Rate(quality=50).fixed({"quality_steps": damaged})
 
 
+@pytest.mark.parametrize("name", ["quality", "step", "bpp", "size", "psnr"])
+def test_values_that_are_no_numbers(name):
+    with pytest.raises(flic.OptionError, match=f"{name} must be a number, not 'keep'"):
+        Rate(**{name: "keep"})
+    assert Rate(**{name: np.float32(20)}) == Rate(**{name: 20})
+
+
 @given(st.floats(0, 100), st.floats(0, 100))
 def test_a_higher_quality_never_has_a_greater_step(a, b):
     ends = parse_ends("5 0.2")
