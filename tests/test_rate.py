@@ -160,6 +160,22 @@ def test_forward_estimates_what_coding_costs():
         )
 
 
+def test_compress_at_a_step():
+    """Streams of a step open at it alone."""
+    model, x = small_model(), torch.from_numpy(photograph(64, 64)).permute(2, 0, 1)[None] / 255
+    coded = model.compress(x, step=0.5)
+    assert coded["strings"] == [entropy.encode(model, model.analyze(x, 0.5))]
+    _, y_hat = entropy.decode(model, coded["strings"][0], (64, 64), step=0.5)
+    x_hat = model.decompress(**coded, step=0.5)["x_hat"]
+    assert torch.equal(x_hat, model.synthesize(y_hat, (64, 64)))
+    with pytest.raises(flic.StreamMismatch, match="step its step"):
+        model.decompress(**coded)
+    for call in (lambda: model.compress(x, step=0), lambda: model.decompress(**coded, step=65)):
+        with pytest.raises(flic.OptionError, match="a step must lie between"):
+            call()
+    assert model.compress(x) == model.compress(x, step=1)
+
+
 @pytest.fixture(scope="module")
 def codec():
     return Codec(flic.load_model("tiny"))
