@@ -48,7 +48,7 @@ class Flic(JPEG):
         return args
 
     def _chosen(self, quality: int) -> tuple[Codec, Rate]:
-        """Which model codes, and how; what lies beyond the scale's ends is these."""
+        """Which model codes, and how; a quality beyond the scale is its nearer end."""
         quality = min(100, max(0, int(quality)))
         if self.variable is not None:
             return _codec(self.variable.path), Rate(quality=quality)
