@@ -20,6 +20,7 @@ from . import __version__, container, kept
 from .container import check_size
 from .errors import FlicError
 from .images import Picture
+from .rate import Rate
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -48,8 +49,9 @@ def flic_check(data: bytes | bytearray | memoryview, /) -> bool:
 def flic_encode(
     data: ArrayLike,
     /,
-    level: None = None,
+    level: float | None = None,
     *,
+    step: float | None = None,
     model: Model | str | os.PathLike | None = None,
     out: int | type | bytearray | memoryview | np.ndarray | None = None,
 ) -> bytes | bytearray | memoryview | np.ndarray:
@@ -58,7 +60,9 @@ def flic_encode(
     Args:
         data: uint8, [H, W] or [H, W, 1] gray, [H, W, 2] gray and alpha, [H, W, 3] RGB or [H, W, 4]
             RGB and alpha. Alpha is coded losslessly, and not at all where it is 255 everywhere.
-        level: stands where imagecodecs' functions have it. None alone: a model has one quality.
+        level: quality from 0 to 100, for a model that says which quantisation steps these are.
+        step: in place of a level, the step itself, 1/64 to 64, for any model; greater for smaller
+            files. Without both it is 1.
         model: a FLIC, a model's name or a checkpoint's path; default: the built-in default.
         out: None or bytes to get bytes, bytearray for one of these, a number of bytes that the file
             must not exceed, or a writable buffer of bytes to write into.
@@ -67,7 +71,8 @@ def flic_encode(
         The file; the part of `out` that holds it where that is a buffer.
 
     Raises:
-        ValueError: not such an array; a level.
+        ValueError: not such an array; a level or step that cannot be, or both; a level of a model
+            that has none.
         FlicError: the model is not there or cannot code; out is too small.
     """
     pixels = np.asarray(data)
@@ -84,7 +89,8 @@ def flic_encode(
         pixels, alpha = pixels[..., :-1], np.ascontiguousarray(pixels[..., -1])
         alpha = None if bool((alpha == 255).all()) else alpha
     pixels = np.repeat(pixels, 3, 2) if gray else np.array(pixels, order="C")
-    file = kept.for_encoding(model, level).encode_picture(Picture(pixels, gray, alpha))
+    rate = Rate(quality=level, step=step)
+    file = kept.for_encoding(model).encode_picture(Picture(pixels, gray, alpha), rate=rate)
     return _given(file, out)
 
 

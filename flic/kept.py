@@ -37,17 +37,11 @@ def add(model: FLIC | str | os.PathLike) -> str:
     return codec.fingerprint.hex()
 
 
-def for_encoding(
-    model: FLIC | str | os.PathLike | None = None, quality: float | None = None
-) -> Codec:
+def for_encoding(model: FLIC | str | os.PathLike | None = None) -> Codec:
     """The codec of a model: a FLIC, a name, a checkpoint's path; default: the built-in default.
 
-    quality: must be None; what else callers of other codecs put there is a ValueError.
     Raises ModelNotFoundError, CheckpointError.
     """
-    if quality is not None:
-        also = "" if model is None else ", not both"
-        raise ValueError(f"a model has one quality: choose it by model=NAME or FILE alone{also}")
     if model is None or isinstance(model, (str, os.PathLike)):
         return _load(library.locate(model))
     from .codec import Codec

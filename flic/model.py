@@ -28,6 +28,7 @@ from .layers import (
     conv3x3,
     subpel_conv3x3,
 )
+from .rate import check_step
 from .tca import TCAEntropyModel
 
 _COMPRESS = (
@@ -210,8 +211,8 @@ class FLIC(HubMixin, CompressionModel):
         """The values about which z is rounded, [1, N, 1, 1]."""
         return self.entropy_bottleneck.quantiles[:, 0, 1].detach()[None, :, None, None]
 
-    def compress(self, x: Tensor, *files: object, **options: object) -> dict:
-        """Code pictures [B, 3, H, W] in [0, 1].
+    def compress(self, x: Tensor, *files: object, step: float = 1.0, **options: object) -> dict:
+        """Code pictures [B, 3, H, W] in [0, 1] at a quantisation step; no stream says which.
 
         Returns:
             {"strings": [[bytes of each picture]], "shape": (H, W)}.
@@ -219,11 +220,12 @@ class FLIC(HubMixin, CompressionModel):
         Raises:
             CallError: for more than x, such as a path: no file is written here; for an x that is
                 not such a tensor, or has values outside of [0, 1].
+            OptionError: for a step that no file carries.
         """
         if files or options:
             raise CallError(_COMPRESS)
         _check_pictures(x)
-        streams = entropy.encode(self, self.analyze(x))
+        streams = entropy.encode(self, self.analyze(x, check_step(step)))
         return {"strings": [streams], "shape": (x.shape[2], x.shape[3])}
 
     def decompress(
@@ -231,23 +233,26 @@ class FLIC(HubMixin, CompressionModel):
         strings: list[list[bytes]],
         shape: tuple[int, int] | None = None,
         *files: object,
+        step: float = 1.0,
         **options: object,
     ) -> dict:
-        """The pictures of `compress`: {"x_hat": [B, 3, H, W] in [0, 1]}.
+        """The pictures of `compress`, at its step: {"x_hat": [B, 3, H, W] in [0, 1]}.
 
         Raises:
             CallError: for a path in place of strings, or more than the two; no file is read here;
                 for a shape that is not (height, width).
             StreamMismatch: for another shape than `compress` gave, but where both are padded to the
-                same size, which nothing in the streams tells apart.
+                same size, which nothing in the streams tells apart; for another step.
+            OptionError: for a step that no file carries.
         """
         if files or options or shape is None or isinstance(strings, (str, PathLike)):
             raise CallError(_DECOMPRESS)
-        size = _size(shape)
+        size, step = _size(shape), check_step(step)
         try:
-            _, y_hat = entropy.decode(self, strings[0], size)
+            _, y_hat = entropy.decode(self, strings[0], size, step=step)
         except StreamMismatch as error:
-            raise StreamMismatch(f"{error}; is shape compress's (height, width)?") from error
+            hint = "is shape compress's (height, width), and step its step?"
+            raise StreamMismatch(f"{error}; {hint}") from error
         return {"x_hat": self.synthesize(y_hat, size)}
 
     def state_dict(self, *args, legacy_names: bool = False, **kwargs):

@@ -4,20 +4,22 @@
     from PIL import Image
 
     Image.open("photo.jpg").save("photo.flic")             # by the built-in default model
-    Image.open("photo.jpg").save("photo.flic", model="checkpoint.pth.tar")
+    Image.open("photo.jpg").save("photo.flic", model="checkpoint.pth.tar", step=0.5)
     image = Image.open("photo.flic")                       # mode L, LA, RGB or RGBA
 
 Opening reads the header: size, mode, `info["icc_profile"]` and `info["exif"]`; pixels are decoded
 when they are first needed, by the model whose fingerprint the file has. `verify()` checks the
 file's structure and checksum without decoding.
 
-Save takes, all optional: model (a FLIC, a name or a checkpoint's path), icc_profile (default: the
-image's own; None drops it) and exif (an Image.Exif or bytes; default: none, as Pillow's other
-formats have it). An orientation in `exif` is applied to the pixels. An alpha channel that is opaque
-everywhere is not stored. A model has one quality, so there is no `quality` to choose.
+Save takes, all optional: model (a FLIC, a name or a checkpoint's path), quality (0 to 100, for a
+model that says which quantisation steps these are) or step (1/64 to 64, for any; greater for
+smaller files; default: 1), icc_profile (default: the image's own; None drops it) and exif (an
+Image.Exif or bytes; default: none, as Pillow's other formats have it). An orientation in `exif` is
+applied to the pixels. An alpha channel that is opaque everywhere is not stored.
 
 Errors: what is no .flic file is not identified (UnidentifiedImageError); damaged or newer files,
-models that are not there and images that cannot be coded are OSError; a `quality` is ValueError.
+models that are not there and images that cannot be coded are OSError; a quality or step that cannot
+be, and a quality of a model that has none, are ValueError.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from typing import IO, TYPE_CHECKING
 from PIL import Image, ImageFile
 
 from . import container, kept
-from .errors import FlicError
+from .errors import FlicError, OptionError
 from .exif import MARK
+from .rate import Rate
 
 if TYPE_CHECKING:
     from .model import FLIC
@@ -122,8 +125,10 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     if exif:
         plain.info["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) else exif
     try:
-        codec = kept.for_encoding(options.get("model"), options.get("quality"))
-        data = codec.encode(plain)
+        rate = Rate(options.get("quality"), options.get("step"))
+        data = kept.for_encoding(options.get("model")).encode(plain, rate=rate)
+    except OptionError:  # a ValueError: the call is wrong, not the image
+        raise
     except FlicError as error:
         raise OSError(f"cannot write this image as FLIC: {error}") from error
     file.write(data)

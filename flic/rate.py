@@ -7,6 +7,7 @@ torch.
 from __future__ import annotations
 
 import math
+import numbers
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -76,6 +77,9 @@ class Rate:
         given = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         if len(given) > 1:
             raise OptionError(f"{' and '.join(given)} each choose the rate: give one of them")
+        for name in given:
+            if not isinstance(getattr(self, name), numbers.Real):
+                raise OptionError(f"{name} must be a number, not {getattr(self, name)!r}")
         if self.quality is not None and not QUALITIES[0] <= self.quality <= QUALITIES[1]:
             raise OptionError(f"a quality must lie between 0 and 100, not {self.quality:g}")
         if self.step is not None:

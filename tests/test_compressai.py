@@ -26,6 +26,7 @@ from flic.errors import CheckpointError, FlicError
 from flic.evaluation import coders, meter
 from flic.evaluation.coders import Coded
 from flic.images import Picture
+from flic.rate import Rate
 
 SIDE = 192  # for tools that take MS-SSIM at least 161
 
@@ -203,6 +204,78 @@ class TestFindCloseAndBench:
         monkeypatch.setattr(library, "default_folder", lambda: tmp_path / "none")
         with pytest.raises(FlicError, match="no pretrained models of flic"):
             main(["bench", "flic", "data", "--architecture", "flic"])
+
+
+class TestAnyRate:
+    """A model that says what steps its qualities are."""
+
+    @pytest.fixture
+    def varied(self, tmp_path, monkeypatch) -> Codec:
+        """Such a model, beside one of one rate, as the built-in ones."""
+        folder = tmp_path / "weights"
+        folder.mkdir()
+        (folder / "retired.json").write_text("{}")
+        checkpoint.save(rescaled(1.6), folder / "single.safetensors", **{"lambda": "0.01"})
+        path = folder / "varied.safetensors"
+        checkpoint.save(library.load_model("tiny"), path, quality_steps="4 0.25")
+        monkeypatch.setattr(library, "WEIGHTS", folder)
+        return Codec(library.load_model(path))
+
+    def test_find_close(self, here, varied, capsys):
+        """It bisects over the model's own qualities."""
+        picture = here / "small.png"
+        _crop().crop((0, 0, 96, 96)).save(picture)
+        right = 8 * len(varied.encode(picture, rate=Rate(quality=37), strip=True)) / 96**2
+        text = run(capsys, "find_close", "flic", picture, right, "-m", "bpp", "--save")
+        (saved,) = here.glob("output_flic_q*.png")
+        assert saved.stem.endswith("q37")
+        assert float(text.split()[1]) == pytest.approx(right, abs=1e-4)
+
+    def test_bench(self, here, varied, capsys):
+        found = json.loads(run(capsys, "bench", "flic", "data", "-q", "0,50,100,900"))["results"]
+        original = np.array(_crop())
+        files = [varied.encode(original, rate=Rate(quality=q)) for q in (0, 50, 100)]
+        sizes = [8 * len(file) / SIDE**2 for file in files]
+        assert found["bpp"] == [*sizes, sizes[-1]]
+        quality = [psnr(original, varied.decode_picture(file).pixels) for file in files]
+        assert found["psnr-rgb"][:3] == pytest.approx(quality, abs=1e-3)
+
+    @pytest.mark.parametrize("options", [(), ("--entropy-estimation",)])
+    def test_eval_model(self, here, varied, capsys, options):
+        """1 is its quality 0, 8 its 100."""
+        command = ("eval_model", "pretrained", "data", "-a", "flic-tiny", "-q", "1,8")
+        found = json.loads(run(capsys, *command, *options))["results"]
+        coder = coders.ModelCoder(library.locate("varied"), real=not options)
+        coder.pad = None if options else 64
+        coder.open()
+        for i, step in enumerate((4, 0.25)):
+            right = coder.code(Picture(np.array(_crop())), step, meter.Meter())
+            assert found["psnr-rgb"][i] == pytest.approx(
+                psnr(np.array(_crop()), right.pixels), abs=1e-3
+            )
+            header = right.bytes - found["bpp"][i] * SIDE * SIDE / 8
+            assert abs(header) < 1 if options else 20 <= header <= 34
+
+    def test_codec(self, here, varied, capsys):
+        """Its files say the quality, so they open at its step."""
+        sizes = []
+        for quality in (2, 7):
+            options = ("--model", "flic-tiny", "-q", quality, "-o", f"{quality}.bin")
+            run(capsys, "codec", "encode", "data/parrot.png", *options)
+            run(capsys, "codec", "decode", f"{quality}.bin", "-o", "back.png")
+            sizes.append((here / f"{quality}.bin").stat().st_size)
+            assert psnr(pixels(here / "back.png"), np.array(_crop())) > 15
+        assert sizes[0] < sizes[1] / 2
+
+    def test_qualities(self, varied):
+        assert tools.variable("flic-tiny").name == "varied"
+        assert tools.variable("flic") is tools.variable("flic-tiny", "ms-ssim") is None
+        loaded = tools.entrypoint("flic-tiny", quality=8, pretrained=True)
+        assert checkpoint.fingerprint(loaded) == varied.fingerprint.hex()
+        assert loaded.step == 0.25 and not loaded.training
+        for quality in (0, 9):
+            with pytest.raises(RuntimeError, match="varied has qualities 1 to 8 here"):
+                tools.entrypoint("flic-tiny", quality=quality, pretrained=True)
 
 
 def test_train(here, capsys):

@@ -128,9 +128,23 @@ def test_models(small_model, model_folder):
         flic_decode(data, model=flic.FLIC(small_model.config))
     with pytest.raises(flic.ModelNotFoundError):
         flic_encode(pixels(), model="nothing")
-    for level, model in ((50, None), (50, "small")):
-        with pytest.raises(ValueError, match="a model has one quality: choose it by model="):
-            flic_encode(pixels(), level, model=model)
+
+
+def test_a_level_or_step_chooses_the_rate(small_model, tmp_path):
+    path = tmp_path / "varied.safetensors"
+    flic.checkpoint.save(small_model, path, quality_steps="4 0.25")
+    for level, step in ((0, 4), (50, 1), (100, 0.25)):
+        file = flic_encode(pixels(), level, model=path)
+        assert file == flic.encode(pixels(), path, step=step) == flic_encode(pixels(), step=step)
+        assert flic_decode(file).shape == pixels().shape
+    for level, step, match in (
+        (50, None, "does not say what steps its qualities are"),
+        (-1, None, "must lie between 0 and 100"),
+        (None, 65, "a step must lie between"),
+        (50, 1, "quality and step each choose the rate"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            flic_encode(pixels(), level, step=step)
 
 
 def test_check_and_damage():

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 import flic
 import flic.pillow
-from flic import container, kept, library
+from flic import checkpoint, container, kept, library
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models", "none_kept")
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -158,10 +158,33 @@ def test_models(model_folder, tmp_path, monkeypatch):
     assert image.tobytes() == opened(data).tobytes() == flic.decode(data, other).tobytes()
     small = model_folder / "small.safetensors"
     assert saved(picture("RGB"), model=small) == saved(picture("RGB"), model="small")
-    with pytest.raises(ValueError, match="a model has one quality: choose it by model="):
-        saved(picture("RGB"), quality=80)
-    with pytest.raises(ValueError, match="not both"):
-        saved(picture("RGB"), quality=80, model="small")
+
+
+def test_a_quality_or_step_chooses_the_rate(small_model, tmp_path, model_folder):
+    path, source = tmp_path / "varied.safetensors", picture("RGBA")
+    checkpoint.save(small_model, path, quality_steps="4 0.25")
+    files = [saved(source, model=path, quality=quality) for quality in (0, 25, 50, 75, 100)]
+    for file, step in zip(files, (4, 2, 1, 0.5, 0.25), strict=True):
+        assert file == flic.encode(source, path, step=step) == saved(source, model=path, step=step)
+        assert container.unpack(file).step == step
+        opened(file).load()  # `small` has the same weights
+    assert files[2] == saved(source, model=path)
+    source.save(tmp_path / "a.flic", step=2)  # any model has steps
+    assert (tmp_path / "a.flic").read_bytes() == files[1]
+
+
+def test_a_rate_that_cannot_be(tmp_path):
+    for wrong, match in (
+        (dict(quality=80), "this model does not say what steps its qualities are"),
+        (dict(quality=80, model="small"), "this model does not say what steps its qualities are"),
+        (dict(quality=101), "a quality must lie between 0 and 100, not 101"),
+        (dict(quality="keep"), "quality must be a number, not 'keep'"),
+        (dict(step=0), "a step must lie between"),
+        (dict(quality=50, step=1), "quality and step each choose the rate"),
+    ):
+        with pytest.raises(ValueError, match=match) as caught:
+            picture("RGB").save(tmp_path / "a.flic", **wrong)
+        assert "\n" not in str(caught.value) and not (tmp_path / "a.flic").exists()
 
 
 def test_models_are_loaded_once(model_folder, tmp_path, monkeypatch):

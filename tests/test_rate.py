@@ -49,6 +49,13 @@ def test_a_quality_is_a_step_of_the_model():
             Rate(quality=50).fixed({"quality_steps": damaged})
 
 
+@pytest.mark.parametrize("name", ["quality", "step", "bpp", "size", "psnr"])
+def test_values_that_are_no_numbers(name):
+    with pytest.raises(flic.OptionError, match=f"{name} must be a number, not 'keep'"):
+        Rate(**{name: "keep"})
+    assert Rate(**{name: np.float32(20)}) == Rate(**{name: 20})
+
+
 @given(st.floats(0, 100), st.floats(0, 100))
 def test_a_higher_quality_never_has_a_greater_step(a, b):
     ends = parse_ends("5 0.2")
@@ -151,6 +158,22 @@ def test_forward_estimates_what_coding_costs():
         assert torch.allclose(
             model.synthesize(y_hat, (128, 128)), out["x_hat"][i].clamp(0, 1), atol=1e-3
         )
+
+
+def test_compress_at_a_step():
+    """Streams of a step open at it alone."""
+    model, x = small_model(), torch.from_numpy(photograph(64, 64)).permute(2, 0, 1)[None] / 255
+    coded = model.compress(x, step=0.5)
+    assert coded["strings"] == [entropy.encode(model, model.analyze(x, 0.5))]
+    _, y_hat = entropy.decode(model, coded["strings"][0], (64, 64), step=0.5)
+    x_hat = model.decompress(**coded, step=0.5)["x_hat"]
+    assert torch.equal(x_hat, model.synthesize(y_hat, (64, 64)))
+    with pytest.raises(flic.StreamMismatch, match="step its step"):
+        model.decompress(**coded)
+    for call in (lambda: model.compress(x, step=0), lambda: model.decompress(**coded, step=65)):
+        with pytest.raises(flic.OptionError, match="a step must lie between"):
+            call()
+    assert model.compress(x) == model.compress(x, step=1)
 
 
 @pytest.fixture(scope="module")

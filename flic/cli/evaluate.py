@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from .. import library
-from ..errors import FlicError, OutputError
+from ..errors import FlicError, OptionError, OutputError
+from ..rate import Rate
 from . import common
 
 _SECTIONS = {"settings", "conventions", "machine", "pictures", "curves", "bd_rate"}
@@ -32,6 +33,28 @@ def evaluate(
             metavar="[CURVE=]MODEL",
             help="A name, fingerprint, checkpoint, or folder of checkpoints; may be repeated. "
             "CURVE names the line that the point is on. [default: every built-in model]",
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Quantisation steps, 1/64 (0.015625) to 64, separated by commas: each model is a "
+            "curve of its own, with a point at each.",
+        ),
+    ] = None,
+    qualities: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="The same by qualities, 0 to 100, for models that have them."
+        ),
+    ] = None,
+    single: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[CURVE=]MODEL",
+            help="As -m, for models that stay one point each, at step 1, beside those with --steps "
+            "or --qualities; may be repeated.",
         ),
     ] = None,
     real: Annotated[
@@ -83,6 +106,9 @@ def evaluate(
     replace = common.Replace(True, None if overwrite else _wrote)
     if out is not None:
         _check_folder(out, replace)
+    rates = _rates(steps, qualities)
+    if single and not rates:
+        raise OptionError("--single is for use beside --steps or --qualities; without, it is -m")
     from ..evaluation import bd, coders
 
     if bd_method not in bd.METHODS:
@@ -97,7 +123,7 @@ def evaluate(
     from ..evaluation import chart, report, run, select
 
     pictures = select.pictures(data)
-    chosen = select.models(model or [], models)
+    chosen = select.models(model or [], models, rates, single or [])
     if out is not None and out.exists():
         curves = {each.curve for each in chosen} | {coders.anchor(name).name for name in names}
         for curve in sorted(curves):
@@ -125,6 +151,24 @@ def evaluate(
         typer.echo(report.tables(evaluation))
         if out is not None:
             typer.echo(f"written to {out}")
+
+
+def _rates(steps: str | None, qualities: str | None) -> list[Rate]:
+    """What --steps or --qualities lists; nothing where there is neither."""
+    if steps is not None and qualities is not None:
+        raise OptionError("--steps and --qualities both say where to measure: give one of them")
+    option, name = ("--steps", "step") if qualities is None else ("--qualities", "quality")
+    text = steps if qualities is None else qualities
+    if text is None:
+        return []
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        raise OptionError(f"{option}: want numbers separated by commas, not {text!r}") from None
+    rates = [Rate(**{name: number}) for number in numbers]
+    if len(set(rates)) < len(rates):
+        raise OptionError(f"{option} {text}: the same {name} twice")
+    return rates
 
 
 def _check_folder(out: Path, replace: common.Replace) -> None:

@@ -18,9 +18,12 @@ from functools import partial
 from ..config import CONFIGS
 from ..errors import ModelNotFoundError
 from ..library import Entry, default_folder, entries
+from ..rate import Rate
 
 ARCHITECTURES = {"flic" if config == "base" else f"flic-{config}": config for config in CONFIGS}
 """Names for CompressAI's tools, and the configurations that they stand for."""
+LADDER = 8
+"""How many qualities a model of any rate has in the zoo, as most of CompressAI's own have."""
 _METRICS = ("mse", "ms-ssim")
 
 
@@ -51,8 +54,10 @@ def entrypoint(
 ):
     """A FLIC as a function of CompressAI's zoo gives models.
 
-    quality: 1 for the smallest files; without `pretrained` it plays no part. metric: "mse" or
-    "ms-ssim". progress: nothing is downloaded, so there is none.
+    quality: 1 for the smallest files; without `pretrained` it plays no part. Where there is a model
+    of any rate (`variable`), 1 to LADDER are its qualities 0 to 100 in even steps, and what is
+    given codes at their quantisation steps. metric: "mse" or "ms-ssim". progress: nothing is
+    downloaded, so there is none.
     Raises ValueError as the zoo does; NoSuchModelError where there is no such pretrained model.
     """
     from ..library import load_model
@@ -62,6 +67,9 @@ def entrypoint(
         raise ValueError(f'Invalid metric "{metric}"')
     if not pretrained:
         return FLIC(ARCHITECTURES[architecture])
+    entry = variable(architecture, metric)
+    if entry is not None:
+        return _at(entry, quality)
     ladder = qualities(architecture, metric)
     if not 1 <= quality <= len(ladder):
         raise NoSuchModelError(
@@ -72,19 +80,47 @@ def entrypoint(
     return load_model(ladder[quality - 1].path)
 
 
+def _at(entry: Entry, quality: int):
+    """A model of any rate at a quality from 1 to LADDER."""
+    from ..library import load_model
+    from .stepped import AtStep
+
+    if not 1 <= quality <= LADDER:
+        raise NoSuchModelError(
+            f"{entry.name} has qualities 1 to {LADDER} here, quality {quality} is not one of them"
+        )
+    chosen = Rate(quality=100 * (quality - 1) / (LADDER - 1))
+    return AtStep.of(load_model(entry.path), chosen.fixed(entry.metadata))
+
+
 def qualities(architecture: str, metric: str = "mse") -> list[Entry]:
-    """The models that qualities 1, 2, ... stand for, by rising lambda.
+    """The models of one rate that qualities 1, 2, ... stand for, by rising lambda.
 
     Built-in models of the architecture's configuration; where there are none, those of the user's
     model folder. Models whose file does not say its lambda have no place in the order.
     """
+    fitting = [e for e in _fitting(architecture, metric) if "lambda" in e.metadata]
+    return sorted(fitting, key=lambda entry: (float(entry.metadata["lambda"]), entry.name))
+
+
+def variable(architecture: str, metric: str = "mse") -> Entry | None:
+    """The model of any rate that serves every quality in place of `qualities`, if there is one.
+
+    One that says what steps its qualities are; the first by name, of the models as `qualities` has
+    them.
+    """
+    fitting = [e for e in _fitting(architecture, metric) if "quality_steps" in e.metadata]
+    return min(fitting, key=lambda entry: entry.name, default=None)
+
+
+def _fitting(architecture: str, metric: str) -> list[Entry]:
+    """Models that say what quality they are, or have: built-in ones, else the user's."""
     config = CONFIGS[ARCHITECTURES[architecture]].to_dict()
     fitting = [
         entry
         for entry in entries()
         if entry.config == config
         and entry.metadata.get("metric", "mse") == metric
-        and "lambda" in entry.metadata
+        and entry.metadata.keys() & {"lambda", "quality_steps"}
     ]
-    fitting = [entry for entry in fitting if entry.builtin] or fitting
-    return sorted(fitting, key=lambda entry: (float(entry.metadata["lambda"]), entry.name))
+    return [entry for entry in fitting if entry.builtin] or fitting

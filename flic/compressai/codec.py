@@ -13,13 +13,15 @@ from .. import images
 from ..codec import Codec
 from ..errors import FlicError
 from ..library import load_model
-from . import ARCHITECTURES, qualities
+from ..rate import Rate
+from . import ARCHITECTURES, qualities, variable
 
 
 class Flic(JPEG):
     """FLIC's whole files on the scale of qualities from 0 to 100.
 
-    The scale is shared evenly among the architecture's models: of three, the first serves 0 to 33.
+    They are the qualities of the architecture's model of any rate. Where there is none, the scale
+    is shared evenly among its models of one rate: of three, the first serves 0 to 33.
     `find_close` knows scales by class, hence JPEG's as the base; nothing else of it is used.
     """
 
@@ -39,16 +41,24 @@ class Flic(JPEG):
         )
 
     def _set_args(self, args):
-        self.paths = [entry.path for entry in qualities(args.architecture)]
-        if not self.paths:
+        self.variable = variable(args.architecture)
+        self.ladder = qualities(args.architecture)
+        if self.variable is None and not self.ladder:
             raise FlicError(f"there are no pretrained models of {args.architecture}")
         return args
 
+    def _chosen(self, quality: int) -> tuple[Codec, Rate]:
+        """Which model codes, and how; a quality beyond the scale is its nearer end."""
+        quality = min(100, max(0, int(quality)))
+        if self.variable is not None:
+            return _codec(self.variable.path), Rate(quality=quality)
+        return _codec(self.ladder[quality * len(self.ladder) // 101].path), Rate()
+
     def _run_impl(self, img, quality):
-        codec = _codec(self.paths[min(100, max(0, int(quality))) * len(self.paths) // 101])
+        codec, rate = self._chosen(quality)
         picture = images.read(np.asarray(self._load_img(img)))
         start = time.perf_counter()
-        data = codec.encode_picture(picture)
+        data = codec.encode_picture(picture, rate=rate)
         between = time.perf_counter()
         decoded = codec.decode_picture(data)
         end = time.perf_counter()

@@ -17,6 +17,7 @@ from PIL import __version__ as pillow_version
 
 from ..errors import FlicError
 from ..images import Picture
+from ..rate import Rate
 from .meter import Meter
 
 
@@ -54,22 +55,23 @@ class ModelCoder:
         # engine, thread pool and kernels are set up by the first picture: not by one that counts
         self.code(Picture(np.full((128, 128, 3), 128, np.uint8)), None, Meter(self.device))
 
-    def code(self, picture: Picture, quality: int | None, meter: Meter) -> Coded:
+    def code(self, picture: Picture, step: float | None, meter: Meter) -> Coded:
+        """step: the quantisation step; None: 1."""
         framed, top, left = zero_frame(picture.pixels, self.pad)
         coded = (self._file if self.real else self._estimate)(
-            dataclasses.replace(picture, pixels=framed), meter
+            dataclasses.replace(picture, pixels=framed), step, meter
         )
         inside = coded.pixels[top : top + picture.height, left : left + picture.width]
         return Coded(coded.bytes, np.ascontiguousarray(inside))
 
-    def _file(self, picture: Picture, meter: Meter) -> Coded:
+    def _file(self, picture: Picture, step: float | None, meter: Meter) -> Coded:
         with meter.step("encode"):
-            data = self._codec.encode_picture(picture)
+            data = self._codec.encode_picture(picture, rate=Rate(step=step))
         with meter.step("decode"):
             decoded = self._codec.decode_picture(data)
         return Coded(len(data), decoded.pixels)
 
-    def _estimate(self, picture: Picture, meter: Meter) -> Coded:
+    def _estimate(self, picture: Picture, step: float | None, meter: Meter) -> Coded:
         """What the codec would decode, bar the coding: x_hat rounded to 8 bits, gray kept gray."""
         import torch
 
@@ -78,7 +80,7 @@ class ModelCoder:
         model = self._codec.model
         x = torch.from_numpy(picture.pixels).to(self.device).permute(2, 0, 1)[None] / 255
         with meter.step("forward"), torch.no_grad():
-            out = model(x)
+            out = model(x, steps=None if step is None else x.new_tensor([step]))
             bits = -sum(p.double().log2().sum() for p in out["likelihoods"].values()).item()
             x_hat = displayable(out["x_hat"][0])
             if picture.gray:

@@ -41,9 +41,12 @@ class CodingProcess:
         self._process.terminate()
         self._process.join()
 
-    def code(self, picture: Picture, quality: int | None = None) -> tuple[Coded, dict[str, Step]]:
-        """The picture coded and decoded, and what each step took."""
-        self._connection.send((picture, quality))
+    def code(self, picture: Picture, setting: float | None = None) -> tuple[Coded, dict[str, Step]]:
+        """The picture coded and decoded, and what each step took.
+
+        setting: a model's quantisation step (None: 1), or the quality of another codec.
+        """
+        self._connection.send((picture, setting))
         return self._receive()
 
     def _receive(self):
@@ -85,9 +88,9 @@ def _serve(connection: Connection, coder: ModelCoder | PillowCoder) -> None:
         coder.open()
         connection.send(meter.method(device))
         while True:
-            picture, quality = connection.recv()
+            picture, setting = connection.recv()
             measured = Meter(device)
-            connection.send((coder.code(picture, quality, measured), measured.steps))
+            connection.send((coder.code(picture, setting, measured), measured.steps))
     except EOFError:
         return
     except Exception as error:  # whatever it is, the other process raises it

@@ -53,9 +53,9 @@ def summary(rows: Sequence[Row]) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class Point:
-    """One model, or one quality of another codec, on all pictures.
+    """One model, at one step perhaps, or one quality of another codec, on all pictures.
 
-    settings: what names it (a model's file, fingerprint and lambda; a quality).
+    settings: what names it (a model's file, fingerprint and lambda, step and quality; a quality).
     """
 
     name: str

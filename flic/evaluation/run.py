@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from . import bd, coders, select
 from .coders import Anchor, ModelCoder, PillowCoder
 from .process import CodingProcess
 from .results import Curve, Point, Row
-from .select import Model, PictureFile
+from .select import Model, PictureFile, Place
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Evaluation:
 def steps(pictures: Sequence[PictureFile], models: Sequence[Model], anchors: Sequence[str]) -> int:
     """How often `evaluate` will call `advance`."""
     qualities = sum(len(coders.anchor(name).qualities) for name in anchors)
-    return len(pictures) * (len(models) + qualities)
+    return len(pictures) * (sum(len(model.places) or 1 for model in models) + qualities)
 
 
 def evaluate(
@@ -72,10 +73,13 @@ def evaluate(
         )
         with CodingProcess(coder) as process:
             memory_method = process.memory_method
-            rows = _rows(process, pictures, None, model.name, advance)
-        facts = {"path": str(model.path), "model": model.fingerprint, "lambda": model.lmbda}
-        lines.setdefault(model.curve, []).append(Point(model.name, facts, rows))
-    curves = [Curve(name, "model", "", _by_rate(points)) for name, points in lines.items()]
+            points = [
+                _model_point(process, pictures, model, place, advance)
+                for place in model.places or (None,)
+            ]
+        lines.setdefault(model.curve, []).extend(points)
+    about = {model.curve: _description(model) for model in models}
+    curves = [Curve(name, "model", about[name], _by_rate(points)) for name, points in lines.items()]
     curves += [_anchor_curve(anchor, pictures, advance) for anchor in chosen]
     return Evaluation(
         settings,
@@ -85,6 +89,27 @@ def evaluate(
         memory_method or "",
         _machine(settings),
     )
+
+
+def _model_point(
+    process: CodingProcess,
+    pictures: Sequence[PictureFile],
+    model: Model,
+    place: Place | None,
+    advance: Callable[[str], None],
+) -> Point:
+    facts = {"path": str(model.path), "model": model.fingerprint, "lambda": model.lmbda}
+    if place is None:
+        return Point(model.name, facts, _rows(process, pictures, None, model.name, advance))
+    rows = _rows(process, pictures, place.step, f"{model.name}, {place.name}", advance)
+    return Point(place.name, facts | dataclasses.asdict(place), rows)
+
+
+def _description(model: Model) -> str:
+    """What a report says of a model's curve, beside its points' names."""
+    if not model.places:
+        return ""
+    return f"one model, {model.name} ({model.fingerprint}), a point for each quantisation step"
 
 
 def _anchor_curve(
@@ -105,7 +130,7 @@ def _by_rate(points: list[Point]) -> tuple[Point, ...]:
 def _rows(
     process: CodingProcess,
     pictures: Sequence[PictureFile],
-    quality: int | None,
+    setting: float | None,
     name: str,
     advance: Callable[[str], None],
 ) -> tuple[Row, ...]:
@@ -114,7 +139,7 @@ def _rows(
         advance(f"{name}: {file.name}")
         picture = select.read(file.path)
         try:
-            coded, taken = process.code(picture, quality)
+            coded, taken = process.code(picture, setting)
         except FlicError as error:
             raise type(error)(f"{name}: {file.path}: {error}") from error
         similarity = metrics.ms_ssim(picture.pixels, coded.pixels)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import checkpoint, formats, images, library
-from ..errors import FlicError, PictureError
+from ..errors import FlicError, OptionError, PictureError
+from ..rate import Rate
 from ..training.recipe import LAMBDAS
 
 _CHECKPOINTS = (".safetensors", ".pth", ".pth.tar", ".pt")
@@ -20,10 +21,25 @@ _MSE = re.compile(r"(?<![a-z])mse(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
+class Place:
+    """A point of a model's own curve: a quantisation step, and the quality if one chose it."""
+
+    step: float
+    quality: float | None = None
+
+    @property
+    def name(self) -> str:
+        if self.quality is None:
+            return f"step {self.step:.6g}"
+        return f"quality {self.quality:g} (step {self.step:.4g})"
+
+
+@dataclass(frozen=True)
 class Model:
     """A model to evaluate: the curve that it is a point of, and what it is.
 
-    known: whether the curve was named, or follows from what the model was trained for.
+    known: whether the curve was named, or follows from what the model was trained for. places: the
+    points of a curve that is this model's alone; none where it is one point, coded at step 1.
     """
 
     curve: str
@@ -32,6 +48,7 @@ class Model:
     fingerprint: str
     lmbda: str | None
     known: bool = True
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,29 +61,46 @@ class PictureFile:
     height: int
 
 
-def models(specs: Sequence[str], folder: Path | None = None) -> list[Model]:
+def models(
+    specs: Sequence[str],
+    folder: Path | None = None,
+    rates: Sequence[Rate] = (),
+    singles: Sequence[str] = (),
+) -> list[Model]:
     """The models named; every built-in one where none is.
 
     specs: each "[CURVE=]MODEL". MODEL is a name, a fingerprint, a checkpoint's path, or a folder,
     which stands for all checkpoints in it. CURVE names the line to which the point belongs; without
     it, models of one configuration trained for one metric make one.
     folder: further models (default: the user's model folder).
+    rates: where given, each model is a curve of its own with a point for each of these, steps or
+    qualities; it is called CURVE, or "FLIC" and the model's name. singles: specs of models that are
+    one point each, whatever `rates` says; they come first.
     Raises FlicError: unknown, unreadable, one model twice on a curve, or several on one of which
-    nothing says whether they were trained for one metric.
+    nothing says whether they were trained for one metric, or one of which has a curve of its own;
+    a quality of a model that has none.
     """
     if not specs:
         specs = [entry.name for entry in library.entries(folder) if entry.builtin]
     found = []
-    for spec in specs:
+    # singles first: a curve is compared with those before it
+    for spec, at in [*((each, ()) for each in singles), *((each, rates) for each in specs)]:
         curve, name = _split(spec, folder)
-        found += [_model(curve, each, folder) for each in _expand(name, folder)]
+        found += [_model(curve, each, folder, at) for each in _expand(name, folder)]
     seen = set()
     for model in found:
         if (model.curve, model.fingerprint) in seen:
             raise FlicError(f"model {model.name} is on the curve {model.curve!r} twice")
         seen.add((model.curve, model.fingerprint))
     for model in found:
-        if not model.known and sum(other.curve == model.curve for other in found) > 1:
+        if sum(other.curve == model.curve for other in found) == 1:
+            continue
+        if model.places:
+            raise FlicError(
+                f"{model.name}: at several steps or qualities a model is a curve of its own, and "
+                f"{model.curve!r} is that of another model, too: name the curves (-m CURVE=MODEL)"
+            )
+        if not model.known:
             raise FlicError(
                 f"{model.name}: nothing says whether it was trained for MSE or for MS-SSIM, and a "
                 "curve must not hold both: name its curve (-m CURVE=MODEL), or write the metric "
@@ -96,19 +130,35 @@ def _expand(name: str, folder: Path | None) -> list[str]:
     return [str(path) for path in inside]
 
 
-def _model(curve: str | None, name: str, folder: Path | None) -> Model:
+def _model(curve: str | None, name: str, folder: Path | None, rates: Sequence[Rate]) -> Model:
     path = library.locate(name, folder)
     # loaded here and now: a wrong checkpoint is found before any coding
     loaded = library.load_model(path)
     metadata = loaded.metadata
     metric = trained_for(path, metadata)
     known = curve is not None or metric is not None
+    own = next((e.name for e in library.entries(folder) if e.path == path), None) or name
+    if curve is None and rates:
+        curve = f"FLIC {own}"
     if curve is None:
         metric = metric or "mse"
         curve = f"FLIC {loaded.config.name}{_METRICS.get(metric, f', {metric}')}"
     fingerprint = checkpoint.fingerprint(loaded)
-    own = next((e.name for e in library.entries(folder) if e.path == path), None)
-    return Model(curve, own or name, path, fingerprint, metadata.get("lambda"), known)
+    places = tuple(_place(rate, own, metadata) for rate in rates)
+    return Model(curve, own, path, fingerprint, metadata.get("lambda"), known, places)
+
+
+def _place(rate: Rate, name: str, metadata: Mapping[str, str]) -> Place:
+    """Where a step or quality is on the curve of a model with this name and metadata."""
+    if rate.quality is not None and "quality_steps" not in metadata:
+        raise OptionError(
+            f"{name}: this model does not say what steps its qualities are: choose points by steps "
+            "(--steps) in place of qualities"
+        )
+    try:
+        return Place(rate.fixed(metadata), rate.quality)
+    except OptionError as error:
+        raise OptionError(f"{name}: {error}") from None
 
 
 def trained_for(path: Path, metadata: Mapping[str, str]) -> str | None:
