@@ -2,7 +2,7 @@
 
     data = flic.encode("photo.png")     # bytes of a .flic file
     image = flic.decode(data)           # a PIL image
-    model = flic.load_model("tiny")     # the network, a torch module
+    model = flic.load_model("small")    # the network, a torch module
 
 Names load on first use, so that `import flic` costs nothing.
 """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The built-in models: NAME.safetensors, and retired.json: {fingerprint: where to get it}."""
-DEFAULT = "tiny"
+DEFAULT = "small"
 """The built-in model that encodes where none is named."""
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "xla")
 """Kinds of devices, as torch names those that it may have."""

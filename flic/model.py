@@ -69,8 +69,8 @@ class FLIC(HubMixin, CompressionModel):
     """Frequency-aware transformer image codec.
 
     Args:
-        config: "base" (the published network), "tiny", or an explicit `Config` or dict of its
-            fields; or the published class's [2, 2, 2, 2, 2, 2].
+        config: "base" (the published network), "small", "tiny", or an explicit `Config` or dict of
+            its fields; or the published class's [2, 2, 2, 2, 2, 2].
         N, M, num_slices, head_dim: as the published class has them; other values than the published
             ones (`flic.config.PUBLISHED`) are an OptionError.
 

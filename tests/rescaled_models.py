@@ -1,4 +1,4 @@
-"""The built-in model at other rates: points of a curve without training."""
+"""The built-in models at other rates: points of a curve without training."""
 
 import torch
 
@@ -6,12 +6,12 @@ from flic import FLIC, library
 
 
 @torch.no_grad()
-def rescaled(scale: float) -> FLIC:
-    """`tiny` with y, its means and its scales multiplied, and divided again where y is read.
+def rescaled(scale: float, name: str = "tiny") -> FLIC:
+    """A built-in model with y, means and scales multiplied, and y divided again where it is read.
 
     A larger scale is a finer quantisation: more bits and, up to a point, better pictures.
     """
-    model = library.load_model("tiny")
+    model = library.load_model(name)
     size, ratio = model.config.slice_channels, model.config.ratio
     model.g_a[9].weight.mul_(scale)
     model.g_a[9].bias.mul_(scale)

@@ -165,25 +165,29 @@ def test_codec(here, capsys):
     assert np.abs(pixels(here / "back.png").astype(int) - right).max() <= 1
 
 
+FIND, BENCH = ("find_close", "flic"), ("bench", "flic", "data", "-q")
+NAMES = {"flic": "base", "flic-tiny": "tiny", "flic-small": "small"}
+
+
 class TestFindCloseAndBench:
     @pytest.fixture
     def family(self, tmp_path, monkeypatch) -> list[int]:
-        """Two models of the configuration `tiny`; their files' sizes for the picture."""
+        """Two models of the configuration `small`; their files' sizes for the picture."""
         folder = tmp_path / "weights"
         folder.mkdir()
         (folder / "retired.json").write_text("{}")
         for i, scale in enumerate((1.6, 0.5)):  # the better one first by name
             lmbda = {"lambda": str(scale)}
-            checkpoint.save(rescaled(scale), folder / f"{i}.safetensors", **lmbda)
+            checkpoint.save(rescaled(scale, "small"), folder / f"{i}.safetensors", **lmbda)
         monkeypatch.setattr(library, "WEIGHTS", folder)
-        assert [entry.name for entry in tools.qualities("flic-tiny")] == ["1", "0"]
+        assert [entry.name for entry in tools.qualities("flic-small")] == ["1", "0"]
 
     def test_find_close_flic(self, here, family, capsys):
         picture = here / "small.png"
         _crop().crop((0, 0, 96, 96)).save(picture)
         codec = Codec(library.load_model("0"))
         right = 8 * len(codec.encode(picture, strip=True)) / 96**2
-        text = run(capsys, "find_close", "flic", picture, right, "-m", "bpp", "--save")
+        text = run(capsys, *FIND, picture, right, "-m", "bpp", "--save")
         (saved,) = here.glob("output_flic_q*.png")
         assert 50 < int(saved.stem.rpartition("q")[2]) <= 100
         found = {name: float(value) for name, value in (x.split(": ") for x in text.splitlines())}
@@ -196,7 +200,7 @@ class TestFindCloseAndBench:
         assert float(text.split()[1]) == pytest.approx(rate, rel=0.1)
 
     def test_bench(self, here, family, capsys):
-        found = json.loads(run(capsys, "bench", "flic", "data", "-q", "50,51"))["results"]
+        found = json.loads(run(capsys, *BENCH, "50,51"))["results"]
         assert found["bpp"][0] < found["bpp"][1]
         assert found["psnr-rgb"][0] < found["psnr-rgb"][1]
 
@@ -215,9 +219,9 @@ class TestAnyRate:
         folder = tmp_path / "weights"
         folder.mkdir()
         (folder / "retired.json").write_text("{}")
-        checkpoint.save(rescaled(1.6), folder / "single.safetensors", **{"lambda": "0.01"})
+        checkpoint.save(rescaled(1.6, "small"), folder / "single.safetensors", **{"lambda": "0.01"})
         path = folder / "varied.safetensors"
-        checkpoint.save(library.load_model("tiny"), path, quality_steps="4 0.25")
+        checkpoint.save(library.load_model("small"), path, quality_steps="4 0.25")
         monkeypatch.setattr(library, "WEIGHTS", folder)
         return Codec(library.load_model(path))
 
@@ -226,13 +230,13 @@ class TestAnyRate:
         picture = here / "small.png"
         _crop().crop((0, 0, 96, 96)).save(picture)
         right = 8 * len(varied.encode(picture, rate=Rate(quality=37), strip=True)) / 96**2
-        text = run(capsys, "find_close", "flic", picture, right, "-m", "bpp", "--save")
+        text = run(capsys, *FIND, picture, right, "-m", "bpp", "--save")
         (saved,) = here.glob("output_flic_q*.png")
         assert saved.stem.endswith("q37")
         assert float(text.split()[1]) == pytest.approx(right, abs=1e-4)
 
     def test_bench(self, here, varied, capsys):
-        found = json.loads(run(capsys, "bench", "flic", "data", "-q", "0,50,100,900"))["results"]
+        found = json.loads(run(capsys, *BENCH, "0,50,100,900"))["results"]
         original = np.array(_crop())
         files = [varied.encode(original, rate=Rate(quality=q)) for q in (0, 50, 100)]
         sizes = [8 * len(file) / SIDE**2 for file in files]
@@ -243,7 +247,7 @@ class TestAnyRate:
     @pytest.mark.parametrize("options", [(), ("--entropy-estimation",)])
     def test_eval_model(self, here, varied, capsys, options):
         """1 is its quality 0, 8 its 100."""
-        command = ("eval_model", "pretrained", "data", "-a", "flic-tiny", "-q", "1,8")
+        command = ("eval_model", "pretrained", "data", "-a", "flic-small", "-q", "1,8")
         found = json.loads(run(capsys, *command, *options))["results"]
         coder = coders.ModelCoder(library.locate("varied"), real=not options)
         coder.pad = None if options else 64
@@ -260,7 +264,7 @@ class TestAnyRate:
         """Its files say the quality, so they open at its step."""
         sizes = []
         for quality in (2, 7):
-            options = ("--model", "flic-tiny", "-q", quality, "-o", f"{quality}.bin")
+            options = ("--model", "flic-small", "-q", quality, "-o", f"{quality}.bin")
             run(capsys, "codec", "encode", "data/parrot.png", *options)
             run(capsys, "codec", "decode", f"{quality}.bin", "-o", "back.png")
             sizes.append((here / f"{quality}.bin").stat().st_size)
@@ -268,14 +272,14 @@ class TestAnyRate:
         assert sizes[0] < sizes[1] / 2
 
     def test_qualities(self, varied):
-        assert tools.variable("flic-tiny").name == "varied"
-        assert tools.variable("flic") is tools.variable("flic-tiny", "ms-ssim") is None
-        loaded = tools.entrypoint("flic-tiny", quality=8, pretrained=True)
+        assert tools.variable("flic-small").name == "varied"
+        assert tools.variable("flic") is tools.variable("flic-small", "ms-ssim") is None
+        loaded = tools.entrypoint("flic-small", quality=8, pretrained=True)
         assert checkpoint.fingerprint(loaded) == varied.fingerprint.hex()
         assert loaded.step == 0.25 and not loaded.training
         for quality in (0, 9):
             with pytest.raises(RuntimeError, match="varied has qualities 1 to 8 here"):
-                tools.entrypoint("flic-tiny", quality=quality, pretrained=True)
+                tools.entrypoint("flic-small", quality=quality, pretrained=True)
 
 
 def test_train(here, capsys):
@@ -303,8 +307,8 @@ class TestRegistry:
         before = list(compressai.zoo.models)
         tools.register()
         tools.register()
-        assert [n for n in compressai.zoo.models if n not in before] in (["flic", "flic-tiny"], [])
-        for name, config in (("flic", "base"), ("flic-tiny", "tiny")):
+        assert [n for n in compressai.zoo.models if n not in before] in (list(NAMES), [])
+        for name, config in NAMES.items():
             assert MODELS[name] is model_architectures[name] is FLIC
             assert compressai.zoo.models[name] is compressai.zoo.image_models[name]
             assert compressai.zoo.models[name].args == (name,)

@@ -49,7 +49,7 @@ def test_blocks_run(place):
             done = subprocess.run(["sh", "-euc", text], capture_output=True, text=True)
             assert done.returncode == 0, text + done.stderr
     assert Image.open("photo.png").size == (128, 128)
-    assert names["image"].size == (128, 128) and names["y"].shape == (1, 64, 8, 8)
+    assert names["image"].size == (128, 128) and names["y"].shape == (1, 192, 8, 8)
     assert names["out"]["x_hat"].shape == (1, 3, 128, 128)
     (record,) = manifest.read(place / "coded" / "manifest.jsonl")
     assert (record.path, record.status, record.width) == ("corner.png", "ok", 90)

@@ -81,7 +81,7 @@ def test_a_search_ends_near_the_target(name, at, power):
         return (round(number) if name == "size" else number), step
 
     goal = measure(math.exp(at))[0]
-    if goal <= 0:
+    if goal <= 0 or (name == "size" and goal < 500):  # no file is as small; a byte is then a lot
         return
     trials.clear()
     step, number, outcome = search(Rate(**{name: goal}), measure)

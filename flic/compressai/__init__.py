@@ -6,9 +6,9 @@ TOOL: eval_model, update_model, plot, bench, find_close, codec or train, as of C
 the path of a script of your own in their manner. In Python, `register()` before they are imported.
 
 What is registered: the architectures "flic" (the published configuration; for a checkpoint,
-whatever its shapes say) and "flic-tiny", in compressai.registry.MODELS, compressai.zoo.models and
-image_models, and compressai.zoo.image.model_architectures; and the codec "flic" for bench and
-find_close (`flic.compressai.codec`).
+whatever its shapes say), "flic-small" and "flic-tiny", in compressai.registry.MODELS,
+compressai.zoo.models and image_models, and compressai.zoo.image.model_architectures; and the codec
+"flic" for bench and find_close (`flic.compressai.codec`).
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Flic(JPEG):
         parser.add_argument(
             "--architecture",
             choices=ARCHITECTURES,
-            default="flic-tiny",
+            default="flic-small",
             help="models of this architecture (default: %(default)s)",
         )
 
