@@ -27,8 +27,6 @@ CHANGES = {
     "Adam for every parameter": ["--optimizer", "adam"],
     "random first weights": ["--no-linear-start"],
     "no steps for the entropy model alone": ["--entropy-first", "0"],
-    "scales bounded at 0.01": ["--scale-bound", "0.01"],
-    "no averaged weights": ["--ema", "0"],
 }
 """What differs from the recipe, by the options that say so."""
 

@@ -160,7 +160,8 @@ def models(folder: common.Models = None, json: common.Json = False) -> None:
         return
     from rich.table import Table
 
-    table = Table("name", "fingerprint", "parameters", "lambda", "where", box=None)
+    names = ("name", "fingerprint", "parameters", "lambda", "-q: steps", "where")
+    table = Table(*names, box=None)
     for entry in found:
         default = entry.builtin and entry.name == library.DEFAULT
         table.add_row(
@@ -168,10 +169,20 @@ def models(folder: common.Models = None, json: common.Json = False) -> None:
             entry.fingerprint,
             f"{entry.parameters / 1e6:.2f} M",
             entry.metadata.get("lambda", ""),
+            _qualities(entry.metadata),
             "built in" if entry.builtin else str(entry.path),
         )
     common.stdout().print(table)
     typer.echo(f"model folder: {library.default_folder() if folder is None else folder}")
+
+
+def _qualities(metadata: dict[str, str]) -> str:
+    """The steps of qualities 0 and 100 of a model; nothing where it has none."""
+    try:
+        coarse, fine = parse_ends(metadata["quality_steps"])
+    except (KeyError, ValueError):
+        return ""
+    return f"{coarse:g} to {fine:g}"
 
 
 def convert(
