@@ -328,13 +328,13 @@ def _plain(x: Tensor) -> Tensor:
     return x.detach().to("cpu", torch.float32).contiguous()
 
 
-@native.default_float_environment()
 def _scaled(operation: np.ufunc, x: Tensor, step: float) -> Tensor:
     """x times or by the step, one IEEE operation for each number: by numpy, in this thread, as
     torch's threads have float environments of their own."""
     if step == 1:
         return x
-    return torch.from_numpy(operation(x.numpy(), np.float32(step)))
+    with native.default_float_environment():
+        return torch.from_numpy(operation(x.numpy(), np.float32(step)))
 
 
 def _available_processors() -> int:

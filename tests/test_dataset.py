@@ -284,7 +284,7 @@ def program(*args, folder: Path) -> subprocess.CompletedProcess:
 
 def test_two_processes_of_torchrun(folder, model_folder, calls):
     """They share the pictures, skip what is there, and write what one process writes."""
-    model = ("-m", "small", "--models", model_folder)
+    model = ("-m", model_folder / "small.safetensors")  # by name it would be the built-in one
     code("in", "one")
     (folder / "two" / "deeper").mkdir(parents=True)
     (folder / "two" / "deeper" / "b.flic").write_bytes(
@@ -318,7 +318,7 @@ def test_two_workers_of_ray(folder, model_folder):
     (folder / "two").mkdir()
     (folder / "two" / "a.png.flic").write_bytes((folder / "one" / "a.png.flic").read_bytes())
     done = program(
-        "-m", "flic", "encode-dataset", "in", "two", "-m", "small", "--models", model_folder,
+        "-m", "flic", "encode-dataset", "in", "two", "-m", model_folder / "small.safetensors",
         "--ray", "--workers", 2, "--json", folder=folder,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr

@@ -184,7 +184,7 @@ class TestEstimate:
     def test_bits_are_the_likelihoods(self, data, tmp_path):
         """With the authors' padding: zeros around to 256, bits a pixel of the picture."""
         out = tmp_path / "out"
-        options = ("--estimate", "--pad", 256, "--out", out, "--no-published")
+        options = ("--estimate", "--pad", 256, "--out", out, "--no-published", "-m", "tiny")
         run("eval", "--data", data / "below", *options)
         (curve,) = curves(out).values()
         assert curve["name"] == "FLIC tiny"
@@ -207,13 +207,14 @@ class TestEstimate:
 
     def test_padding_of_real_files(self, data, tmp_path):
         """The file is that of the padded picture; what is around it does not count."""
-        run("eval", "--data", data / "parrot.png", "--pad", 256, "--out", tmp_path / "out")
+        options = ("--pad", 256, "--out", tmp_path / "out", "-m", "tiny")
+        run("eval", "--data", data / "parrot.png", *options)
         (point,) = curves(tmp_path / "out")["FLIC tiny"]["points"]
         picture = rgb(data / "parrot.png")
         framed = np.zeros((256, 256, 3), np.uint8)
         framed[40 : 40 + 176, 32 : 32 + 192] = picture
         Image.fromarray(framed).save(tmp_path / "framed.png")
-        run("encode", tmp_path / "framed.png", tmp_path / "framed.flic")
+        run("encode", tmp_path / "framed.png", tmp_path / "framed.flic", "-m", "tiny")
         run("decode", tmp_path / "framed.flic", tmp_path / "back.png")
         inside = rgb(tmp_path / "back.png")[40 : 40 + 176, 32 : 32 + 192]
         right = expected(picture, inside, os.path.getsize(tmp_path / "framed.flic"))

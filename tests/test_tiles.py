@@ -32,9 +32,9 @@ def file(codec) -> bytes:
 
 @pytest.fixture(scope="module")
 def parrot():
-    """A photograph by the built-in model: its pixels; bytes of the file and pixels, whole and in
+    """A photograph by a built-in model: its pixels; bytes of the file and pixels, whole and in
     2 x 2 tiles."""
-    codec = Codec(flic.load_model())
+    codec = Codec(flic.load_model("tiny"))
     picture = images.read(photograph(384, 384))
     out = [picture.pixels]
     for tile in ("none", 256):
