@@ -7,9 +7,11 @@ import torch
 from cli_tools import fails, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 from training_runs import FAST_RUN, MINI, batch_of, crops_of, recipe, rows, write_pictures
 
 import flic
+import flic_kernels
 from flic import checkpoint, container
 from flic.config import CONFIGS, Config
 from flic.model import FLIC
@@ -247,3 +249,13 @@ def test_principal_directions_hold_the_energy(seed):
     assert torch.allclose(basis.T @ basis, torch.eye(6), atol=1e-4)
     assert torch.allclose(((rows - mean) @ basis).std(0), deviation, rtol=1e-3)
     assert (deviation.diff() <= 1e-6).all()
+
+
+def test_small_decodes_with_few_operations():
+    """g_s and T-CA together: at most 120 kFLOP a pixel (a multiply-add is two)."""
+    model, count = FLIC("small").eval(), FlopCounterMode(display=False)
+    latent = model.config.latent
+    with torch.no_grad(), flic_kernels.use("reference"), count:
+        model.g_s(torch.zeros(1, latent, 8, 8))
+        model.tca(torch.zeros(1, 2 * latent, 8, 8), torch.zeros(1, latent, 8, 8))
+    assert 60 < count.get_total_flops() / 128**2 / 1e3 < 75
