@@ -217,6 +217,14 @@ def test_impossible_recipes(wrong, match):
         recipe(**wrong)
 
 
+def test_the_command_says_how_far_the_minutes_went(data, tmp_path):
+    mini = "widths=8,8,8 heads=4,4,4 latent=16 hyper=8 slices=2 ratio=2 depth=1"
+    options = ("-d", data, "--crop", 128, "--batch-size", 1, "--hold-out", 0, "--config", mini)
+    command = ("train", *options, "--steps", 9, "--minutes", 0, "--save", tmp_path / "run")
+    for steps in (1, 2):
+        assert run(*command).stdout.endswith(f": {steps} steps so far, of 9 steps\n")
+
+
 def test_sizes_on_the_command_line(data, tmp_path):
     sizes = "widths=8,8,8 heads=4,4,4 latent=16 hyper=8 slices=2 ratio=2 depth=1"
     file = tmp_path / "sizes.json"

@@ -286,7 +286,9 @@ def train(
     except (ValueError, OSError, FloatingPointError) as error:
         raise FlicError(str(error)) from error
     if training.leads():
-        typer.echo(f"{model}: {steps or what.epochs} {'steps' if steps else 'epochs'}")
+        done = f"{what.epochs} epochs" if steps is None else f"{steps} steps"
+        taken = library.metadata(model)["steps"]  # fewer where the minutes were over
+        typer.echo(f"{model}: {done if minutes is None else f'{taken} steps so far, of {done}'}")
 
 
 def _lambda(lmbda: float | None, quality: int | None, metric: str) -> float | None:
