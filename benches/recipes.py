@@ -1,11 +1,13 @@
 """What each choice of the fast recipe gains: short runs of one budget, one choice changed in each.
 
     python -m benches.recipes --photos DIR [--steps 150] [--out runs/recipes]
+    python -m benches.recipes --optimizers
 
 DIR holds train/ and eval/. Runs `flic train --recipe fast` on one thread, once as it is and once
 for each change; prints, for the pictures in eval/ and whole files, the loss at three quantisation
 steps (lower is better), and the BD-rate of the one model with variable rates against three models
 that had as many steps for one rate each. Runs that are there already are not made again.
+The second line times a step of this project's Muon and of torch's on the matrices of `small`.
 """
 
 import argparse
@@ -19,8 +21,11 @@ import time
 from pathlib import Path
 
 import bjontegaard
+import torch
 
+from flic.model import FLIC
 from flic.training import FAST, Recipe
+from flic.training.optimizers import Muon, Split, optimizers_for
 
 CHANGES = {
     "the fast recipe": [],
@@ -40,10 +45,15 @@ def single_rates() -> dict[str, list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True)
+    work = parser.add_mutually_exclusive_group(required=True)
+    work.add_argument("--photos", type=Path)
+    work.add_argument("--optimizers", action="store_true")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
     options = parser.parse_args()
+    if options.optimizers:
+        time_optimizers()
+        return
     changed = {name: run(options, name, extra) for name, extra in CHANGES.items()}
     alone = {name: run(options, name, extra) for name, extra in single_rates().items()}
     print(f"{options.steps} steps of {FAST['batch']} crops of {FAST['crop']} pixels")
@@ -91,6 +101,34 @@ def run(options: argparse.Namespace, name: str, extra: list[str]) -> tuple[float
     with (folder / "validation.csv").open(newline="") as file:
         rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
     return json.loads(facts.read_text()), [row for row in rows if row["step"] == options.steps]
+
+
+def time_optimizers() -> None:
+    """Print what a step takes on one thread, after one that allocates."""
+    torch.set_num_threads(1)
+    ours = muon_of(FLIC(FAST["config"]))
+    matrices = []
+    for group in ours.param_groups:
+        split = Split(group["count"], group["interleaved"])
+        for parameter in group["params"]:
+            parameter.grad = torch.randn_like(parameter)
+            for matrix, gradient in zip(
+                split.apart(parameter.detach()), split.apart(parameter.grad), strict=True
+            ):
+                matrices.append(torch.nn.Parameter(matrix.clone()))
+                matrices[-1].grad = gradient.clone()
+    theirs = torch.optim.Muon(matrices, lr=1e-3)
+    for name, optimizer in (("flic.training.optimizers.Muon", ours), ("torch.optim.Muon", theirs)):
+        optimizer.step()
+        begin = time.process_time()
+        optimizer.step()
+        print(f"{name}: {time.process_time() - begin:.2f} s, {len(matrices)} matrices")
+
+
+def muon_of(model: FLIC) -> Muon:
+    """The fast recipe's Muon for all of a model."""
+    parameters = [p for name, p in model.named_parameters() if not name.endswith(".quantiles")]
+    return optimizers_for(Recipe(steps=1, optimizer="muon"), model, parameters)[0]
 
 
 def _child_seconds() -> float:

@@ -19,10 +19,33 @@ STEPS = (1 / 64, 64.0)
 """The least and the greatest step."""
 QUALITIES = (0.0, 100.0)
 """The least and the greatest quality."""
-_CLOSE = {"bpp": 0.004, "size": 0.004, "psnr": 0.01}  # relative, relative, dB
-_SLOPE = {"bpp": -1.0, "size": -1.0, "psnr": -5.0}  # of the logarithm, or dB, by log(step): a guess
-_NEAR = {"bpp": 0.01, "psnr": 0.1}  # what is still no miss
 _MOST_TRIES = 16
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A number of a file that a step is searched for; a difference is the ratio's logarithm, or dB.
+
+    close: the difference that ends a search. near: the one that is no miss. slope: a guess of the
+    difference by log(step). most: whether the goal must not be exceeded.
+    """
+
+    unit: str
+    close: float
+    near: float
+    slope: float
+    most: bool = False
+
+    def within(self, excess: float, difference: float) -> bool:
+        """Whether a number that is `excess` too high is right up to a difference."""
+        return -difference <= excess <= (0 if self.most else difference)
+
+
+_TARGETS = {
+    "bpp": _Target("bits a pixel", 0.004, 0.01, -1.0),
+    "size": _Target("bytes", 0.004, 0.01, -1.0, most=True),
+    "psnr": _Target("dB", 0.01, 0.1, -5.0),
+}
 
 Outcome = TypeVar("Outcome")
 
@@ -90,7 +113,7 @@ class Rate:
     @property
     def target(self) -> str | None:
         """Which of the file's numbers a step is to be searched for, if any: a field's name."""
-        return next((n for n in ("bpp", "size", "psnr") if getattr(self, n) is not None), None)
+        return next((name for name in _TARGETS if getattr(self, name) is not None), None)
 
     @property
     def goal(self) -> float:
@@ -107,23 +130,17 @@ class Rate:
         if self.target == "psnr":
             return False
         excess = _excess(self.target, size if self.size else 8 * size / pixels, self.goal)
-        if self.target == "size":
-            met = -_NEAR["bpp"] <= excess <= 0
-        else:
-            met = abs(excess) <= _NEAR["bpp"]
-        return met or step == STEPS[excess > 0]
+        target = _TARGETS[self.target]
+        return target.within(excess, target.near) or step == STEPS[excess > 0]
 
     def missed(self, reached: float | None) -> str | None:
         """A line that says how far a search ended from its target; None where it is near enough."""
-        name = self.target
-        if name is None or reached is None:
+        if self.target is None or reached is None:
             return None
-        excess = _excess(name, reached, self.goal)
-        near = excess <= 0 if name == "size" else abs(excess) <= _NEAR[name]
-        if near:
+        excess, target = _excess(self.target, reached, self.goal), _TARGETS[self.target]
+        if (target.most and excess <= 0) or target.within(excess, target.near):
             return None
-        unit = {"bpp": "bits a pixel", "size": "bytes", "psnr": "dB"}[name]
-        return f"no step gives {self.goal:g} {unit}; the nearest has {reached:.6g}"
+        return f"no step gives {self.goal:g} {target.unit}; the nearest has {reached:.6g}"
 
     def fixed(self, metadata: dict[str, str]) -> float:
         """The step without a search, for a model with this metadata.
@@ -157,8 +174,7 @@ def search(
     Returns step, number and the other thing, of the trial that comes nearest; for "size", of the
     largest that is not greater than the goal, where there is one.
     """
-    name = rate.target
-    best = None
+    name, target, best = rate.target, _TARGETS[rate.target], None
     # ends of the interval in log(step), and by how much too high the number is there, if known
     low, high = (math.log(step) for step in STEPS)
     above = below = None
@@ -167,10 +183,10 @@ def search(
         step = check_step(min(max(math.exp(at), STEPS[0]), STEPS[1]))
         number, outcome = measure(step)
         excess = _excess(name, number, rate.goal)
-        key = (name == "size" and excess > 0, abs(excess))
+        key = (target.most and excess > 0, abs(excess))
         if best is None or key < best[0]:
             best = key, (step, number, outcome)
-        if _reached(name, excess):
+        if target.within(excess, target.close):
             break
         if excess > 0:
             low, above = at, excess
@@ -178,7 +194,7 @@ def search(
             high, below = at, excess
         if high - low < 1e-6:
             break
-        at = _next(name, (low, high), (above, below), at, excess)
+        at = _next(target, (low, high), (above, below), at)
     return best[1]
 
 
@@ -189,19 +205,19 @@ def _excess(name: str, number: float, goal: float) -> float:
     return math.log(max(number, 1e-9) / goal)
 
 
-def _reached(name: str, excess: float) -> bool:
-    if name == "size":
-        return -_CLOSE[name] <= excess <= 0
-    return abs(excess) <= _CLOSE[name]
-
-
-def _next(name, interval, excesses, at: float, excess: float) -> float:
+def _next(
+    target: _Target,
+    interval: tuple[float, float],
+    excesses: tuple[float | None, float | None],
+    at: float,
+) -> float:
     """Where to look next in an interval of log(step), whose ends' excesses may not be known yet."""
     (low, high), (above, below) = interval, excesses
     width = high - low
-    aim = -_CLOSE["size"] / 2 if name == "size" else 0.0
+    aim = -target.close / 2 if target.most else 0.0
     if above is None or below is None:  # one side only: along the slope that is usual, then its end
-        ahead = at + 1.5 * (aim - excess) / _SLOPE[name]
+        excess = below if above is None else above
+        ahead = at + 1.5 * (aim - excess) / target.slope
         if not low < ahead < high:
             return low if above is None else high
         return ahead

@@ -17,7 +17,15 @@ from flic.config import CONFIGS, Config
 from flic.model import FLIC
 from flic.training import FAST, Options, Recipe, train
 from flic.training.loss import rate_distortion
-from flic.training.optimizers import HEAD, Muon, RowAdam, Split, make, orthogonalised, scale_head
+from flic.training.optimizers import (
+    HEAD,
+    Muon,
+    RowAdam,
+    Split,
+    optimizers_for,
+    orthogonalised,
+    scale_head,
+)
 from flic.training.randomness import quantisation_steps
 from flic.training.schedule import constant, linear
 from flic.training.start import linear_codec, principal
@@ -73,7 +81,7 @@ def test_a_split_is_undone(count, rows, interleaved, kernel):
 def test_every_parameter_has_one_optimiser():
     model = FLIC("small")
     parameters = [p for name, p in model.named_parameters() if not name.endswith(".quantiles")]
-    muon, adam = make(Recipe(steps=1, optimizer="muon"), model, parameters)
+    muon, adam = optimizers_for(Recipe(steps=1, optimizer="muon"), model, parameters)
     members = [p for o in (muon, adam) for group in o.param_groups for p in group["params"]]
     assert len(members) == len(parameters) == len(set(map(id, members)))
     names = {id(p): name for name, p in model.named_parameters()}

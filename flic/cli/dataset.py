@@ -70,7 +70,8 @@ def encode_dataset(
         if not overwrite:
             output.check_ours(out / manifest.NAME, manifest.is_one)
         task = _task(out, model, models, device, strip, force, overwrite)
-        rate.fixed(library.metadata(library.locate(task.model, models)))  # likewise
+        # a quality that the model lacks is an error of the command, too
+        rate.fixed(library.metadata(library.locate(task.model, models)))
         return *_jobs(source, out), replace(task, rate=rate)
 
     if ray:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from ..model import FLIC
@@ -23,14 +20,8 @@ class AtStep(FLIC):
         made.metadata, made.step = model.metadata, step
         return made.eval()
 
-    def forward(
-        self,
-        x: Tensor,
-        generators: Sequence[torch.Generator] | None = None,
-        steps: Tensor | None = None,
-    ) -> dict:
-        steps = x.new_full((len(x),), self.step) if steps is None else steps
-        return super().forward(x, generators, steps)
+    def forward(self, x: Tensor, *others: object, **options: object) -> dict:
+        return super().forward(x, *others, **{"steps": x.new_full((len(x),), self.step), **options})
 
     def compress(self, *args: object, **options: object) -> dict:
         return super().compress(*args, **{"step": self.step, **options})

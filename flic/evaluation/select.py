@@ -150,11 +150,6 @@ def _model(curve: str | None, name: str, folder: Path | None, rates: Sequence[Ra
 
 def _place(rate: Rate, name: str, metadata: Mapping[str, str]) -> Place:
     """Where a step or quality is on the curve of a model with this name and metadata."""
-    if rate.quality is not None and "quality_steps" not in metadata:
-        raise OptionError(
-            f"{name}: this model does not say what steps its qualities are: choose points by steps "
-            "(--steps) in place of qualities"
-        )
     try:
         return Place(rate.fixed(metadata), rate.quality)
     except OptionError as error:

@@ -1,8 +1,8 @@
 """The optimisers of a run: Adam, or Muon for matrices beside Adam for the rest.
 
-torch.optim.Muon takes one matrix at a time and in bfloat16: for the 327 matrices of the `small`
-configuration 16 s a step on one CPU core, where those of one shape together in float32, as here,
-take 0.2 s.
+torch.optim.Muon takes one matrix at a time and in bfloat16: for the 355 matrices of the `small`
+configuration 5.0 s a step on one CPU core, where those of one shape together in float32, as here,
+take 0.18 s (python -m benches.recipes --optimizers).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class RowAdam(Adam):
                     parameter.copy_(was + (parameter - was) * rows)
 
 
-def make(recipe: Recipe, model: FLIC, parameters: list[nn.Parameter]) -> list[Optimizer]:
+def optimizers_for(recipe: Recipe, model: FLIC, parameters: list[nn.Parameter]) -> list[Optimizer]:
     """The optimisers of a recipe for a model's main parameters, which they share out."""
     if recipe.optimizer == "adam":
         return [Adam(parameters, lr=recipe.lr, fused=True)]

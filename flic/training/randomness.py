@@ -41,7 +41,7 @@ def quantisation_steps(
 
 
 def start_rng(seed: int) -> np.random.Generator:
-    """Draws what a model starts from, and what its entropy model is trained on first."""
+    """Chooses what the entropy model is trained on before a run's first step."""
     return np.random.default_rng((seed, _START))
 
 

@@ -31,7 +31,7 @@ _BATCHES, _CACHED = 24, 64  # batches that the transform and the entropy model a
 _ENTROPY_BATCH, _ENTROPY_WARMUP, _ENTROPY_FALL = 16, 50, 0.6
 
 
-def begin(model: FLIC, crops: Crops, recipe: Recipe, optimizers: list) -> None:
+def prepare(model: FLIC, crops: Crops, recipe: Recipe, optimizers: list) -> None:
     """Give a model the recipe's first weights, and T-CA's last layer its rates, in place.
 
     Where the recipe has a start of its own only the latter. Everything follows from the seed and
@@ -192,8 +192,10 @@ def _train_entropy_model(model: FLIC, crops: Crops, recipe: Recipe, grey: float)
     low, high = math.log(recipe.finest), math.log(recipe.coarsest)
     for i in range(recipe.entropy_first):
         chosen = y[torch.from_numpy(rng.integers(len(y), size=_ENTROPY_BATCH))]
-        drawn = rng.uniform(low, high, _ENTROPY_BATCH) if recipe.variable else 0 * low
-        steps = torch.as_tensor(drawn, dtype=torch.float32).exp().expand(_ENTROPY_BATCH).to(device)
+        steps = torch.ones(_ENTROPY_BATCH, device=device)
+        if recipe.variable:
+            drawn = rng.uniform(low, high, _ENTROPY_BATCH)
+            steps = torch.from_numpy(drawn).to(steps).exp()
         out = model.entropy(chosen, [noise] * _ENTROPY_BATCH, steps)
         bits = sum(-torch.log2(p).flatten(1).sum(1) for p in out["likelihoods"].values()) / pixels
         error = ((out["y_hat"] - chosen) ** 2).flatten(1).sum(1) * grey**2 / (3 * pixels)

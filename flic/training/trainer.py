@@ -13,11 +13,11 @@ from ..model import FLIC
 from .crops import Crops
 from .distributed import World, parallel, trained
 from .loss import rate_distortion
-from .optimizers import make
+from .optimizers import optimizers_for
 from .randomness import noise_generators, quantisation_steps
 from .recipe import Recipe
 from .schedule import scheduler
-from .start import begin
+from .start import prepare
 
 
 class Trainer:
@@ -49,7 +49,7 @@ class Trainer:
         self.model.gaussian_conditional.training_bound = recipe.scale_bound
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.parameters, auxiliary = trained(self.model)
-        self.optimizers = make(recipe, self.model, self.parameters)
+        self.optimizers = optimizers_for(recipe, self.model, self.parameters)
         self.aux_optimizer = torch.optim.Adam(auxiliary, lr=recipe.aux_lr, fused=True)
         self.schedulers = [scheduler(optimizer, recipe) for optimizer in self.optimizers]
         self.samples = self.world.share(recipe.batch)
@@ -60,7 +60,7 @@ class Trainer:
         recipe = self.recipe
         if recipe.optimizer == "adam" and not recipe.linear_start:
             return
-        begin(self.model, crops, recipe, self.optimizers)
+        prepare(self.model, crops, recipe, self.optimizers)
         self.world.share_out([*self.model.parameters()])
         self.averaged.load_state_dict(self.model.state_dict())
 
