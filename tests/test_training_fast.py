@@ -149,7 +149,7 @@ def test_the_entropy_model_learns_first(data):
         trainer = Trainer(recipe(steps=4, **FAST_RUN | {"entropy_first": steps}))
         crops = crops_of(data, trainer.recipe)
         trainer.begin(crops)
-        losses.append(float(trainer.forward(batch_of(trainer, crops))["bpp"]))
+        losses.append(trainer.forward(batch_of(trainer, crops))["bpp"].item())
     assert losses[1] < 0.9 * losses[0]
 
 
