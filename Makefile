@@ -34,6 +34,7 @@ $(INSTALLED): pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
+	@test ! -f $(LIBRARY) || touch $(LIBRARY)
 
 # The install builds the native library; later changes of its sources rebuild only that.
 $(LIBRARY): $(INSTALLED) $(SOURCES)

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "float_environment.h"
+#include "status.h"
 
 namespace flic {
 namespace {
@@ -28,7 +29,22 @@ bool spin_until(Condition condition) {
     return false;
 }
 
+// Another library's threads, and the process that has them.
+std::atomic<Parallel> lent{nullptr};
+std::atomic<int (*)()> most_lent{nullptr};
+std::atomic<pid_t> lent_to{0};
+
 }  // namespace
+
+void share_threads(Parallel parallel, int (*most)()) {
+#if !defined(__SANITIZE_THREAD__)  // which does not see how another library's threads meet
+    lent_to.store(getpid());
+    most_lent.store(most);
+    lent.store(parallel);
+#else
+    (void)parallel, (void)most;
+#endif
+}
 
 // The threads beside the caller, in one process.
 class Pool::Crew {
@@ -52,7 +68,6 @@ class Pool::Crew {
         for (std::thread& t : workers_) t.join();
     }
 
-    int threads() const { return static_cast<int>(workers_.size()) + 1; }
     bool is_here() const { return process_ == getpid(); }
 
     void run(const Job& job) {
@@ -108,10 +123,24 @@ class Pool::Crew {
     const pid_t process_ = getpid();
 };
 
-Pool::Pool(int threads) : crew_(std::make_unique<Crew>(threads)), threads_(crew_->threads()) {}
+// A job that another library's threads, however many come, do together.
+struct Pool::Shared {
+    const Job& job;
+    std::atomic<int> next{0}, workers{0};
+
+    static void take_part(void* shared) {
+        Shared& s = *static_cast<Shared*>(shared);
+        const FloatEnvironment environment;
+        const int worker = s.workers.fetch_add(1);
+        for (int item; (item = s.next.fetch_add(1)) < s.job.items;)
+            s.job.call(s.job.work, item, worker);
+    }
+};
+
+Pool::Pool(int threads) : threads_(threads) {}
 
 Pool::~Pool() {
-    if (!crew_->is_here()) (void)crew_.release();
+    if (crew_ && !crew_->is_here()) (void)crew_.release();
 }
 
 void Pool::run_job(const Job& job) {
@@ -120,7 +149,13 @@ void Pool::run_job(const Job& job) {
         for (int item = 0; item < job.items; ++item) job.call(job.work, item, 0);
         return;
     }
-    if (!crew_->is_here()) {
+    const Parallel parallel = lent.load();
+    if (parallel && lent_to.load() == getpid() && threads_ <= most_lent.load()()) {
+        Shared shared{job};
+        parallel(Shared::take_part, &shared, static_cast<unsigned>(threads_), 0);
+        return;
+    }
+    if (!crew_ || !crew_->is_here()) {
         auto own = std::make_unique<Crew>(threads_);
         (void)crew_.release();
         crew_ = std::move(own);
@@ -164,3 +199,8 @@ void Mutex::lock() { state().mutex.lock(); }
 void Mutex::unlock() { state().mutex.unlock(); }
 
 }  // namespace flic
+
+// GOMP_parallel and omp_get_max_threads of the OpenMP whose threads jobs run on from now on.
+FLIC_API void flic_share_threads(flic::Parallel parallel, int (*most)()) {
+    flic::share_threads(parallel, most);
+}

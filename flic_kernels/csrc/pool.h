@@ -12,7 +12,7 @@ namespace flic {
 
 class Pool {
   public:
-    explicit Pool(int threads);  // fewer where the system gives no more
+    explicit Pool(int threads);
     ~Pool();
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
@@ -36,12 +36,22 @@ class Pool {
         int items;
     };
     class Crew;
+    struct Shared;
 
     void run_job(const Job& job);
 
-    std::unique_ptr<Crew> crew_;
+    std::unique_ptr<Crew> crew_;  // made when a job needs it; fewer where the system gives no more
     int threads_;
 };
+
+// OpenMP's GOMP_parallel: work(data) on up to `threads` threads at once; returns when all are done.
+using Parallel = void (*)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
+
+// All pools of this process, not of its children, run their jobs on those threads as long as they
+// want no more than most(): OpenMP ends the process where the system gives it none. A program that
+// computes with OpenMP as well needs this: its threads wait by spinning, and would take the cores
+// from a pool's own.
+void share_threads(Parallel parallel, int (*most)());
 
 // The calling thread's own set, made on first use and again where another number is asked for.
 Pool& team(int threads);
