@@ -1,21 +1,19 @@
 """3x3 convolutions and their epilogues on a CPU: operators around the C++ kernel.
 
 One pass over the image, block by block; a block's results are in cache when GDN takes them. The
-backward pass is PyTorch's own convolution.
+backward pass takes the leaky ReLU and the shuffle back and sums the weight's gradient, in float32,
+in a fixed order.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops.conv3x3 import result_shape
 from ..ops.operators import needs_grad, once_differentiable
 from .gdn import gdn
 from .launch import call, check_tensors, element, int64, operator, threads
-
-SLOPE = 0.01  # of the leaky ReLU
 
 
 def _forward(x, weight, bias, gamma, beta, residual, stride, leaky, shuffle, inverse):
@@ -45,6 +43,32 @@ _OPERATOR = operator(
 )
 
 
+def _backward(grad, out, x, weight, stride, shuffle, with_dx):
+    x, weight = x.contiguous(), weight.to(x.dtype).contiguous()
+    grad = grad.to(x.dtype).contiguous()
+    dx, dweight, dbias = _backward_fake(grad, out, x, weight, stride, shuffle, with_dx)
+    batch, height, width, channels = x.shape
+    call(
+        "conv3x3_backward", grad, out, x, element(x), int64(batch), height, width, channels, weight,
+        weight.shape[0], stride, shuffle, dx if with_dx else None, dweight, dbias, threads(),
+    )  # fmt: skip
+    return dx, dweight, dbias
+
+
+def _backward_fake(grad, out, x, weight, stride, shuffle, with_dx):
+    dweight = x.new_empty(weight.shape, dtype=torch.float32)
+    dbias = x.new_empty(weight.shape[0], dtype=torch.float32)
+    return x.new_empty(x.shape if with_dx else 0), dweight, dbias
+
+
+_BACKWARD_OPERATOR = operator(
+    "conv3x3_cpu_backward(Tensor grad, Tensor? out, Tensor x, Tensor weight, int stride, "
+    "int shuffle, bool with_dx) -> (Tensor, Tensor, Tensor)",
+    _backward,
+    _backward_fake,
+)
+
+
 class _Convolution(torch.autograd.Function):
     """Convolution, leaky ReLU and shuffle."""
 
@@ -59,29 +83,13 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, weight, *out = ctx.saved_tensors
-        stride, shuffle = ctx.settings
-        if out:  # its sign is that of the leaky ReLU's input
-            grad = torch.ops.aten.leaky_relu_backward(grad, out[0], SLOPE, True)
-        grad = F.pixel_unshuffle(grad.permute(0, 3, 1, 2), shuffle)
-        with_bias = ctx.bias_dtype is not None
-        dx, dweight, dbias = torch.ops.aten.convolution_backward(
-            grad.contiguous(memory_format=torch.channels_last),
-            x.permute(0, 3, 1, 2),
-            weight.to(x.dtype),
-            [weight.shape[0]] if with_bias else None,
-            [stride, stride],
-            [1, 1],
-            [1, 1],
-            False,
-            [0, 0],
-            1,
-            [ctx.needs_input_grad[0], ctx.needs_input_grad[1], with_bias],
+        x, weight, *out = ctx.saved_tensors  # the sign of out is that of the leaky ReLU's input
+        dx, dweight, dbias = _BACKWARD_OPERATOR(
+            grad, out[0] if out else None, x, weight, *ctx.settings, ctx.needs_input_grad[0]
         )
-        dx = None if dx is None else dx.permute(0, 2, 3, 1)
-        dweight = None if dweight is None else dweight.to(weight.dtype)
-        dbias = dbias.to(ctx.bias_dtype) if with_bias else None
-        return dx, dweight, dbias, None, None, None
+        dx = dx if ctx.needs_input_grad[0] else None
+        dbias = None if ctx.bias_dtype is None else dbias.to(ctx.bias_dtype)
+        return dx, dweight.to(weight.dtype), dbias, None, None, None
 
 
 def conv3x3(

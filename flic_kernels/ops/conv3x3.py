@@ -169,6 +169,8 @@ CONV3X3 = Operation(
         _case("stride", (2, 9, 6, 24), 40, "bias leaky", stride=2),
         _case("shuffle", (1, 6, 5, 32), 64, "bias leaky residual", shuffle=2),
         _case("last", (1, 4, 6, 24), 12, "bias residual", shuffle=2),
+        _case("stride3", (2, 8, 7, 16), 18, "bias leaky", stride=3),
+        _case("stride5", (1, 9, 12, 5), 16, "residual", stride=5),
         _case("narrow", (2, 5, 1, 16), 16, "residual"),
         _case("first", (1, 8, 10, 3), 20, "bias leaky", stride=2),
         _case("small", (1, 5, 6, 12), 12, "bias gdn residual"),

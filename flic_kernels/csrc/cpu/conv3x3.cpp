@@ -1,35 +1,14 @@
 // 3x3 convolutions on channels-last images, zero padded, as products of packed weights with the
-// image itself: a row of the product is three runs of memory, three neighbouring pixels of three
-// lines. Only pixels at the image's sides are copied, into rows with zeros.
-#include <string.h>
-
-#include <algorithm>
+// image itself, and what follows them in a residual block.
 #include <vector>
 
 #include "guarded.h"
 #include "large_pages.h"
+#include "patches.h"
 #include "product.h"
 
 namespace flic::cpu {
 namespace {
-
-// A block of results that a thread computes at a time: so many that weights from beyond the cache
-// serve many rows, so few that the pixels they are made from stay in it.
-constexpr int kBlockWidth = 48;
-constexpr int kBlockPixels = 192;
-constexpr int kBlocksOfThread = 3;  // at least, if the image has so many lines
-
-template <class T>
-struct Image {
-    T* data;
-    int64_t batch;
-    int height, width, channels;
-
-    T* at(int64_t picture, int y, int x) const {
-        return data + ((picture * height + y) * width + x) * channels;
-    }
-    size_t bytes() const { return static_cast<size_t>(batch) * height * width * channels * sizeof(T); }
-};
 
 // The parameters of GDN after the convolution; gamma null: none.
 struct Normalisation {
@@ -48,16 +27,15 @@ class Convolution {
           shuffle_(shuffle),
           sub_pixels_(shuffle * shuffle),
           groups_(outputs / sub_pixels_ % 16 ? 1 : sub_pixels_),
-          height_((x.height - 1) / stride + 1),
-          width_((x.width - 1) / stride + 1),
           outputs_(outputs),
-          out_{out, x.batch, height_ * shuffle, width_ * shuffle, outputs / sub_pixels_},
+          blocks_(x.batch, (x.height - 1) / stride + 1, (x.width - 1) / stride + 1, pool.threads()),
+          out_{out, x.batch, blocks_.height * shuffle, blocks_.width * shuffle,
+               outputs / sub_pixels_},
           residual_{residual, x.batch, out_.height, out_.width, out_.channels},
           gdn_(gdn),
           pool_(pool),
           product_(outputs, x.channels, 9, 3, sub_pixels_, groups_),
-          norm_(gdn.gamma ? outputs : 1, gdn.gamma ? outputs : 1),
-          zeros_(3 * static_cast<size_t>(x.channels)) {
+          norm_(gdn.gamma ? outputs : 1, gdn.gamma ? outputs : 1) {
         product_.pack(weight, bias, pool);
         if (gdn.gamma) norm_.pack(gdn.gamma, gdn.beta, pool);
         if (leaky) epilogue_.activation = Activation::leaky_relu;
@@ -65,42 +43,22 @@ class Convolution {
     }
 
     void run() {
-        const int across = (width_ + kBlockWidth - 1) / kBlockWidth;
-        const int block_width = (width_ + across - 1) / across;
-        const int64_t lines = x_.batch * height_;
-        const int64_t share = lines * across / (pool_.threads() * kBlocksOfThread);
-        const int block_height = static_cast<int>(
-            std::clamp<int64_t>(share, 1, std::max(1, kBlockPixels / block_width)));
-        const int down = (height_ + block_height - 1) / block_height;
         std::vector<Worker> workers;
-        for (int i = 0; i < pool_.threads(); ++i) {
-            workers.emplace_back(*this, block_width, block_height);
-        }
-        pool_.run(static_cast<int>(x_.batch * down * across), [&](int item, int worker) {
-            const int left = item % across * block_width, top = item / across % down * block_height;
-            compute(workers[worker], {item / across / down, top,
-                                      std::min(height_, top + block_height), left,
-                                      std::min(width_, left + block_width)});
-        });
+        for (int i = 0; i < pool_.threads(); ++i) workers.emplace_back(*this);
+        pool_.run(blocks_.count(), [&](int item, int worker) { compute(workers[worker], item); });
     }
 
   private:
-    struct Block {
-        int64_t picture;
-        int top, bottom, left, right;
-    };
-
-    // A worker's memory: where its rows are, rows at the image's sides, results before they are
-    // shuffled or normalised.
+    // A worker's memory: its rows, where they go, results before they are shuffled or normalised.
     struct Worker {
-        std::vector<const T*> in, residual;
+        Patches<T> in;
+        std::vector<const T*> residual;
         std::vector<T*> out;
-        Floats sides, results;
+        Floats results;
 
-        Worker(const Convolution& c, int block_width, int block_height)
-            : sides(static_cast<size_t>(block_height) * 2 * 9 * c.x_.channels, Floats::Fill::none) {
-            const size_t rows = static_cast<size_t>(block_height) * block_width;
-            in.reserve(3 * rows);
+        explicit Worker(const Convolution& c)
+            : in(c.x_, same_window(c.stride_), c.blocks_.pixels(), c.blocks_.at_sides()) {
+            const size_t rows = c.blocks_.pixels();
             out.reserve(c.sub_pixels_ * rows);
             residual.reserve(c.sub_pixels_ * rows);
             if (c.gdn_.gamma || !c.direct()) results = Floats(rows * c.outputs_, Floats::Fill::none);
@@ -110,29 +68,16 @@ class Convolution {
     // Where a sub-pixel's channels are whole vectors, the product writes them to their place.
     bool direct() const { return groups_ == sub_pixels_; }
 
-    void compute(Worker& w, const Block& b) {
+    void compute(Worker& w, int block) const {
         w.in.clear();
         w.out.clear();
         w.residual.clear();
-        // The pixels around results [1, inner) are in the image.
-        const int inner = x_.width < 2 ? 1 : (x_.width - 2) / stride_ + 1;
-        for (int y = b.top; y < b.bottom; ++y) {
-            for (int x = std::max(b.left, 1); x < std::min(b.right, inner); ++x) {
-                for (int line = -1; line <= 1; ++line) {
-                    const int from = y * stride_ + line;
-                    w.in.push_back(from >= 0 && from < x_.height
-                                       ? x_.at(b.picture, from, x * stride_ - 1)
-                                       : reinterpret_cast<const T*>(zeros_.get()));
-                }
-                add_targets(w, b.picture, y, x);
-            }
-        }
-        T* side = reinterpret_cast<T*>(w.sides.get());
-        if (b.left == 0) side = add_column(w, b, 0, side);
-        for (int x = std::max({b.left, inner, 1}); x < b.right; ++x) side = add_column(w, b, x, side);
-
-        const int rows = static_cast<int>(w.in.size() / 3);
-        const Rows<const T> in(w.in.data(), 3);
+        blocks_.for_positions(block, [&](int64_t picture, int y, int x) {
+            w.in.add(picture, y, x);
+            add_targets(w, picture, y, x);
+        });
+        const int rows = w.in.rows();
+        const Rows<const T> in = w.in.get();
         if (!direct()) {
             T* const results = reinterpret_cast<T*>(w.results.get());
             product_.run(rows, in, {results, outputs_}, epilogue_);
@@ -167,25 +112,6 @@ class Convolution {
         }
     }
 
-    // The rows of one column at the image's side: their pixels are copied to `to`, zeros beyond the
-    // image. Returns where the next may go.
-    T* add_column(Worker& w, const Block& b, int x, T* to) const {
-        const ptrdiff_t channels = x_.channels;
-        for (int y = b.top; y < b.bottom; ++y) {
-            for (int tap = 0; tap < 9; ++tap, to += channels) {
-                const int from_y = y * stride_ - 1 + tap / 3, from_x = x * stride_ - 1 + tap % 3;
-                if (tap % 3 == 0) w.in.push_back(to);
-                if (from_y >= 0 && from_y < x_.height && from_x >= 0 && from_x < x_.width) {
-                    memcpy(to, x_.at(b.picture, from_y, from_x), channels * sizeof(T));
-                } else {
-                    memset(to, 0, channels * sizeof(T));
-                }
-            }
-            add_targets(w, b.picture, y, x);
-        }
-        return to;
-    }
-
     // Results, sub-pixel by sub-pixel, to their places.
     void scatter(const Worker& w, const T* from) const {
         const bool with_residual = residual_.data != nullptr;
@@ -199,15 +125,14 @@ class Convolution {
     }
 
     const Image<const T> x_;
-    const int stride_, shuffle_, sub_pixels_, groups_;
-    const int height_, width_, outputs_;  // of the convolution's results before the shuffle
+    const int stride_, shuffle_, sub_pixels_, groups_, outputs_;
+    const Blocks blocks_;  // of the convolution's results before the shuffle
     const Image<T> out_;
     const Image<const T> residual_;
     const Normalisation gdn_;
     Pool& pool_;
     BasicProduct<T> product_;
     Product norm_;
-    Floats zeros_;
     Epilogue<T> epilogue_;
 };
 

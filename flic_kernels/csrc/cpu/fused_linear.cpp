@@ -1,7 +1,6 @@
 // A Linear with LayerNorm before it and bias, GELU and a residual after it; and its gradients. Grouped
 // ones are products beside each other.
 #include <algorithm>
-#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -151,8 +150,7 @@ class Backward {
                                              pool);
             }
             if (gradients.weight) {
-                weights_.push_back(
-                    std::make_unique<WeightGradient>(s_.outputs, s_.channels, parts_.parts));
+                weights_.emplace_back(s_.outputs, s_.channels, parts_.parts);
             }
         }
         if (p_.norm_weight) {
@@ -161,16 +159,16 @@ class Backward {
     }
 
     void run() {
-        std::vector<std::unique_ptr<Worker>> workers;
-        for (int i = 0; i < pool_.threads(); ++i) workers.push_back(std::make_unique<Worker>(*this));
+        std::vector<Worker> workers;
+        for (int i = 0; i < pool_.threads(); ++i) workers.emplace_back(*this);
         pool_.run(parts_.parts, [&](int part, int worker) {
             parts_.for_steps(part, [&](int64_t first, int rows) {
-                for (int g = 0; g < s_.groups; ++g) step(*workers[worker], part, first, rows, g);
+                for (int g = 0; g < s_.groups; ++g) step(workers[worker], part, first, rows, g);
             });
         });
         for (int g = 0; g < s_.groups && gradients_.weight; ++g) {
             const ptrdiff_t first = static_cast<ptrdiff_t>(g) * s_.outputs;
-            weights_[g]->total(gradients_.weight + first * s_.channels,
+            weights_[g].total(gradients_.weight + first * s_.channels,
                                gradients_.bias ? gradients_.bias + first : nullptr, pool_);
         }
         if (p_.norm_weight) {
@@ -186,18 +184,13 @@ class Backward {
     // A thread's rows: of x, normalised, of the gradient, before GELU, of dx.
     struct Worker {
         Floats x, normed, grad, hidden, dx;
-        std::unique_ptr<WeightGradient::Scratch> scratch;
 
         explicit Worker(const Backward& b)
             : x(b.inputs(), Floats::Fill::none),
               normed(b.p_.norm_weight ? b.inputs() : 0, Floats::Fill::none),
               grad(b.results(), Floats::Fill::none),
               hidden(b.s_.gelu ? b.results() : 0, Floats::Fill::none),
-              dx(b.inputs(), Floats::Fill::none) {
-            if (!b.weights_.empty()) {
-                scratch = std::make_unique<WeightGradient::Scratch>(*b.weights_[0]);
-            }
-        }
+              dx(b.inputs(), Floats::Fill::none) {}
     };
 
     size_t inputs() const { return static_cast<size_t>(kGradientTokens) * s_.channels; }
@@ -206,15 +199,19 @@ class Backward {
         return norms_.get() + 2 * static_cast<size_t>(part) * s_.channels;
     }
 
-    // Rows of one group, dense and in float32.
-    static const float* gather(const T* from, int rows, int columns, ptrdiff_t stride, float* to) {
-        if (stride == columns) return as_floats(from, static_cast<ptrdiff_t>(rows) * columns, to);
-        for (int r = 0; r < rows; ++r) {
-            float* const row = to + static_cast<ptrdiff_t>(r) * columns;
-            const float* const wide = as_floats(from + r * stride, columns, row);
-            if (wide != row) std::copy(wide, wide + columns, row);
+    // Rows of one group in float32: where they are, or a dense copy.
+    struct Matrix {
+        const float* first;
+        ptrdiff_t stride;
+        operator Rows<const float>() const { return {first, stride}; }
+    };
+    static Matrix widened(const T* from, int rows, int columns, ptrdiff_t stride, float* to) {
+        if constexpr (std::is_same_v<T, float>) {
+            return {from, stride};
+        } else {
+            for (int r = 0; r < rows; ++r) as_floats(from + r * stride, columns, to + r * columns);
+            return {to, columns};
         }
-        return to;
     }
 
     void step(Worker& w, int part, int64_t first, int rows, int group) {
@@ -222,30 +219,33 @@ class Backward {
         const ptrdiff_t out_stride = static_cast<ptrdiff_t>(s_.groups) * s_.outputs;
         const ptrdiff_t in_at = first * in_stride + static_cast<ptrdiff_t>(group) * s_.channels;
         const ptrdiff_t out_at = first * out_stride + static_cast<ptrdiff_t>(group) * s_.outputs;
-        const float* const x = gather(x_ + in_at, rows, s_.channels, in_stride, w.x.get());
-        const float* grad = gather(grad_ + out_at, rows, s_.outputs, out_stride, w.grad.get());
-        const float* left = x;
+        const Matrix x = widened(x_ + in_at, rows, s_.channels, in_stride, w.x.get());
+        Matrix grad = widened(grad_ + out_at, rows, s_.outputs, out_stride, w.grad.get());
+        Matrix normed = x;
         if (p_.norm_weight) {
-            row_kernels().layer_norm(x, s_.channels, rows, s_.channels, p_.norm_weight,
+            normed = {w.normed.get(), s_.channels};
+            row_kernels().layer_norm(x.first, x.stride, rows, s_.channels, p_.norm_weight,
                                      p_.norm_bias, s_.eps, w.normed.get(), s_.channels, false);
-            left = w.normed.get();
         }
         if (s_.gelu) {
             float* const hidden = w.hidden.get();
-            forward_[group].run(rows, {left, s_.channels}, Rows<float>(hidden, s_.outputs));
-            gradient_rows().gelu(hidden, grad, hidden, static_cast<ptrdiff_t>(rows) * s_.outputs);
-            grad = hidden;
+            forward_[group].run(rows, normed, Rows<float>(hidden, s_.outputs));
+            for (ptrdiff_t r = 0; r < rows; ++r) {
+                float* const row = hidden + r * s_.outputs;
+                gradient_rows().gelu(row, grad.first + r * grad.stride, row, s_.outputs);
+            }
+            grad = {hidden, s_.outputs};
         }
         if (gradients_.weight) {
-            weights_[group]->add(part, rows, grad, left, *w.scratch);
+            weights_[group].add(part, rows, grad.first, grad.stride, normed);
         }
         if (!dx_) return;
         constexpr bool in_place = std::is_same_v<T, float>;
         float* const dx = room_for(dx_ + in_at, w.dx.get());
         const ptrdiff_t stride = in_place ? in_stride : s_.channels;
-        back_[group].run(rows, {grad, s_.outputs}, Rows<float>(dx, stride));
+        back_[group].run(rows, grad, Rows<float>(dx, stride));
         if (p_.norm_weight) {  // then there is one group, and rows lie side by side
-            gradient_rows().layer_norm(x, dx, rows, s_.channels, p_.norm_weight, s_.eps, dx,
+            gradient_rows().layer_norm(x.first, dx, rows, s_.channels, p_.norm_weight, s_.eps, dx,
                                        norm_sums(part), norm_sums(part) + s_.channels);
         }
         for (int r = 0; r < rows && !in_place; ++r) {
@@ -262,7 +262,7 @@ class Backward {
     Pool& pool_;
     const GradientParts parts_;
     std::vector<Product> forward_, back_;
-    std::vector<std::unique_ptr<WeightGradient>> weights_;
+    std::vector<WeightGradient> weights_;
     Floats norms_;
 };
 

@@ -1,6 +1,5 @@
 // GDN and its inverse on channels-last rows, with a residual; and their gradients.
 #include <algorithm>
-#include <memory>
 #include <vector>
 
 #include "guarded.h"
@@ -41,16 +40,14 @@ void normalise(const T* x, int64_t rows, int channels, const float* gamma, const
 // A thread's memory in a gradient's step.
 struct Worker {
     Floats x, grad, squares, norm, direct, dsquares;
-    WeightGradient::Scratch scratch;
 
-    Worker(const WeightGradient& gradient, size_t size)
+    explicit Worker(size_t size)
         : x(size, Floats::Fill::none),
           grad(size, Floats::Fill::none),
           squares(size, Floats::Fill::none),
           norm(size, Floats::Fill::none),
           direct(size, Floats::Fill::none),
-          dsquares(size, Floats::Fill::none),
-          scratch(gradient) {}
+          dsquares(size, Floats::Fill::none) {}
 };
 
 template <class T>
@@ -61,14 +58,13 @@ void gradient(const T* grad, const T* x, int64_t rows, int channels, const float
     back.pack_transposed(gamma, channels, nullptr, pool);
     const GradientParts parts(rows);
     WeightGradient weights(channels, channels, parts.parts);
-    std::vector<std::unique_ptr<Worker>> workers;
+    std::vector<Worker> workers;
     for (int i = 0; i < pool.threads(); ++i) {
-        workers.push_back(std::make_unique<Worker>(
-            weights, static_cast<size_t>(kGradientTokens) * channels));
+        workers.emplace_back(static_cast<size_t>(kGradientTokens) * channels);
     }
     const GradientRows& kernels = gradient_rows();
     pool.run(parts.parts, [&](int part, int worker) {
-        Worker& w = *workers[worker];
+        Worker& w = workers[worker];
         parts.for_steps(part, [&](int64_t first, int count) {
             const ptrdiff_t at = first * channels, size = static_cast<ptrdiff_t>(count) * channels;
             const float* const wide = as_floats(x + at, size, w.x.get());
@@ -80,7 +76,7 @@ void gradient(const T* grad, const T* x, int64_t rows, int channels, const float
             float* const to = room_for(dx + at, w.direct.get());
             kernels.add_squares(w.direct.get(), wide, w.dsquares.get(), to, size);
             store_floats(dx + at, to, size);
-            weights.add(part, count, w.norm.get(), w.squares.get(), w.scratch);
+            weights.add(part, count, w.norm.get(), channels, {w.squares.get(), channels});
         });
     });
     weights.total(dgamma, dbeta, pool);

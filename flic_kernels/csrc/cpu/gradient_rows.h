@@ -20,10 +20,14 @@ struct GradientRows {
     // direct + 2 x dsquares, elementwise; out may be an input.
     void (*add_squares)(const float* direct, const float* x, const float* dsquares, float* out,
                         ptrdiff_t n);
-    // in [rows][columns] to out [columns][out_stride].
-    void (*transpose)(const float* in, int rows, int columns, float* out, ptrdiff_t out_stride);
     // sums[c] += the sum of column c.
-    void (*add_columns)(const float* in, int rows, int columns, float* sums);
+    void (*add_columns)(const float* in, ptrdiff_t stride, int rows, int columns, float* sums);
+    // sums[o][p * length + c] += the sum over rows of left[row][o] * right[row][part p][c].
+    void (*add_outer)(int rows, const float* left, ptrdiff_t left_stride, int outputs,
+                      const Rows<const float>& right, int length, float* sums);
+    // grad, or 0.01 grad where out, the leaky ReLU's result, is not positive; elementwise.
+    void (*leaky)(const float* grad, const float* out, float* to, ptrdiff_t n);
+    void (*leaky_bfloat16)(const Bfloat16* grad, const Bfloat16* out, Bfloat16* to, ptrdiff_t n);
     void (*widen)(const Bfloat16* in, float* out, ptrdiff_t n);
 };
 

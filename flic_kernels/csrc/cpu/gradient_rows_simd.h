@@ -3,12 +3,15 @@
 #include "each.h"
 #include "functions.h"
 #include "gradient_rows.h"
+#include "outer_product_simd.h"
 
 namespace {
 
 // d/dx x Phi(x) = Phi(x) + x phi(x)
 FLIC_INLINE Lanes gelu_slope(Lanes x) {
-    const Lanes half = Lanes::mul(Lanes::mul(x, x), Lanes::set(-0.5f));
+    // Not so small that the density is subnormal: that takes a hundred times as long.
+    const Lanes half =
+        Lanes::max(Lanes::mul(Lanes::mul(x, x), Lanes::set(-0.5f)), Lanes::set(-80.0f));
     const Lanes density = Lanes::mul(exp_nonpositive(half), Lanes::set(0.3989422804f));
     return Lanes::fma(x, density, Lanes::add(quick_normal(x), Lanes::set(0.5f)));
 }
@@ -90,26 +93,11 @@ void add_squares(const float* direct, const float* x, const float* dsquares, flo
     });
 }
 
-void transpose_rows(const float* in, int rows, int columns, float* out, ptrdiff_t out_stride) {
-    for (ptrdiff_t r = 0; r < rows; r += kLanes) {
-        const int height = rows - r < kLanes ? static_cast<int>(rows - r) : kLanes;
-        each_run(columns, [&](ptrdiff_t c, int width) {
-            Lanes block[kLanes];
-            for (int i = 0; i < kLanes; ++i) {
-                block[i] = i < height ? load_run(in + (r + i) * columns + c, width)
-                                      : Lanes::set(0.0f);
-            }
-            transpose(block);
-            for (int i = 0; i < width; ++i) store_run(out + (c + i) * out_stride + r, block[i], height);
-        });
-    }
-}
-
-void add_columns(const float* in, int rows, int columns, float* sums) {
+void add_columns(const float* in, ptrdiff_t stride, int rows, int columns, float* sums) {
     each_run(columns, [&](ptrdiff_t c, int n) {
         Lanes total = load_run(sums + c, n);
         for (ptrdiff_t r = 0; r < rows; ++r) {
-            total = Lanes::add(total, load_run(in + r * columns + c, n));
+            total = Lanes::add(total, load_run(in + r * stride + c, n));
         }
         store_run(sums + c, total, n);
     });
@@ -119,9 +107,23 @@ void widen_row(const Bfloat16* in, float* out, ptrdiff_t count) {
     each_run(count, [&](ptrdiff_t i, int n) { store_run(out + i, load_run(in + i, n), n); });
 }
 
+FLIC_INLINE bool is_positive(float x) { return x > 0.0f; }
+FLIC_INLINE bool is_positive(Bfloat16 x) { return static_cast<int16_t>(x) > 0; }
+
+template <class T>
+void leaky_gradient(const T* grad, const T* out, T* to, ptrdiff_t count) {
+    each_run(count, [&](ptrdiff_t i, int n) {
+        const Lanes g = load_run(grad + i, n);
+        float slopes[kLanes] = {};
+        for (int j = 0; j < n; ++j) slopes[j] = is_positive(out[i + j]) ? 1.0f : 0.01f;
+        store_run(to + i, Lanes::mul(g, Lanes::load(slopes)), n);
+    });
+}
+
 constexpr flic::cpu::GradientRows make_gradient_rows() {
     return {gelu_gradient, layer_norm_gradient, gdn_gradient, add_squares,
-            transpose_rows, add_columns,        widen_row};
+            add_columns,   add_outer,           leaky_gradient<float>,
+            leaky_gradient<Bfloat16>, widen_row};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Rows of a tensor in float32: where they are, or a copy.
+// Rows of a tensor of either element type: in float32 where they are, or as a copy.
 #pragma once
 #include "gradient_rows.h"
 #include "row_kernels.h"
@@ -18,6 +18,13 @@ inline float* room_for(Bfloat16*, float* copy) { return copy; }
 inline void store_floats(float*, const float*, ptrdiff_t) {}
 inline void store_floats(Bfloat16* rows, const float* values, ptrdiff_t count) {
     row_kernels().to_bfloat16(values, rows, count);
+}
+
+inline void leaky_gradient(const float* grad, const float* out, float* to, ptrdiff_t n) {
+    gradient_rows().leaky(grad, out, to, n);
+}
+inline void leaky_gradient(const Bfloat16* grad, const Bfloat16* out, Bfloat16* to, ptrdiff_t n) {
+    gradient_rows().leaky_bfloat16(grad, out, to, n);
 }
 
 }  // namespace flic::cpu
