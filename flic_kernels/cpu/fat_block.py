@@ -1,4 +1,7 @@
-"""A whole FAT block on a CPU: the operator around csrc/cpu/fat_block.cpp."""
+"""A whole FAT block on a CPU: the operators around csrc/cpu/fat_block.cpp and its backward pass.
+
+Between the two a block keeps its input alone.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ..ops.fat_block import PRODUCTS, FATParameters, composed
-from ..ops.operators import needs_grad
+from ..ops.operators import needs_grad, once_differentiable
 from ..ops.registry import NotAvailable
 from .launch import call, check_tensors, element, operator, pointers, threads
 
 
 class _Shape(ctypes.Structure):
-    """Shape in csrc/cpu/fat_block.cpp."""
+    """FATShape in csrc/cpu/fat_block.h."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in (
@@ -25,6 +28,11 @@ class _Shape(ctypes.Structure):
     ]  # fmt: skip
 
 
+def _shape(x, parameters, num_heads, window, shifted, eps) -> _Shape:
+    size = FATParameters(*parameters).complex_weight.shape[0]
+    return _Shape(*x.shape, num_heads, window, size, shifted, eps)
+
+
 def _forward(x, parameters, num_heads, window, shifted, eps):
     x = x.contiguous()
     out = _forward_fake(x, parameters, num_heads, window, shifted, eps)
@@ -32,8 +40,7 @@ def _forward(x, parameters, num_heads, window, shifted, eps):
         tensor.to(x.dtype if name in PRODUCTS else torch.float32).contiguous()
         for name, tensor in zip(FATParameters._fields, parameters, strict=True)
     ]
-    size = FATParameters(*parameters).complex_weight.shape[0]
-    shape = _Shape(*x.shape, num_heads, window, size, shifted, eps)
+    shape = _shape(x, parameters, num_heads, window, shifted, eps)
     call("cpu_fat_block", x, element(x), pointers(weights), ctypes.byref(shape), out, threads())
     return out
 
@@ -50,17 +57,63 @@ _OPERATOR = operator(
 )
 
 
+def _backward(grad, x, parameters, num_heads, window, shifted, eps):
+    x, grad = x.contiguous(), grad.to(x.dtype).contiguous()
+    weights = [
+        (tensor.to(x.dtype) if name in PRODUCTS else tensor).float().contiguous()
+        for name, tensor in zip(FATParameters._fields, parameters, strict=True)
+    ]
+    dx, *gradients = _backward_fake(grad, x, weights, num_heads, window, shifted, eps)
+    shape = _shape(x, parameters, num_heads, window, shifted, eps)
+    call(
+        "cpu_fat_block_backward", grad, x, element(x), pointers(weights), ctypes.byref(shape), dx,
+        pointers(gradients), threads(),
+    )  # fmt: skip
+    return [dx, *gradients]
+
+
+def _backward_fake(grad, x, parameters, num_heads, window, shifted, eps):
+    return [
+        x.new_empty(x.shape),
+        *(x.new_empty(tensor.shape, dtype=torch.float32) for tensor in parameters),
+    ]
+
+
+_BACKWARD_OPERATOR = operator(
+    "fat_block_cpu_backward(Tensor grad, Tensor x, Tensor[] parameters, int num_heads, int window, "
+    "bool shifted, float eps) -> Tensor[]",
+    _backward,
+    _backward_fake,
+)
+
+
+class _FATBlock(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, num_heads, window, shifted, eps, *parameters):
+        ctx.save_for_backward(x, *parameters)
+        ctx.settings = num_heads, window, shifted, eps
+        return _OPERATOR(x, parameters, *ctx.settings)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, *parameters = ctx.saved_tensors
+        dx, *found = _BACKWARD_OPERATOR(grad, x, parameters, *ctx.settings)
+        gradients = (g.to(p.dtype) for g, p in zip(found, parameters, strict=True))
+        return dx, None, None, None, None, *gradients
+
+
 def fat_block(
     x: Tensor, parameters: Sequence[Tensor], *, num_heads: int, window: int, shifted: bool,
     eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """The contract is that of `flic_kernels.fat_block`; float32 and bfloat16.
 
-    Where gradients are wanted, and under autocast, the block is composed of its operations.
+    Under autocast the block is composed of its operations.
     """
     check_tensors(x, *parameters)
     settings = {"num_heads": num_heads, "window": window, "shifted": shifted, "eps": eps}
-    if needs_grad(x, *parameters) or torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu"):
         return composed(x, parameters, **settings, impl="cpu")
     size, dim = FATParameters(*parameters).complex_weight.shape[0], x.shape[3] // num_heads
     if size > 16 or size & (size - 1) or max(size, 2 * window) > 32 or dim > 64:
@@ -68,4 +121,6 @@ def fat_block(
             "the C++ FAT block takes modulation windows of 2, 4, 8 and 16, attention windows up to "
             f"16x16 and head dimensions up to 64, not {size}, {2 * window} and {dim}"
         )
+    if needs_grad(x, *parameters):
+        return _FATBlock.apply(x, num_heads, window, shifted, eps, *parameters)
     return _OPERATOR(x, list(parameters), num_heads, window, shifted, eps)

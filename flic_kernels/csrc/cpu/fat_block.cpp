@@ -12,8 +12,7 @@
 #include <vector>
 
 #include "../status.h"
-#include "attention.h"
-#include "element.h"
+#include "fat_block.h"
 #include "modulation.h"
 #include "product.h"
 
@@ -25,32 +24,6 @@ constexpr int kHiddenRows = 48;  // tokens whose hidden layer is kept: whole reg
 
 constexpr int kGroupsOfBand = 16;  // for each thread, of a shifted block
 constexpr int kWholeBands = 2;     // pictures of fewer bands go through whole
-
-// Of the C interface; flic_kernels/cpu/fat_block.py fills the same one.
-struct Shape {
-    int32_t batch, height, width, channels, heads, window, modulation, shifted;
-    float eps;
-};
-
-// The parameters, in the order of FATParameters in flic_kernels/ops/fat_block.py. The products'
-// weights have the type of x, the others are float32.
-struct Parameters {
-    const void* conv1_1_weight;
-    const float *conv1_1_bias, *norm1_weight, *norm1_bias;
-    const void* qkv_weight;
-    const float* tables[kBranches];
-    const void* proj_weight;
-    const float *proj_bias, *norm2_weight, *norm2_bias;
-    const void* expand_weight;
-    const float* expand_bias;
-    const void* contract_weight;
-    const float *contract_bias, *complex_weight;
-    const void* conv1_2_weight;
-    const float* conv1_2_bias;
-};
-
-template <class T>
-constexpr Element kElement = sizeof(T) == 2 ? Element::bfloat16 : Element::float32;
 
 // Activations of either type, uninitialised.
 template <class T>
@@ -66,17 +39,15 @@ class Activations {
 };
 
 int padded(int n) { return (n + 15) / 16 * 16; }
-int floor_div(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
-int wrapped(int a, int n) { return a - floor_div(a, n) * n; }
 
 // Sizes, and everything that is prepared once a call.
 template <class T>
 struct Block {
-    const Shape shape;
-    const Parameters& parameters;
+    const FATShape shape;
+    const FATParameters& parameters;
     const int channels, stride, qkv_stride, hidden_stride;  // of a token, in values
-    const int side, tile_rows;                              // of a tile, in tokens
-    const int across, down;                                 // tiles of a picture
+    const Tiles tiles;
+    const int side, tile_rows, across, down;  // of `tiles`; rows of tiles of a picture
     const int group;                                        // tiles that go through together
     BasicProduct<T> conv1_1, qkv, proj, expand, contract, conv1_2;
     AttentionBranch branches[kBranches];
@@ -84,16 +55,17 @@ struct Block {
     ptrdiff_t attention_floats = 0;
     Floats modulation;  // prepared weight
 
-    Block(const Shape& s, const Parameters& p, Pool& pool)
+    Block(const FATShape& s, const FATParameters& p, Pool& pool)
         : shape(s),
           parameters(p),
           channels(s.channels),
           stride(padded(s.channels)),
           qkv_stride(padded(3 * s.channels)),
           hidden_stride(padded(4 * s.channels)),
-          side(std::max(2 * s.window, s.modulation)),
-          tile_rows(side * side),
-          across(s.width / side),
+          tiles(fat_tiles(s)),
+          side(tiles.side),
+          tile_rows(tiles.tokens()),
+          across(tiles.across),
           down(s.height / side),
           group(std::max(1, kGroupRows / tile_rows)),
           conv1_1(channels, channels),
@@ -122,24 +94,6 @@ struct Block {
 
     static const T* weight(const void* p) { return static_cast<const T*>(p); }
     size_t group_rows() const { return static_cast<size_t>(group) * tile_rows; }
-
-    // Pointers to the tokens of tiles [first, last) of an image that has `down` rows of tiles and
-    // repeats itself above and below.
-    template <class U>
-    void find(int first, int last, U* image, ptrdiff_t image_stride, int down, U** pointers) const {
-        for (int tile = first; tile < last; ++tile) {
-            const ptrdiff_t row = wrapped(floor_div(tile, across), down);
-            U* const start =
-                image + (row * shape.width + tile - floor_div(tile, across) * across) * side *
-                            image_stride;
-            for (int y = 0; y < side; ++y) {
-                for (int x = 0; x < side; ++x) {
-                    *pointers++ = start + (static_cast<ptrdiff_t>(y) * shape.width + x) *
-                                              image_stride;
-                }
-            }
-        }
-    }
 };
 
 // A worker's memory, and where its group's tokens lie.
@@ -257,8 +211,8 @@ void plain(const Block<T>& b, std::vector<Worker<T>>& workers, const T* x, T* ou
         Worker<T>& w = workers[worker];
         const int first = item * b.group, last = std::min(tiles, first + b.group);
         const int rows = (last - first) * b.tile_rows;
-        b.find(first, last, x, b.channels, down, w.in.data());
-        b.find(first, last, out, b.channels, down, w.out.data());
+        b.tiles.find(first, last, x, b.channels, down, w.in.data());
+        b.tiles.find(first, last, out, b.channels, down, w.out.data());
         begin(b, w, rows, w.t.get(), Rows<T>(w.qkv.get(), b.qkv_stride));
         for (ptrdiff_t row = 0; row < rows; row += b.tile_rows) {
             attend(b, w, w.qkv.get() + row * b.qkv_stride, b.side, b.side, 0, 0,
@@ -330,8 +284,8 @@ class Shifted {
 
     void project(const T* x, int begin_row, int end_row) {
         groups(begin_row, end_row, [&](Worker<T>& w, int first, int last) {
-            b_.find(first, last, x, b_.channels, b_.down, w.in.data());
-            b_.find(first, last, qkv_.get(), b_.qkv_stride, rows_, w.out.data());
+            b_.tiles.find(first, last, x, b_.channels, b_.down, w.in.data());
+            b_.tiles.find(first, last, qkv_.get(), b_.qkv_stride, rows_, w.out.data());
             begin(b_, w, (last - first) * b_.tile_rows, t(first), Rows<T>(w.out.data(), 1));
         });
     }
@@ -347,9 +301,9 @@ class Shifted {
     void rest(const T* x, T* out, int begin_row, int end_row) {
         groups(begin_row, end_row, [&](Worker<T>& w, int first, int last) {
             const T* const attended = attended_.get();
-            b_.find(first, last, x, b_.channels, b_.down, w.in.data());
-            b_.find(first, last, attended, b_.stride, rows_, w.attended.data());
-            b_.find(first, last, out, b_.channels, b_.down, w.out.data());
+            b_.tiles.find(first, last, x, b_.channels, b_.down, w.in.data());
+            b_.tiles.find(first, last, attended, b_.stride, rows_, w.attended.data());
+            b_.tiles.find(first, last, out, b_.channels, b_.down, w.out.data());
             finish(b_, w, (last - first) * b_.tile_rows, Rows<const T>(w.attended.data(), 1),
                    t(first));
         });
@@ -364,7 +318,7 @@ class Shifted {
 };
 
 template <class T>
-void run(const T* x, const Parameters& parameters, const Shape& shape, T* out, Pool& pool) {
+void run(const T* x, const FATParameters& parameters, const FATShape& shape, T* out, Pool& pool) {
     const Block<T> block(shape, parameters, pool);
     std::vector<Worker<T>> workers;
     for (int i = 0; i < pool.threads(); ++i) workers.emplace_back(block);
@@ -380,10 +334,10 @@ void run(const T* x, const Parameters& parameters, const Shape& shape, T* out, P
 // x, out [batch][height][width][channels], of one element type. The caller has checked that the
 // shapes fit together.
 FLIC_API int flic_cpu_fat_block(const void* x, int element, const void* const* parameters,
-                                const flic::cpu::Shape* shape, void* out, int threads) {
+                                const flic::cpu::FATShape* shape, void* out, int threads) {
     using namespace flic::cpu;
     if (!x || !parameters || !shape || !out || threads < 1) return FLIC_BAD_ARGUMENT;
-    const Parameters& given = *reinterpret_cast<const Parameters*>(parameters);
+    const FATParameters& given = *reinterpret_cast<const FATParameters*>(parameters);
     try {
         flic::Pool& pool = flic::team(threads);
         if (static_cast<Element>(element) == Element::float32) {

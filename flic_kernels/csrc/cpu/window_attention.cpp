@@ -8,7 +8,7 @@
 #include "../floats.h"
 #include "../pool.h"
 #include "../status.h"
-#include "attention.h"
+#include "window_attention.h"
 
 namespace flic::cpu {
 namespace {
@@ -16,18 +16,7 @@ namespace {
 constexpr int kTokensAtOnce = 256;  // a thread takes at least so many at a time
 constexpr int kChunks = 32;         // partial sums of the bias's gradient, at most
 
-struct Image {
-    const void* qkv;  // [batch, height, width, 3 * channels]
-    Element element;
-    int64_t batch;
-    int height, width, heads, dim, window;
-    bool shifted;
-
-    int channels() const { return heads * dim; }
-    int side() const { return 2 * window; }  // of a tile, which every branch's windows divide
-    int64_t tiles() const { return batch * (height / side()) * (width / side()); }
-    int64_t tokens() const { return batch * height * width; }
-};
+using Image = AttentionImage;
 
 // The branches with their bias, and where each one's part of a sum over all of them lies.
 struct Branches {
@@ -99,6 +88,8 @@ void for_windows(const Image& image, const Branches& branches, int64_t tile, voi
     }
 }
 
+}  // namespace
+
 void attend(const Image& image, const float* const* tables, void* out, float* lse, int threads) {
     const Branches branches(image, tables);
     const AttentionKernels& kernels = attention_kernels();
@@ -116,8 +107,6 @@ void attend(const Image& image, const float* const* tables, void* out, float* ls
     });
 }
 
-// The tiles fall into at most kChunks chunks, whatever the number of threads; a chunk sums the
-// bias's gradient by itself, and the chunks' sums are added in order.
 void attend_backward(const Image& image, const float* const* tables, void* out, float* lse,
                      const void* grad, void* dqkv, float* const* dtables, int threads) {
     const Branches branches(image, tables);
@@ -165,7 +154,6 @@ void attend_backward(const Image& image, const float* const* tables, void* out, 
     }
 }
 
-}  // namespace
 }  // namespace flic::cpu
 
 // qkv [batch, height, width, 3 * heads * dim], out [batch, height, width, heads * dim], both of
