@@ -18,7 +18,7 @@ struct Columns {
     int group;
     int column;  // the first, within the group
     int count;   // to store
-    bool plain;  // all of them, as they are
+    bool plain;  // as they are, or with a residual alone
 };
 
 // buffer [rows][stride] to the rows of out from `first` on.
@@ -55,8 +55,7 @@ void finish(const float* buffer, int stride, int first, int rows, const Columns&
 template <class Out, class Panel>
 FLIC_INLINE void for_panels(const Panels& p, int widest, int weight_size, const Epilogue<Out>& e,
                             const Panel& panel) {
-    const bool plain =
-        e.activation == Activation::none && e.root == Root::none && !e.residual;
+    const bool plain = e.activation == Activation::none && e.root == Root::none;
     const char* weights = static_cast<const char*>(p.weights);
     const float* bias = p.bias;
     for (int group = 0; group < p.groups; ++group) {
@@ -65,7 +64,7 @@ FLIC_INLINE void for_panels(const Panels& p, int widest, int weight_size, const 
             const int column = v * kLanes, width = vectors * kLanes;
             const int left = p.group_outputs - column;
             const int count = e.padded || left > width ? width : left;
-            panel(vectors, weights, Columns{bias, group, column, count, plain && count == width});
+            panel(vectors, weights, Columns{bias, group, column, count, plain});
             v += vectors;
             weights += p.parts * p.padded_length * width * weight_size;
             bias += width;

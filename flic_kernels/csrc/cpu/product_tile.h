@@ -5,6 +5,7 @@
 #pragma once
 #include <type_traits>
 
+#include "each.h"
 #include "finish.h"
 
 namespace {
@@ -59,6 +60,20 @@ FLIC_INLINE void multiply_add(const Bfloat16* const (&row)[ROWS], const float* w
     }
 }
 
+// value(i, j, lanes) of each of a tile's vectors to its place.
+template <int ROWS, int VECTORS, class Out, class Value>
+FLIC_INLINE void store_tile(const Lanes (&)[ROWS][VECTORS], int first, const Columns& columns,
+                            const Rows<Out>& out, const Value& value) {
+    const int last = columns.count - (VECTORS - 1) * kLanes;
+    FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
+        Out* const to = out.at(first + i, columns.group) + columns.column;
+        FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) {
+            const int n = j < VECTORS - 1 ? kLanes : last;
+            store_run(to + kLanes * j, value(i, j, n), n);
+        }
+    }
+}
+
 // Rows [first, first + rows), at most ROWS; a tile with fewer computes its last row again.
 template <int ROWS, int VECTORS, class In, class Out>
 void product_tile(const Panels& p, const float* weights, const Columns& columns, int first,
@@ -78,9 +93,13 @@ void product_tile(const Panels& p, const float* weights, const Columns& columns,
         weights += p.length * kLanes * VECTORS;
     }
     if (columns.plain && rows == ROWS) {
-        FLIC_UNROLL for (int i = 0; i < ROWS; ++i) {
-            Out* const to = out.at(first + i, columns.group) + columns.column;
-            FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) store(to + kLanes * j, sum[i][j]);
+        if (epilogue.residual) {
+            store_tile(sum, first, columns, out, [&](int i, int j, int n) {
+                const Out* const row = epilogue.residual.at(first + i, columns.group);
+                return Lanes::add(sum[i][j], load_run(row + columns.column + kLanes * j, n));
+            });
+        } else {
+            store_tile(sum, first, columns, out, [&](int i, int j, int) { return sum[i][j]; });
         }
         return;
     }
