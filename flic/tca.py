@@ -1,9 +1,10 @@
 """T-CA, the transformer-based channel-wise autoregressive entropy model (paper, section 3.4).
 
-Everything in it is grouped by slice, and a slice sees itself and earlier ones only. So one code
-computes any run of consecutive slices [first, last): all at once for training and evaluation, or
-one by one on cached keys and values, where a whole picture costs one pass in total. That second way
-is the eager reference of the exact engine, which coding uses (flic/engine.py).
+Everything in it is grouped by slice, and a slice sees itself and earlier ones only. So a run of
+consecutive slices [first, last) can be computed alone: all at once for training and evaluation, or
+one by one on cached keys and values, where a whole picture costs one pass in total. That second
+way, in plain operations, is the eager reference of the exact engine, which coding uses
+(flic/engine.py).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from flic_kernels import slice_attention
 from flic_kernels.ops.slice_attention import attend
+from flic_kernels.tca import tca_layer
 
 from .config import TCA_HEADS, TCA_WINDOW, Config
 from .layers import conv3x3
@@ -94,7 +95,9 @@ class TCABlock(nn.Module):
     def forward(
         self, u: Tensor, first: int, last: int, cache: KeyValueCache | None = None
     ) -> Tensor:
-        """Slices [first, last) of the layer; all of them, or a single one with a cache."""
+        """All slices of the layer as fused operations, or [first, last) with a cache."""
+        if cache is None:
+            return tca_layer(self, u, heads=TCA_HEADS, window=TCA_WINDOW)
         _, height, width, _ = u.shape
         run = (first, last)
         w = grouped_norm(self.norm1, to_windows(u), *run)
@@ -118,9 +121,7 @@ class TCABlock(nn.Module):
         out = F.conv2d(w.permute(0, 3, 1, 2), weight, bias, padding=1, groups=channels)
         return grouped_norm(encoding.norm, out.permute(0, 2, 3, 1), first, last)
 
-    def _attend(self, q, k, v, first: int, last: int, cache: KeyValueCache | None) -> Tensor:
-        if cache is None:
-            return slice_attention(q, k, v, slices=self.slices, heads=TCA_HEADS)
+    def _attend(self, q, k, v, first: int, last: int, cache: KeyValueCache) -> Tensor:
         size = self.q1.weight.shape[0] // self.slices
         k, v = cache.extend(k, v, first * size, last * size)
         scale = (self.slices * size // TCA_HEADS) ** -0.5

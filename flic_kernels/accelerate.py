@@ -2,7 +2,7 @@
 
 Two families are recognised, by class names, attributes and shapes: the published network as its
 authors define it (`FAT_Block`, `TCA_Block`; [B, C, H, W] between modules) and `flic.FLIC`
-(`FATBlock`, `TCABlock`; [B, H, W, C]), whose transforms are the fused operations already. A
+(`FATBlock`, `TCABlock`; [B, H, W, C]), which consists of the fused operations already. A
 module's class becomes a subclass of its own with another `forward`: parameters, buffers, hooks and
 the state dict stay what they are, and copies, replicas of DataParallel and pickled files are
 accelerated like the original. In the authors' family a transform's input is brought to
@@ -15,12 +15,11 @@ import functools
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ops import conv3x3, fat_block, fused_linear, positional_encoding, slice_attention
+from .ops import conv3x3, fat_block, fused_linear
 from .ops.fat_block import fat_parameters
-from .ops.positional_encoding import from_windows
+from .tca import tca_layer
 
 LOOKED_FOR = (
     "FAT blocks (class FAT_Block with conv1_1, trans_block, conv1_2, or flic's FATBlock) and "
@@ -106,7 +105,7 @@ def _replacement(name: str, module: nn.Module, first: bool) -> Callable | None:
         return _fat_first if kind == "FAT_Block" else None
     if kind in _TCA:
         _check_tca(name, module)
-        return _TCA[kind]
+        return _tca_first if kind == "TCA_Block" else None
     if first and kind == "ResidualBlockWithStride" and hasattr(module, "gdn"):
         return _stride_first
     if first and kind == "ResidualBlockUpsample" and hasattr(module, "igdn"):
@@ -159,27 +158,6 @@ def _check_tca(name: str, layer: nn.Module) -> None:
             raise ValueError(f"{name}.{conv}.weight must be {expected}, not {shape}")
 
 
-def _tca_layer(layer: nn.Module, u: Tensor, heads: int, window: int) -> Tensor:
-    """u [B, H, W, C] -> [B, H, W, C]."""
-    slices, (_, height, width, _) = layer.norm1.num_groups, u.shape
-    norm1, norm2, encoding = layer.norm1, layer.norm2, layer.cpe[0]
-
-    def product(x: Tensor, conv: nn.Module, **parts) -> Tensor:
-        return fused_linear(x, conv.weight.flatten(1), conv.bias, groups=slices, **parts)
-
-    w = positional_encoding(
-        u, norm1.weight, norm1.bias, encoding.proj.weight, encoding.proj.bias,
-        encoding.norm.weight, encoding.norm.bias, slices=slices, window=window, eps=norm1.eps,
-    )  # fmt: skip
-    q, k, v = product(w, layer.q1), product(w, layer.k1), product(w, layer.v1)
-    attended = product(slice_attention(q, k, v, slices=slices, heads=heads), layer.attn.proj)
-    attended = attended.transpose(1, 2).unflatten(2, (window, window))
-    u = u + from_windows(attended, height, width)
-    hidden = F.group_norm(u.permute(0, 3, 1, 2), slices, norm2.weight, norm2.bias, norm2.eps)
-    hidden = product(hidden.permute(0, 2, 3, 1), layer.mlp.fc1, gelu=True)
-    return product(hidden, layer.mlp.fc2, residual=u)
-
-
 def _channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
@@ -200,14 +178,9 @@ def _fat_first(self, x: Tensor) -> Tensor:
 
 def _tca_first(self, y: Tensor) -> Tensor:
     """TCA_Block: y [B, C, H, W]."""
-    return _channels_first(_tca_layer(self, _channels_last(y), self.num_heads, self.window_size))
-
-
-def _tca_last(self, u: Tensor, first: int, last: int, cache=None) -> Tensor:
-    """flic's TCABlock: u [B, H, W, C]; slice by slice, or with a cache, it runs as it was."""
-    if cache is not None or (first, last) != (0, self.slices):
-        return self.plain.forward(self, u, first, last, cache)
-    return _tca_layer(self, u, heads=16, window=8)
+    return _channels_first(
+        tca_layer(self, _channels_last(y), heads=self.num_heads, window=self.window_size)
+    )
 
 
 def _conv(conv: nn.Module, x: Tensor, **follows) -> Tensor:
@@ -260,4 +233,4 @@ def _transform_first(self, x: Tensor) -> Tensor:
 
 
 _FAT = ("FAT_Block", "FATBlock")
-_TCA = {"TCA_Block": _tca_first, "TCABlock": _tca_last}
+_TCA = ("TCA_Block", "TCABlock")

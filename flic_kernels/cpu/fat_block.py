@@ -1,6 +1,6 @@
 """A whole FAT block on a CPU: the operators around csrc/cpu/fat_block.cpp and its backward pass.
 
-Between the two a block keeps its input alone.
+Between the two a block keeps its input and its attention's results.
 """
 
 from __future__ import annotations
@@ -33,46 +33,57 @@ def _shape(x, parameters, num_heads, window, shifted, eps) -> _Shape:
     return _Shape(*x.shape, num_heads, window, size, shifted, eps)
 
 
-def _forward(x, parameters, num_heads, window, shifted, eps):
+def _forward(x, parameters, num_heads, window, shifted, eps, keep):
     x = x.contiguous()
-    out = _forward_fake(x, parameters, num_heads, window, shifted, eps)
+    out, attended, lse = _forward_fake(x, parameters, num_heads, window, shifted, eps, keep)
     weights = [
         tensor.to(x.dtype if name in PRODUCTS else torch.float32).contiguous()
         for name, tensor in zip(FATParameters._fields, parameters, strict=True)
     ]
     shape = _shape(x, parameters, num_heads, window, shifted, eps)
-    call("cpu_fat_block", x, element(x), pointers(weights), ctypes.byref(shape), out, threads())
-    return out
+    kept = (attended, lse) if keep else (None, None)
+    call(
+        "cpu_fat_block", x, element(x), pointers(weights), ctypes.byref(shape), out, *kept,
+        threads(),
+    )  # fmt: skip
+    return out, attended, lse
 
 
-def _forward_fake(x, parameters, num_heads, window, shifted, eps):
-    return x.new_empty(x.shape)
+def _forward_fake(x, parameters, num_heads, window, shifted, eps, keep):
+    tokens = x.numel() // x.shape[3] if keep else 0
+    return (
+        x.new_empty(x.shape),
+        x.new_empty(x.shape if keep else 0),
+        x.new_empty(num_heads, tokens, dtype=torch.float32),
+    )
 
 
 _OPERATOR = operator(
     "fat_block_cpu(Tensor x, Tensor[] parameters, int num_heads, int window, bool shifted, "
-    "float eps) -> Tensor",
+    "float eps, bool keep) -> (Tensor, Tensor, Tensor)",
     _forward,
     _forward_fake,
 )
 
 
-def _backward(grad, x, parameters, num_heads, window, shifted, eps):
+def _backward(grad, x, attended, lse, parameters, num_heads, window, shifted, eps):
     x, grad = x.contiguous(), grad.to(x.dtype).contiguous()
     weights = [
         (tensor.to(x.dtype) if name in PRODUCTS else tensor).float().contiguous()
         for name, tensor in zip(FATParameters._fields, parameters, strict=True)
     ]
-    dx, *gradients = _backward_fake(grad, x, weights, num_heads, window, shifted, eps)
+    dx, *gradients = _backward_fake(
+        grad, x, attended, lse, weights, num_heads, window, shifted, eps
+    )
     shape = _shape(x, parameters, num_heads, window, shifted, eps)
     call(
-        "cpu_fat_block_backward", grad, x, element(x), pointers(weights), ctypes.byref(shape), dx,
-        pointers(gradients), threads(),
+        "cpu_fat_block_backward", grad, x, attended.contiguous(), lse.contiguous(), element(x),
+        pointers(weights), ctypes.byref(shape), dx, pointers(gradients), threads(),
     )  # fmt: skip
     return [dx, *gradients]
 
 
-def _backward_fake(grad, x, parameters, num_heads, window, shifted, eps):
+def _backward_fake(grad, x, attended, lse, parameters, num_heads, window, shifted, eps):
     return [
         x.new_empty(x.shape),
         *(x.new_empty(tensor.shape, dtype=torch.float32) for tensor in parameters),
@@ -80,8 +91,8 @@ def _backward_fake(grad, x, parameters, num_heads, window, shifted, eps):
 
 
 _BACKWARD_OPERATOR = operator(
-    "fat_block_cpu_backward(Tensor grad, Tensor x, Tensor[] parameters, int num_heads, int window, "
-    "bool shifted, float eps) -> Tensor[]",
+    "fat_block_cpu_backward(Tensor grad, Tensor x, Tensor attended, Tensor lse, "
+    "Tensor[] parameters, int num_heads, int window, bool shifted, float eps) -> Tensor[]",
     _backward,
     _backward_fake,
 )
@@ -90,15 +101,16 @@ _BACKWARD_OPERATOR = operator(
 class _FATBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, num_heads, window, shifted, eps, *parameters):
-        ctx.save_for_backward(x, *parameters)
         ctx.settings = num_heads, window, shifted, eps
-        return _OPERATOR(x, parameters, *ctx.settings)
+        out, attended, lse = _OPERATOR(x, parameters, *ctx.settings, True)
+        ctx.save_for_backward(x, attended, lse, *parameters)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, *parameters = ctx.saved_tensors
-        dx, *found = _BACKWARD_OPERATOR(grad, x, parameters, *ctx.settings)
+        x, attended, lse, *parameters = ctx.saved_tensors
+        dx, *found = _BACKWARD_OPERATOR(grad, x, attended, lse, parameters, *ctx.settings)
         gradients = (g.to(p.dtype) for g, p in zip(found, parameters, strict=True))
         return dx, None, None, None, None, *gradients
 
@@ -123,4 +135,4 @@ def fat_block(
         )
     if needs_grad(x, *parameters):
         return _FATBlock.apply(x, num_heads, window, shifted, eps, *parameters)
-    return _OPERATOR(x, list(parameters), num_heads, window, shifted, eps)
+    return _OPERATOR(x, list(parameters), num_heads, window, shifted, eps, False)[0]

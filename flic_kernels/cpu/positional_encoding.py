@@ -1,7 +1,7 @@
 """The head of a T-CA layer on a CPU: operators around the C++ kernel.
 
-A window of a slice stays in cache from the first normalisation to the result. The backward pass is
-PyTorch's own normalisations and convolution.
+A window of a slice stays in cache from the first normalisation to the result, and on the way back,
+which computes it again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ..ops.operators import needs_grad, once_differentiable
-from ..ops.positional_encoding import gradients
 from .launch import call, check_tensors, element, int64, operator, pointers, threads
 
 
@@ -40,6 +39,31 @@ _OPERATOR = operator(
 )
 
 
+def _backward(grad, u, parameters, slices, window, eps):
+    u, wide = u.contiguous(), [t.float().contiguous() for t in parameters]
+    grad = grad.to(u.dtype).contiguous()
+    du, *gradients = _backward_fake(grad, u, wide, slices, window, eps)
+    batch, height, width, channels = u.shape
+    call(
+        "positional_encoding_backward", grad, u, element(u), int64(batch), height, width, channels,
+        pointers(wide), slices, window, ctypes.c_float(eps), du, pointers(gradients), threads(),
+    )  # fmt: skip
+    return [du, *gradients]
+
+
+def _backward_fake(grad, u, parameters, slices, window, eps):
+    wide = (t.new_empty(t.shape, dtype=torch.float32) for t in parameters)
+    return [u.new_empty(u.shape), *wide]
+
+
+_BACKWARD_OPERATOR = operator(
+    "positional_encoding_cpu_backward(Tensor grad, Tensor u, Tensor[] parameters, int slices, "
+    "int window, float eps) -> Tensor[]",
+    _backward,
+    _backward_fake,
+)
+
+
 class _PositionalEncoding(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, slices, window, eps, *parameters):
@@ -51,8 +75,9 @@ class _PositionalEncoding(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         u, *parameters = ctx.saved_tensors
-        du, *found = gradients(grad, u, parameters, *ctx.settings)
-        return du, None, None, None, *found
+        du, *found = _BACKWARD_OPERATOR(grad, u, parameters, *ctx.settings)
+        gradients = (g.to(p.dtype) for g, p in zip(found, parameters, strict=True))
+        return du, None, None, None, *gradients
 
 
 def positional_encoding(

@@ -18,16 +18,30 @@ struct EncodingTask {
     ptrdiff_t conv_stride;
     const float *conv_bias, *norm2_weight, *norm2_bias;
     float eps;
-    float* scratch;  // encoding_scratch floats, the first (window + 2)^2 * channels zeros at the border
+    float* scratch;  // encoding_scratch or encoding_backward_scratch zeros, left so at the borders
 };
 
+// Floats for a window with a border of zeros and one without, once and twice.
 inline size_t encoding_scratch(int window, int channels) {
     return static_cast<size_t>((window + 2) * (window + 2) + window * window) * channels;
 }
+inline size_t encoding_backward_scratch(int window, int channels) {
+    return 2 * encoding_scratch(window, channels);
+}
+
+// Where the parameters' gradients are summed, laid out as the parameters.
+struct EncodingSums {
+    float *norm1_weight, *norm1_bias, *conv_weight, *conv_bias, *norm2_weight, *norm2_bias;
+};
 
 struct EncodingKernels {
     void (*encode)(const EncodingTask&, const float* u, float* out);
     void (*encode_bfloat16)(const EncodingTask&, const Bfloat16* u, Bfloat16* out);
+    // du, laid out as u, from grad, laid out as the result; adds to the sums.
+    void (*backward)(const EncodingTask&, const float* u, const float* grad, float* du,
+                     const EncodingSums&);
+    void (*backward_bfloat16)(const EncodingTask&, const Bfloat16* u, const Bfloat16* grad,
+                              Bfloat16* du, const EncodingSums&);
 };
 
 extern const EncodingKernels kScalarEncoding;

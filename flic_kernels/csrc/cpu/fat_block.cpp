@@ -8,11 +8,13 @@
 //
 // Operands of products, q, k, v and the attention's results have the type of x, T; everything
 // between them is float32.
+#include <string.h>
+
 #include <algorithm>
 #include <vector>
 
-#include "../status.h"
 #include "fat_block.h"
+#include "guarded.h"
 #include "modulation.h"
 #include "product.h"
 
@@ -93,7 +95,22 @@ struct Block {
     }
 
     static const T* weight(const void* p) { return static_cast<const T*>(p); }
+    int64_t tokens() const {
+        return static_cast<int64_t>(shape.batch) * shape.height * shape.width;
+    }
     size_t group_rows() const { return static_cast<size_t>(group) * tile_rows; }
+};
+
+// What the backward pass is to find, or nulls: the attention's results, an image as x, and
+// window_attention's lse.
+template <class T>
+struct Kept {
+    T* attended = nullptr;
+    float* lse = nullptr;
+
+    Kept of_picture(ptrdiff_t tokens, int channels) const {
+        return attended ? Kept{attended + tokens * channels, lse + tokens} : Kept{};
+    }
 };
 
 // A worker's memory, and where its group's tokens lie.
@@ -102,7 +119,7 @@ struct Worker {
     Floats t, wide, scratch;
     Activations<T> n, qkv, hidden;
     std::vector<const T*> in, attended;
-    std::vector<T*> out;
+    std::vector<T*> out, kept;
 
     explicit Worker(const Block<T>& b)
         : t(b.group_rows() * b.stride, Floats::Fill::none),
@@ -113,7 +130,8 @@ struct Worker {
           hidden(static_cast<size_t>(kHiddenRows) * b.hidden_stride),
           in(b.group_rows()),
           attended(b.group_rows()),
-          out(b.group_rows()) {}
+          out(b.group_rows()),
+          kept(b.group_rows()) {}
 
     // n = LayerNorm(rows).
     void normalise(const Block<T>& b, const float* rows, int count, const float* weight,
@@ -137,10 +155,11 @@ void begin(const Block<T>& b, Worker<T>& w, int rows, float* t, const Rows<T>& q
     b.qkv.run(rows, {w.n.get(), b.stride}, qkv);
 }
 
-// All windows of all branches that begin, before the roll, in the tile at (top, left).
+// All windows of all branches that begin, before the roll, in the tile at (top, left) of an image of
+// q, k and v; lse: null or that of the picture, in which this is the tile in (row, column).
 template <class T>
 void attend(const Block<T>& b, Worker<T>& w, const T* qkv, int height, int width, int top, int left,
-            T* out) {
+            T* out, float* lse, int row, int column) {
     const int quarter = b.channels / kBranches;
     AttentionWindow window = {};
     window.stride = b.qkv_stride;
@@ -149,6 +168,7 @@ void attend(const Block<T>& b, Worker<T>& w, const T* qkv, int height, int width
     window.width = width;
     window.out_stride = b.stride;
     window.scratch = w.scratch.get();
+    window.lse_stride = b.tokens();
     for (int branch = 0; branch < kBranches; ++branch) {
         const AttentionBranch& kind = b.branches[branch];
         window.q = qkv + branch * quarter;
@@ -159,6 +179,13 @@ void attend(const Block<T>& b, Worker<T>& w, const T* qkv, int height, int width
             for (int x = 0; x < b.side; x += kind.window_width) {
                 window.top = top + y;
                 window.left = left + x;
+                if (lse) {
+                    const ptrdiff_t down = (row * b.side + y) / kind.window_height;
+                    const ptrdiff_t right = (column * b.side + x) / kind.window_width;
+                    const ptrdiff_t index = down * (b.shape.width / kind.window_width) + right;
+                    window.lse = lse + branch * kind.heads * window.lse_stride +
+                                 index * kind.keys();
+                }
                 attention_kernels().attend(kind, window);
             }
         }
@@ -204,8 +231,19 @@ void finish(const Block<T>& b, Worker<T>& w, int rows, const Rows<const T>& atte
     b.conv1_2.run(rows, {n, b.stride}, Rows<T>(w.out.data(), 1), add_x);
 }
 
+// The rows of tiles [first, last) to an image with `down` rows of tiles.
 template <class T>
-void plain(const Block<T>& b, std::vector<Worker<T>>& workers, const T* x, T* out, Pool& pool) {
+void keep(const Block<T>& b, Worker<T>& w, int first, int last, const Rows<const T>& rows, T* image,
+          int down) {
+    b.tiles.find(first, last, image, b.channels, down, w.kept.data());
+    for (int r = 0; r < (last - first) * b.tile_rows; ++r) {
+        memcpy(w.kept[r], rows.at(r), b.channels * sizeof(T));
+    }
+}
+
+template <class T>
+void plain(const Block<T>& b, std::vector<Worker<T>>& workers, const T* x, T* out,
+           const Kept<T>& kept, Pool& pool) {
     const int down = b.shape.batch * b.down, tiles = down * b.across;
     pool.run((tiles + b.group - 1) / b.group, [&](int item, int worker) {
         Worker<T>& w = workers[worker];
@@ -214,9 +252,17 @@ void plain(const Block<T>& b, std::vector<Worker<T>>& workers, const T* x, T* ou
         b.tiles.find(first, last, x, b.channels, down, w.in.data());
         b.tiles.find(first, last, out, b.channels, down, w.out.data());
         begin(b, w, rows, w.t.get(), Rows<T>(w.qkv.get(), b.qkv_stride));
-        for (ptrdiff_t row = 0; row < rows; row += b.tile_rows) {
+        for (int tile = first; tile < last; ++tile) {
+            const ptrdiff_t row = static_cast<ptrdiff_t>(tile - first) * b.tile_rows;
+            const int at = tile / b.across;
+            float* const lse =
+                kept.lse ? kept.lse + static_cast<ptrdiff_t>(at / b.down) * b.shape.height * b.shape.width
+                         : nullptr;
             attend(b, w, w.qkv.get() + row * b.qkv_stride, b.side, b.side, 0, 0,
-                   w.n.get() + row * b.stride);
+                   w.n.get() + row * b.stride, lse, at % b.down, tile % b.across);
+        }
+        if (kept.attended) {
+            keep(b, w, first, last, Rows<const T>(w.n.get(), b.stride), kept.attended, down);
         }
         finish(b, w, rows, Rows<const T>(w.n.get(), b.stride), w.t.get());
     });
@@ -235,7 +281,8 @@ class Shifted {
         attended_ = Activations<T>(tokens * b_.stride);
     }
 
-    void run(const T* x, T* out) {
+    void run(const T* x, T* out, const Kept<T>& kept) {
+        kept_ = kept;
         if (rows_ == b_.down) {  // the ring is the picture
             project(x, 0, rows_);
             attend_to(0, rows_);
@@ -293,8 +340,10 @@ class Shifted {
     void attend_to(int begin_row, int end_row) {
         pool_.run((end_row - begin_row) * b_.across, [&](int item, int worker) {
             const int row = wrapped(begin_row + item / b_.across, rows_);
+            const int column = item % b_.across;
             attend(b_, workers_[worker], qkv_.get(), rows_ * b_.side, b_.shape.width,
-                   row * b_.side, item % b_.across * b_.side, attended_.get());
+                   row * b_.side, column * b_.side, attended_.get(), kept_.lse,
+                   wrapped(begin_row + item / b_.across, b_.down), column);
         });
     }
 
@@ -304,8 +353,9 @@ class Shifted {
             b_.tiles.find(first, last, x, b_.channels, b_.down, w.in.data());
             b_.tiles.find(first, last, attended, b_.stride, rows_, w.attended.data());
             b_.tiles.find(first, last, out, b_.channels, b_.down, w.out.data());
-            finish(b_, w, (last - first) * b_.tile_rows, Rows<const T>(w.attended.data(), 1),
-                   t(first));
+            const Rows<const T> results(w.attended.data(), 1);
+            if (kept_.attended) keep(b_, w, first, last, results, kept_.attended, b_.down);
+            finish(b_, w, (last - first) * b_.tile_rows, results, t(first));
         });
     }
 
@@ -313,40 +363,40 @@ class Shifted {
     std::vector<Worker<T>>& workers_;
     Pool& pool_;
     const int rows_;
+    Kept<T> kept_;
     Floats t_;
     Activations<T> qkv_, attended_;
 };
 
 template <class T>
-void run(const T* x, const FATParameters& parameters, const FATShape& shape, T* out, Pool& pool) {
+void run(const T* x, const FATParameters& parameters, const FATShape& shape, T* out,
+         const Kept<T>& kept, Pool& pool) {
     const Block<T> block(shape, parameters, pool);
     std::vector<Worker<T>> workers;
     for (int i = 0; i < pool.threads(); ++i) workers.emplace_back(block);
-    if (!shape.shifted) return plain(block, workers, x, out, pool);
+    if (!shape.shifted) return plain(block, workers, x, out, kept, pool);
     Shifted<T> picture(block, workers, pool);
-    const size_t size = static_cast<size_t>(shape.height) * shape.width * shape.channels;
-    for (int i = 0; i < shape.batch; ++i) picture.run(x + i * size, out + i * size);
+    const ptrdiff_t tokens = static_cast<ptrdiff_t>(shape.height) * shape.width;
+    for (int i = 0; i < shape.batch; ++i) {
+        const ptrdiff_t at = i * tokens * shape.channels;
+        picture.run(x + at, out + at, kept.of_picture(i * tokens, shape.channels));
+    }
 }
 
 }  // namespace
 }  // namespace flic::cpu
 
-// x, out [batch][height][width][channels], of one element type. The caller has checked that the
-// shapes fit together.
+// x, out and attended [batch][height][width][channels], of one element type; attended and lse
+// [heads][tokens] are kept for the backward pass, or null. The caller has checked that the shapes fit
+// together.
 FLIC_API int flic_cpu_fat_block(const void* x, int element, const void* const* parameters,
-                                const flic::cpu::FATShape* shape, void* out, int threads) {
+                                const flic::cpu::FATShape* shape, void* out, void* attended,
+                                float* lse, int threads) {
     using namespace flic::cpu;
     if (!x || !parameters || !shape || !out || threads < 1) return FLIC_BAD_ARGUMENT;
-    const FATParameters& given = *reinterpret_cast<const FATParameters*>(parameters);
-    try {
-        flic::Pool& pool = flic::team(threads);
-        if (static_cast<Element>(element) == Element::float32) {
-            run(static_cast<const float*>(x), given, *shape, static_cast<float*>(out), pool);
-        } else {
-            run(static_cast<const Bfloat16*>(x), given, *shape, static_cast<Bfloat16*>(out), pool);
-        }
-    } catch (const std::bad_alloc&) {
-        return FLIC_OUT_OF_MEMORY;
-    }
-    return FLIC_OK;
+    return guarded(element, [&](auto type) {
+        using T = decltype(type);
+        run(static_cast<const T*>(x), *reinterpret_cast<const FATParameters*>(parameters), *shape,
+            static_cast<T*>(out), Kept<T>{static_cast<T*>(attended), lse}, flic::team(threads));
+    });
 }

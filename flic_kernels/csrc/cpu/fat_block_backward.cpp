@@ -1,9 +1,9 @@
-// The gradients of a whole FAT block, from its input and its result's gradient alone: everything
-// between is computed again.
+// The gradients of a whole FAT block, from its input, its attention's results and its result's
+// gradient: everything else is computed again.
 //
-// Five stages, each over all tokens: up to q, k and v; the attention; tile by tile the rest of the
-// way forward and the way back to the attention's results; back through the attention; back to the
-// block's input. The stages' results are float32 images, as all arithmetic is.
+// Four stages, each over all tokens: up to q, k and v; tile by tile the rest of the way forward and
+// the way back to the attention's results; back through the attention; back to the block's input.
+// The stages' results are float32 images, as all arithmetic is.
 #include <string.h>
 
 #include <algorithm>
@@ -67,8 +67,8 @@ template <class T>
 class FATGradient {
   public:
     // All weights are float32 here.
-    FATGradient(const FATShape& shape, const FATParameters& p, const T* x, const T* grad, T* dx,
-                Pool& pool)
+    FATGradient(const FATShape& shape, const FATParameters& p, const T* x, const T* attended,
+                float* lse, const T* grad, T* dx, Pool& pool)
         : shape_(shape),
           p_(p),
           x_(x),
@@ -96,10 +96,11 @@ class FATGradient {
           modulation_sums_(static_cast<size_t>(parts_) * modulation_size()),
           t_(image(1)),
           qkv_image_(image(3)),
-          attended_(image(1)),
+          wide_(kWiden ? image(1) : Floats()),
           dattended_(image(1)),
           dt_(image(1)),
-          lse_(static_cast<size_t>(tokens_) * shape.heads, Floats::Fill::none) {}
+          attended_(const_cast<float*>(as_floats(attended, tokens_ * c_, wide_.get()))),
+          lse_(lse) {}
 
     void run(const FATGradients& to) {
         const AttentionImage attention = {
@@ -107,11 +108,10 @@ class FATGradient {
             shape_.width,     shape_.heads,     c_ / shape_.heads, shape_.window,
             shape_.shifted != 0};
         project();
-        attend(attention, p_.tables, attended_.get(), lse_.get(), pool_.threads());
         there_and_back();
         const Floats dqkv = image(3);
-        attend_backward(attention, p_.tables, attended_.get(), lse_.get(), dattended_.get(),
-                        dqkv.get(), to.tables, pool_.threads());
+        attend_backward(attention, p_.tables, attended_, lse_, dattended_.get(), dqkv.get(),
+                        to.tables, pool_.threads());
         finish(dqkv.get());
 
         conv1_1_.sums.total(to.conv1_1_weight, to.conv1_1_bias, pool_);
@@ -129,6 +129,7 @@ class FATGradient {
     }
 
   private:
+    static constexpr bool kWiden = !std::is_same_v<T, float>;
     using Matrix = Rows<float>;
     using ConstMatrix = Rows<const float>;
 
@@ -226,7 +227,7 @@ class FATGradient {
         const int rows = (last - first) * tiles_.tokens();
         const ptrdiff_t count = static_cast<ptrdiff_t>(rows) * c_;
         tiles_.find(first, last, static_cast<const float*>(t_.get()), c_, down, w.before.data());
-        tiles_.find(first, last, static_cast<const float*>(attended_.get()), c_, down,
+        tiles_.find(first, last, static_cast<const float*>(attended_), c_, down,
                     w.attended.data());
         tiles_.find(first, last, grad_, c_, down, w.given.data());
         tiles_.find(first, last, dattended_.get(), c_, down, w.dattended.data());
@@ -310,25 +311,26 @@ class FATGradient {
     Layer conv1_1_, qkv_, proj_, expand_, contract_, conv1_2_;
     const Norm norm1_, norm2_;
     const Floats modulation_, conjugate_, modulation_sums_;
-    const Floats t_, qkv_image_, attended_, dattended_, dt_, lse_;
+    const Floats t_, qkv_image_, wide_, dattended_, dt_;
+    float *const attended_, *const lse_;  // only read
 };
 
 }  // namespace
 }  // namespace flic::cpu
 
-// From grad, the result's gradient, and x [batch][height][width][channels], of one element type as dx
-// is: dx, and the parameters' gradients, in the order of the parameters, all of which are float32
-// here.
-FLIC_API int flic_cpu_fat_block_backward(const void* grad, const void* x, int element,
-                                         const void* const* parameters,
+// From grad, the result's gradient, x, and what flic_cpu_fat_block kept, attended and lse (which is
+// only read): dx, all images of one element type, and the parameters' gradients, in the order of the
+// parameters, all of which are float32 here.
+FLIC_API int flic_cpu_fat_block_backward(const void* grad, const void* x, const void* attended,
+                                         float* lse, int element, const void* const* parameters,
                                          const flic::cpu::FATShape* shape, void* dx,
                                          float* const* gradients, int threads) {
     using namespace flic::cpu;
     return guarded(element, [&](auto type) {
         using T = decltype(type);
         FATGradient<T>(*shape, *reinterpret_cast<const FATParameters*>(parameters),
-                       static_cast<const T*>(x), static_cast<const T*>(grad), static_cast<T*>(dx),
-                       flic::team(threads))
+                       static_cast<const T*>(x), static_cast<const T*>(attended), lse,
+                       static_cast<const T*>(grad), static_cast<T*>(dx), flic::team(threads))
             .run(*reinterpret_cast<const FATGradients*>(gradients));
     });
 }

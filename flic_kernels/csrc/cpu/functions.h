@@ -100,4 +100,13 @@ FLIC_INLINE Lanes quick_gelu(Lanes x) {
 
 #endif
 
+// d/dx x Phi(x) = Phi(x) + x phi(x)
+FLIC_INLINE Lanes gelu_slope(Lanes x) {
+    // Not so small that the density is subnormal: that takes a hundred times as long.
+    const Lanes half =
+        Lanes::max(Lanes::mul(Lanes::mul(x, x), Lanes::set(-0.5f)), Lanes::set(-80.0f));
+    const Lanes density = Lanes::mul(exp_nonpositive(half), Lanes::set(0.3989422804f));
+    return Lanes::fma(x, density, Lanes::add(quick_normal(x), Lanes::set(0.5f)));
+}
+
 }  // namespace
