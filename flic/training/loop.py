@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import statistics
@@ -168,6 +169,8 @@ class Run:
         )
         stream = batches(self.crops, trainer.step, trainer.samples, options.workers)
         begin = time.monotonic()
+        gc.collect()
+        gc.freeze()  # PyTorch's modules need not be searched in every second step (a tenth of it)
         with self.progress.of(self.total, trainer.step), contextlib.closing(stream):
             while trainer.step < self.total:
                 self._step(stream)

@@ -49,6 +49,7 @@ class Trainer:
         self.model.gaussian_conditional.training_bound = recipe.scale_bound
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.parameters, auxiliary = trained(self.model)
+        self._weights, self._averages = [*self.model.parameters()], [*self.averaged.parameters()]
         self.optimizers = optimizers_for(recipe, self.model, self.parameters)
         self.aux_optimizer = torch.optim.Adam(auxiliary, lr=recipe.aux_lr, fused=True)
         self.schedulers = [scheduler(optimizer, recipe) for optimizer in self.optimizers]
@@ -108,7 +109,8 @@ class Trainer:
             self.model.aux_loss().backward()
             self.aux_optimizer.step()
             self._average()
-        self.model.zero_grad(set_to_none=True)
+        for weight in self._weights:  # zero_grad looks for them in all modules again
+            weight.grad = None
         self.skipped += not finite
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if self.recipe.steps is not None:
@@ -121,8 +123,7 @@ class Trainer:
     def _average(self) -> None:
         # Early on the average follows quickly, so that it forgets the initial weights.
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        ours, theirs = list(self.averaged.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
 
 
 @torch.no_grad()

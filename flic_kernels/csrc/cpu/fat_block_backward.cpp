@@ -63,57 +63,71 @@ struct Norm {
     }
 };
 
+// The tensors of some pictures.
+template <class T>
+struct Pictures {
+    int count;
+    const T *x, *attended;
+    float* lse;
+    const T* grad;
+    T* dx;
+};
+
 template <class T>
 class FATGradient {
   public:
     // All weights are float32 here.
-    FATGradient(const FATShape& shape, const FATParameters& p, const T* x, const T* attended,
-                float* lse, const T* grad, T* dx, Pool& pool)
+    FATGradient(const FATShape& shape, const FATParameters& p, Pool& pool)
         : shape_(shape),
           p_(p),
-          x_(x),
-          grad_(grad),
-          dx_(dx),
           pool_(pool),
           c_(shape.channels),
-          tokens_(static_cast<int64_t>(shape.batch) * shape.height * shape.width),
           tiles_(fat_tiles(shape)),
           group_(std::max(1, kGradientTokens / tiles_.tokens())),
           rows_(group_ * tiles_.tokens()),
-          steps_(tokens_),
-          groups_(static_cast<int>((tokens_ / tiles_.tokens() + group_ - 1) / group_)),
-          parts_(std::min(groups_, kGradientParts)),
-          conv1_1_(p.conv1_1_weight, p.conv1_1_bias, c_, c_, steps_.parts, pool),
-          qkv_(p.qkv_weight, nullptr, 3 * c_, c_, steps_.parts, pool),
+          picture_(static_cast<ptrdiff_t>(shape.height) * shape.width),
+          together_(static_cast<int>(std::clamp<ptrdiff_t>(kValues / (picture_ * c_), 1, shape.batch))),
+          parts_(GradientParts(together_ * picture_).parts),
+          conv1_1_(p.conv1_1_weight, p.conv1_1_bias, c_, c_, parts_, pool),
+          qkv_(p.qkv_weight, nullptr, 3 * c_, c_, parts_, pool),
           proj_(p.proj_weight, p.proj_bias, c_, c_, parts_, pool),
           expand_(p.expand_weight, p.expand_bias, 4 * c_, c_, parts_, pool),
           contract_(p.contract_weight, p.contract_bias, c_, 4 * c_, parts_, pool),
           conv1_2_(p.conv1_2_weight, p.conv1_2_bias, c_, c_, parts_, pool),
-          norm1_(p.norm1_weight, p.norm1_bias, c_, shape.eps, steps_.parts),
+          norm1_(p.norm1_weight, p.norm1_bias, c_, shape.eps, parts_),
           norm2_(p.norm2_weight, p.norm2_bias, c_, shape.eps, parts_),
           modulation_(weights(false)),
           conjugate_(weights(true)),
           modulation_sums_(static_cast<size_t>(parts_) * modulation_size()),
           t_(image(1)),
           qkv_image_(image(3)),
+          dqkv_(image(3)),
           wide_(kWiden ? image(1) : Floats()),
           dattended_(image(1)),
-          dt_(image(1)),
-          attended_(const_cast<float*>(as_floats(attended, tokens_ * c_, wide_.get()))),
-          lse_(lse) {}
+          dt_(image(1)) {
+        for (int i = 0; i < pool.threads(); ++i) workers_.emplace_back(*this);
+    }
 
-    void run(const FATGradients& to) {
-        const AttentionImage attention = {
-            qkv_image_.get(), Element::float32, shape_.batch,        shape_.height,
-            shape_.width,     shape_.heads,     c_ / shape_.heads, shape_.window,
-            shape_.shifted != 0};
-        project();
-        there_and_back();
-        const Floats dqkv = image(3);
-        attend_backward(attention, p_.tables, attended_, lse_, dattended_.get(), dqkv.get(),
-                        to.tables, pool_.threads());
-        finish(dqkv.get());
-
+    // A few pictures at a time, so that the stages' results stay in cache.
+    void run(const Pictures<T>& all, const FATGradients& to) {
+        ptrdiff_t sizes[kBranches];
+        Floats tables[kBranches];
+        for (int b = 0; b < kBranches; ++b) {
+            const AttentionBranch branch =
+                attention_branch(b, shape_.window, shape_.shifted, shape_.heads, c_ / shape_.heads);
+            sizes[b] = branch.heads * branch.table_rows();
+            tables[b] = Floats(sizes[b], Floats::Fill::none);
+            memset(to.tables[b], 0, sizes[b] * sizeof(float));
+        }
+        float* const own[kBranches] = {tables[0].get(), tables[1].get(), tables[2].get(),
+                                       tables[3].get()};
+        for (int first = 0; first < all.count; first += together_) {
+            const ptrdiff_t token = first * picture_, at = token * c_;
+            run_some({std::min(together_, all.count - first), all.x + at, all.attended + at,
+                      all.lse + token, all.grad + at, all.dx + at},
+                     own);
+            for (int b = 0; b < kBranches; ++b) add(to.tables[b], own[b], to.tables[b], sizes[b]);
+        }
         conv1_1_.sums.total(to.conv1_1_weight, to.conv1_1_bias, pool_);
         norm1_.total(to.norm1_weight, to.norm1_bias);
         qkv_.sums.total(to.qkv_weight, nullptr, pool_);
@@ -130,11 +144,29 @@ class FATGradient {
 
   private:
     static constexpr bool kWiden = !std::is_same_v<T, float>;
+    static constexpr ptrdiff_t kValues = 1 << 17;  // of t: as many pictures go through together
     using Matrix = Rows<float>;
     using ConstMatrix = Rows<const float>;
 
+    void run_some(const Pictures<T>& pictures, float* const* dtables) {
+        some_ = pictures;
+        float* const attended =
+            const_cast<float*>(as_floats(some_.attended, tokens() * c_, wide_.get()));
+        project();
+        there_and_back(attended);
+        attend_backward({qkv_image_.get(), Element::float32, some_.count, shape_.height,
+                         shape_.width, shape_.heads, c_ / shape_.heads, shape_.window,
+                         shape_.shifted != 0, shape_.batch * picture_},
+                        p_.tables, attended, some_.lse, dattended_.get(), dqkv_.get(), dtables,
+                        pool_.threads());
+        finish();
+    }
+
+    ptrdiff_t tokens() const { return some_.count * picture_; }
+    // Of as many pictures as go through together.
     Floats image(int channels) const {
-        return Floats(static_cast<size_t>(tokens_) * c_ * channels, Floats::Fill::none);
+        return Floats(static_cast<size_t>(together_ * picture_) * c_ * channels,
+                      Floats::Fill::none);
     }
     Floats weights(bool conjugate) const {
         Floats w(static_cast<size_t>(prepared_weight_size(shape_.modulation, c_)),
@@ -148,53 +180,46 @@ class FATGradient {
     // work(part, worker, first row, number of rows) for all tokens in order.
     template <class Work>
     void for_steps(const Work& work) {
-        pool_.run(steps_.parts, [&](int part, int worker) {
-            steps_.for_steps(part, [&](int64_t first, int rows) { work(part, worker, first, rows); });
+        const GradientParts parts(tokens());
+        pool_.run(parts.parts, [&](int part, int worker) {
+            parts.for_steps(part, [&](int64_t first, int rows) {
+                work(part, workers_[worker], first, rows);
+            });
         });
     }
 
-    std::vector<Floats> scratch(size_t values) const {
-        std::vector<Floats> all;
-        for (int i = 0; i < pool_.threads(); ++i) all.emplace_back(values, Floats::Fill::none);
-        return all;
-    }
-
     void project() {
-        const size_t size = static_cast<size_t>(kGradientTokens) * c_;
-        const std::vector<Floats> normed = scratch(size), wide = scratch(size);
-        for_steps([&](int, int worker, int64_t first, int rows) {
+        for_steps([&](int, Worker& w, int64_t first, int rows) {
             const ptrdiff_t count = static_cast<ptrdiff_t>(rows) * c_;
             float* const t = t_.get() + first * c_;
-            const float* const x = as_floats(x_ + first * c_, count, wide[worker].get());
+            const float* const x = as_floats(some_.x + first * c_, count, w.d.get());
             conv1_1_.product.run(rows, {x, c_}, Matrix(t, c_));
-            norm1_.forward(t, rows, normed[worker].get());
-            qkv_.product.run(rows, {normed[worker].get(), c_},
+            norm1_.forward(t, rows, w.normed.get());
+            qkv_.product.run(rows, {w.normed.get(), c_},
                              Matrix(qkv_image_.get() + 3 * first * c_, 3 * c_));
         });
     }
 
-    void finish(const float* dqkv) {
-        const size_t size = static_cast<size_t>(kGradientTokens) * c_;
-        const std::vector<Floats> normed = scratch(size), wide = scratch(size), dt = scratch(size);
-        for_steps([&](int part, int worker, int64_t first, int rows) {
+    void finish() {
+        for_steps([&](int part, Worker& w, int64_t first, int rows) {
             const ptrdiff_t count = static_cast<ptrdiff_t>(rows) * c_;
             const float* const t = t_.get() + first * c_;
-            const float* const given = dqkv + 3 * first * c_;
-            float *const n = normed[worker].get(), *const d = dt[worker].get();
+            const float* const given = dqkv_.get() + 3 * first * c_;
+            float *const n = w.normed.get(), *const d = w.dt.get();
             norm1_.forward(t, rows, n);
             qkv_.sums.add(part, rows, given, 3 * c_, ConstMatrix(n, c_));
             qkv_.back.run(rows, {given, 3 * c_}, Matrix(d, c_));
             norm1_.backward(part, t, rows, d);
             add(d, dt_.get() + first * c_, d, count);
-            const float* const x = as_floats(x_ + first * c_, count, wide[worker].get());
+            const float* const x = as_floats(some_.x + first * c_, count, w.d.get());
             conv1_1_.sums.add(part, rows, d, c_, ConstMatrix(x, c_));
             Epilogue<T> add_grad;
-            add_grad.residual = {grad_ + first * c_, c_};
-            conv1_1_.back.run(rows, {d, c_}, Rows<T>(dx_ + first * c_, c_), add_grad);
+            add_grad.residual = {some_.grad + first * c_, c_};
+            conv1_1_.back.run(rows, {d, c_}, Rows<T>(some_.dx + first * c_, c_), add_grad);
         });
     }
 
-    // A thread's tokens of a group of tiles, tile after tile, and where they lie in the images.
+    // A thread's tokens, of a group of tiles tile after tile, and where these lie in the images.
     struct Worker {
         Floats t, normed, filtered, grad, dt, d, hidden, activated;
         std::vector<const float*> before, attended;
@@ -208,28 +233,28 @@ class FATGradient {
               attended(f.rows_), given(f.rows_), dattended(f.rows_), dbefore(f.rows_) {}
     };
     Floats group_floats(int channels) const {
-        return Floats(static_cast<size_t>(rows_) * c_ * channels, Floats::Fill::none);
+        return Floats(static_cast<size_t>(std::max(rows_, kGradientTokens)) * c_ * channels,
+                      Floats::Fill::none);
     }
 
-    void there_and_back() {
-        std::vector<Worker> workers;
-        for (int i = 0; i < pool_.threads(); ++i) workers.emplace_back(*this);
-        pool_.run(parts_, [&](int part, int worker) {
-            for (int g = groups_ * part / parts_; g < groups_ * (part + 1) / parts_; ++g) {
-                tile_group(workers[worker], part, g);
+    void there_and_back(float* attended) {
+        const int groups = static_cast<int>((tokens() + rows_ - 1) / rows_);
+        const int parts = std::min(groups, parts_);
+        pool_.run(parts, [&](int part, int worker) {
+            for (int g = groups * part / parts; g < groups * (part + 1) / parts; ++g) {
+                tile_group(workers_[worker], part, g, attended);
             }
         });
     }
 
-    void tile_group(Worker& w, int part, int group) {
-        const int down = shape_.batch * (shape_.height / tiles_.side);
+    void tile_group(Worker& w, int part, int group, const float* attended_image) {
+        const int down = some_.count * (shape_.height / tiles_.side);
         const int first = group * group_, last = std::min(down * tiles_.across, first + group_);
         const int rows = (last - first) * tiles_.tokens();
         const ptrdiff_t count = static_cast<ptrdiff_t>(rows) * c_;
         tiles_.find(first, last, static_cast<const float*>(t_.get()), c_, down, w.before.data());
-        tiles_.find(first, last, static_cast<const float*>(attended_), c_, down,
-                    w.attended.data());
-        tiles_.find(first, last, grad_, c_, down, w.given.data());
+        tiles_.find(first, last, attended_image, c_, down, w.attended.data());
+        tiles_.find(first, last, some_.grad, c_, down, w.given.data());
         tiles_.find(first, last, dattended_.get(), c_, down, w.dattended.data());
         tiles_.find(first, last, dt_.get(), c_, down, w.dbefore.data());
         const ConstMatrix attended(w.attended.data(), 1), normed(w.normed.get(), c_);
@@ -299,20 +324,19 @@ class FATGradient {
 
     const FATShape shape_;
     const FATParameters& p_;
-    const T *const x_, *const grad_;
-    T* const dx_;
     Pool& pool_;
     const int c_;
-    const int64_t tokens_;
     const Tiles tiles_;
-    const int group_, rows_;  // tiles and tokens that go through together
-    const GradientParts steps_;
-    const int groups_, parts_;
+    const int group_, rows_;   // tiles and tokens that a thread takes at a time, in the second stage
+    const ptrdiff_t picture_;  // tokens
+    const int together_;       // pictures
+    const int parts_;          // of the gradients' sums, at most
     Layer conv1_1_, qkv_, proj_, expand_, contract_, conv1_2_;
     const Norm norm1_, norm2_;
     const Floats modulation_, conjugate_, modulation_sums_;
-    const Floats t_, qkv_image_, wide_, dattended_, dt_;
-    float *const attended_, *const lse_;  // only read
+    const Floats t_, qkv_image_, dqkv_, wide_, dattended_, dt_;
+    std::vector<Worker> workers_;
+    Pictures<T> some_ = {};  // that go through now
 };
 
 }  // namespace
@@ -329,8 +353,9 @@ FLIC_API int flic_cpu_fat_block_backward(const void* grad, const void* x, const 
     return guarded(element, [&](auto type) {
         using T = decltype(type);
         FATGradient<T>(*shape, *reinterpret_cast<const FATParameters*>(parameters),
-                       static_cast<const T*>(x), static_cast<const T*>(attended), lse,
-                       static_cast<const T*>(grad), static_cast<T*>(dx), flic::team(threads))
-            .run(*reinterpret_cast<const FATGradients*>(gradients));
+                       flic::team(threads))
+            .run({shape->batch, static_cast<const T*>(x), static_cast<const T*>(attended), lse,
+                  static_cast<const T*>(grad), static_cast<T*>(dx)},
+                 *reinterpret_cast<const FATGradients*>(gradients));
     });
 }

@@ -72,7 +72,7 @@ void for_windows(const Image& image, const Branches& branches, int64_t tile, voi
         w.width = image.width;
         w.out = advance(out, image.element, first * channels + b * quarter);
         w.out_stride = channels;
-        w.lse_stride = image.tokens();
+        w.lse_stride = image.lse_stride;
         w.scratch = scratch;
         for (w.top = top; w.top < top + side; w.top += height) {
             for (w.left = left; w.left < left + side; w.left += width) {
@@ -164,7 +164,7 @@ FLIC_API int flic_window_attention(const void* qkv, int element, const float* co
     using namespace flic::cpu;
     try {
         attend({qkv, static_cast<Element>(element), batch, height, width, heads, dim, window,
-                shifted != 0},
+                shifted != 0, batch * height * width},
                tables, out, lse, threads);
         return FLIC_OK;
     } catch (const std::bad_alloc&) {
@@ -182,7 +182,7 @@ FLIC_API int flic_window_attention_backward(const void* qkv, int element,
     using namespace flic::cpu;
     try {
         attend_backward({qkv, static_cast<Element>(element), batch, height, width, heads, dim,
-                         window, shifted != 0},
+                         window, shifted != 0, batch * height * width},
                         tables, out, lse, grad, dqkv, dtables, threads);
         return FLIC_OK;
     } catch (const std::bad_alloc&) {

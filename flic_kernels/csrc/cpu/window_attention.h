@@ -12,15 +12,15 @@ struct AttentionImage {
     int64_t batch;
     int height, width, heads, dim, window;
     bool shifted;
+    int64_t lse_stride;  // from head to head
 
     int channels() const { return heads * dim; }
     int side() const { return 2 * window; }  // of a tile, which every branch's windows divide
     int64_t tiles() const { return batch * (height / side()) * (width / side()); }
-    int64_t tokens() const { return batch * height * width; }
 };
 
 // out [batch, height, width, channels]; tables: the branches' bias [rows][heads / 4]; lse: null or
-// [heads][tokens].
+// [heads][lse_stride], the tokens' one after the other.
 void attend(const AttentionImage& image, const float* const* tables, void* out, float* lse,
             int threads);
 
