@@ -100,8 +100,11 @@ class Trainer:
 
         False where these are not finite; then only the step is counted.
         """
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip or float("inf"))
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))
         finite = bool(torch.isfinite(norm))
+        if finite and self.recipe.clip and norm > self.recipe.clip:
+            torch._foreach_mul_(gradients, self.recipe.clip / (norm + 1e-6))
         if finite:
             for optimizer in self.optimizers:
                 optimizer.step()
