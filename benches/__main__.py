@@ -5,7 +5,7 @@
 Groups: ops (FAT blocks among them), transforms, codec, training; all of them where none is named.
 What follows is for pytest, which runs them: -k NAME for some of them, and these of their own:
 
-    --compile          torch.compile of the eager reference too (minutes)
+    --no-compile       without torch.compile of the eager reference, which takes minutes
     --rows FILE        the rows (default: runs/bench/rows.json)
     --chart FILE       the chart, FILE.png and FILE.svg (default: runs/bench/chart)
     --device, --dtypes, --seconds, --budget, --small: see pytest benches/bench_ops.py --help

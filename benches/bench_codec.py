@@ -16,13 +16,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from benches.measure import compare
-from benches.problems import FORWARD, ModuleProblem, Problem, Spec, eagerly
+from benches.problems import COUNTS, FORWARD, ModuleProblem, Problem, Spec, eagerly
 from benches.rows import Row
 from flic import entropy
 from flic.engine import engine_of
@@ -67,7 +68,8 @@ class Coding(Problem):
         x = torch.nn.functional.interpolate(coarse, size=self.size, mode="bicubic")
         self.x = x.clamp(0, 1).to(device)
         self.taken: dict[tuple[str, str], list[float]] = defaultdict(list)
-        _, self.streams = self.encode("reference")
+        latents, self.streams = self.encode("reference")
+        self.latents = latents.y, latents.z
 
     def check(self, name: str, mode: str) -> tuple[Callable[[], object], dict[str, float]]:
         if self.op == "decode":
@@ -80,8 +82,24 @@ class Coding(Problem):
         self.taken.clear()
         return partial(getattr(self, self.op), name), {"out": off}
 
+    @cached_property
+    def flops(self) -> int:
+        """Of the networks' products and convolutions that this direction needs."""
+        model = self.model
+        y, z = (torch.zeros(1, *part.shape[1:], device=self.device) for part in self.latents)
+        used = [partial(model.hyper_features, z), partial(model.tca, model.hyper_features(z), y)]
+        if self.op == "encode":
+            used += [partial(model.g_a, self.x), partial(model.h_a, y)]
+        else:
+            used += [partial(model.g_s, y)]
+        with eagerly(), FlopCounterMode(display=False, custom_mapping=COUNTS) as counter:
+            for part in used:
+                part()
+        return counter.get_total_flops()
+
+    @torch.no_grad()
     def describe(self, row: Row) -> None:
-        row.shape = list(self.x.shape)
+        row.shape, row.flops = list(self.x.shape), self.flops
         row.stages = {
             stage: statistics.median(times[1:])  # the first is a call that was not timed
             for (name, stage), times in self.taken.items()

@@ -1,7 +1,8 @@
-"""The network's transforms and T-CA of the base configuration at 768x512, forward.
+"""The network's transforms and T-CA of the base configuration at 768x512.
 
-    python -m benches transforms [--compile] [-k g_a] [--help]
+    python -m benches transforms [--no-compile] [-k g_a] [--help]
 
+g_a and g_s forward, and forward and backward at 256x256, as they train; the others forward.
 "exact" is the exact entropy engine, which coding uses for the hyper-synthesis and T-CA.
 """
 
@@ -17,14 +18,16 @@ from torch import Tensor, nn
 import flic_kernels
 from benches.bench_exact import t_ca
 from benches.measure import compare
-from benches.problems import FORWARD, ModuleProblem, Spec
+from benches.problems import BOTH, FORWARD, ModuleProblem, Spec
 from flic.model import FLIC
 from flic_kernels.exact import ExactEngine
 
 PICTURE = 512, 768  # height, width
+CROP = 256, 256
 SMALL = 128, 128
 # Ten stages one after the other; T-CA has twelve layers.
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+GRADIENTS = {torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 2e-2}
 NAMES = "g_a", "g_s", "h_a", "hyper_synthesis", "tca"
 
 
@@ -66,14 +69,25 @@ def specs(device: str, dtypes: list[torch.dtype], small: bool) -> Iterator[Spec]
             others = "accelerated", *(("exact",) if name in EXACT and device == "cpu" else ())
             yield Spec(
                 name, f"{width}x{height}", dtype, ModuleProblem.names(device, others),
-                {FORWARD: TOLERANCES[dtype]}, partial(transform, name, dtype, device, small),
+                {FORWARD: TOLERANCES[dtype]},
+                partial(transform, name, dtype, device, small, (height, width)),
+            )  # fmt: skip
+        for name in ("g_a", "g_s"):
+            sides = SMALL if small else CROP
+            yield Spec(
+                name, "crop {1}x{0}".format(*sides), dtype, ModuleProblem.names(device),
+                {BOTH: GRADIENTS[dtype]},
+                partial(transform, name, dtype, device, small, sides, backward=True),
             )  # fmt: skip
 
 
-def transform(name: str, dtype: torch.dtype, device: str, small: bool) -> ModuleProblem:
+def transform(
+    name: str, dtype: torch.dtype, device: str, small: bool, sides: tuple[int, int], *,
+    backward: bool = False,
+) -> ModuleProblem:  # fmt: skip
     model = network(small)
     latent, hyper = model.config.latent, model.config.hyper
-    height, width = (side // 16 for side in (SMALL if small else PICTURE))
+    height, width = (side // 16 for side in sides)
     generator = torch.Generator().manual_seed(0)
 
     def integers(*shape: int) -> Tensor:
@@ -92,7 +106,8 @@ def transform(name: str, dtype: torch.dtype, device: str, small: bool) -> Module
     if name in EXACT:
         others["exact"] = partial(EXACT[name], model)
     inputs = [x.to(device, dtype) for x in inputs]
-    return ModuleProblem(part(model, name, device, dtype), inputs, stages, others)
+    module = part(model, name, device, dtype)
+    return ModuleProblem(module, inputs, stages, others, backward=backward)
 
 
 def stages(module: nn.Module) -> list[nn.Module]:
@@ -123,5 +138,6 @@ def exact_tca(model: FLIC) -> Callable:
 EXACT = {"hyper_synthesis": exact_hyper, "tca": exact_tca}
 
 
-def test_forward(run, benchmark, spec, problem):
-    compare(run, benchmark, spec, problem, FORWARD)
+def test_transforms(run, benchmark, spec, problem):
+    (mode,) = spec.tolerances
+    compare(run, benchmark, spec, problem, mode)

@@ -14,7 +14,7 @@ from benches.measure import Run
 
 RUN = pytest.StashKey[Run]()
 SPECS = pytest.StashKey[dict]()
-DTYPES = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
+DTYPES = {"cpu": ("float32", "bfloat16"), "cuda": ("bfloat16", "float32")}
 
 
 def pytest_addoption(parser):
@@ -22,8 +22,8 @@ def pytest_addoption(parser):
     group.addoption("--rows", type=Path, metavar="FILE", help="write the rows, one a line, as JSON")
     group.addoption("--chart", type=Path, metavar="FILE", help="draw FILE with .png and with .svg")
     group.addoption("--device", choices=DTYPES, help="default: cuda where there is a GPU")
-    group.addoption("--dtypes", help="comma-separated (default: float32; on a GPU bfloat16 too)")
-    group.addoption("--compile", action="store_true", help="torch.compile too (minutes)")
+    group.addoption("--dtypes", help="comma-separated (default: float32,bfloat16)")
+    group.addoption("--no-compile", action="store_true", help="without torch.compile (minutes)")
     group.addoption("--seconds", type=float, default=3, help="of timing a problem and mode")
     later = "what has not begun by then is skipped, and said to be"
     group.addoption("--budget", type=float, default=float("inf"), metavar="SECONDS", help=later)
@@ -52,7 +52,7 @@ def pytest_configure(config):
     config.stash[RUN] = Run(
         device=device,
         json=path,
-        compiled=config.getoption("compile"),
+        compiled=not config.getoption("no_compile"),
         seconds=0 if small else config.getoption("seconds"),
         rounds=(2, 2) if small else (3, 20 if device == "cpu" else 100),
         deadline=time.monotonic() + config.getoption("budget"),

@@ -144,7 +144,9 @@ class NetworkProblem(Problem):
             gradients = []
             if self.backward:
                 wide = [grad.double() for grad in grads]
-                gradients = list(torch.autograd.grad(results, candidate.flat(), wide))
+                # Not autograd.grad, in which FlopCounterMode's hooks on modules raise.
+                torch.autograd.backward(results, wide)
+                gradients = [leaf.grad for leaf in candidate.flat()]
                 bytes_moved += size * (2 * _count(candidate.flat()) + _count(results))
                 costs[BOTH] = Cost(counter.get_total_flops(), bytes_moved)
         results = [result.detach() for result in results]
@@ -212,13 +214,13 @@ class OperationProblem(NetworkProblem):
 
 
 class ModuleProblem(NetworkProblem):
-    """A module of the network on given inputs, forward: eager, compiled and as it is.
+    """A module of the network on given inputs: eager, compiled and as it is.
 
     `stages` are the submodules between which tensors have to pass through memory; `others` make
-    further implementations, functions of the inputs, by name.
+    further implementations, functions of the inputs, by name. With `backward` the gradients of the
+    first input and of the module's parameters are taken too, of those implementations that are
+    modules.
     """
-
-    backward = False
 
     def __init__(
         self,
@@ -226,9 +228,10 @@ class ModuleProblem(NetworkProblem):
         inputs: Sequence[Tensor],
         stages: Callable[[nn.Module], Iterable[nn.Module]],
         others: Mapping[str, Callable[[], Callable]],
+        backward: bool = False,
     ):
         self.module, self.inputs, self.dtype = module, inputs, inputs[0].dtype
-        self.stages, self.others = stages, others
+        self.stages, self.others, self.backward = stages, others, backward
 
     @staticmethod
     def names(device: str, others: Iterable[str] = ()) -> tuple[str, ...]:
@@ -239,14 +242,15 @@ class ModuleProblem(NetworkProblem):
 
     def candidate(self, name: str) -> Candidate:
         if name in self.others:
-            return self._bind(self.others[name](), self.inputs)
+            found = self.others[name]()
+            return self._bind(found, found, self.inputs)
         if name == "default":
-            return self._bind(self.module, self.inputs)
+            return self._bind(self.module, self.module, self.inputs)
         compute = self.module
         if name == "compile":
             torch._dynamo.reset()
             compute = torch.compile(compute, dynamic=False, fullgraph=True)
-        return self._bind(compute, self.inputs, eager=True)
+        return self._bind(compute, self.module, self.inputs, eager=True)
 
     def exact(self) -> tuple[Candidate, list[Tensor]]:
         module = copy.deepcopy(self.module).double()
@@ -257,15 +261,20 @@ class ModuleProblem(NetworkProblem):
 
         for stage in self.stages(module):
             stage.register_forward_hook(record)
-        return self._bind(module, [x.double() for x in self.inputs], eager=True), moved
+        inputs = [x.detach().double() for x in self.inputs]
+        return self._bind(module, module, inputs, eager=True), moved
 
-    @staticmethod
-    def _bind(compute: Callable, inputs: Sequence[Tensor], *, eager: bool = False) -> Candidate:
+    def _bind(
+        self, compute: Callable, module: Callable, inputs: Sequence[Tensor], *, eager: bool = False
+    ) -> Candidate:
         def forward() -> list[Tensor]:
             with eagerly() if eager else nullcontext():
                 return _list(compute(*inputs))
 
-        return Candidate(forward, {})
+        if not (self.backward and isinstance(module, nn.Module)):
+            return Candidate(forward, {})
+        leaves = {"x": [inputs[0].requires_grad_()], "parameters": [*module.parameters()]}
+        return Candidate(forward, leaves)
 
 
 def _list(result) -> list[Tensor]:

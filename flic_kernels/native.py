@@ -18,7 +18,7 @@ import torch
 _FOLDER = Path(__file__).resolve().parent
 _ISA_NAMES = ("scalar", "avx2", "avx512")
 _BFLOAT16_NAMES = ("widened", "avx512_bf16", "amx")
-_ABI = 5  # csrc/abi.h
+_ABI = 6  # csrc/abi.h
 
 # csrc/status.h, in the same order.
 _STATUS = {

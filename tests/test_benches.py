@@ -232,7 +232,7 @@ def test_modules_as_they_are_count_where_the_registry_has_something(monkeypatch)
 
 
 def test_a_transform_in_all_its_ways():
-    problem = bench_transforms.transform("hyper_synthesis", torch.float32, "cpu", True)
+    problem = bench_transforms.transform("hyper_synthesis", torch.float32, "cpu", True, bench_transforms.SMALL)
     for name in ("reference", "accelerated", "exact", "default"):
         assert max(problem.check(name, FORWARD)[1].values()) < 1e-5, name
     # What passes between stages: more than parameters, input and output, which count once.
@@ -288,7 +288,7 @@ def test_unknown_groups_are_refused(capsys):
 def test_a_budget_that_is_used_up(tmp_path, capsys, outside_xdist):
     path = tmp_path / "rows.json"
     where = ["--rows", str(path), "--chart", str(tmp_path / "chart")]
-    assert command.main(["--small", "--compile", "--budget", "0", *where]) == 0
+    assert command.main(["--small", "--budget", "0", *where]) == 0
     assert "compile skipped: out of time" in capsys.readouterr().out
     found = rows.read(path)
     assert {(row.status, row.note) for row in found} == {("skipped", "out of time")}

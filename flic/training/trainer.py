@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import resolve
 from ..layers import FrequencyModulation, WindowBias

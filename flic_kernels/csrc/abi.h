@@ -5,4 +5,4 @@
 
 #include "status.h"
 
-FLIC_API int flic_abi() { return 5; }
+FLIC_API int flic_abi() { return 6; }

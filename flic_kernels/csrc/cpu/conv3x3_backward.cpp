@@ -121,7 +121,8 @@ class ConvolutionGradient {
         BasicProduct<T> product(x_.channels, outputs_, taps, rows.count);
         product.pack(turned(rows, columns).data(), nullptr, pool_);
         const Blocks blocks(x_.batch, (x_.height - down - 1) / stride_ + 1,
-                            (x_.width - right - 1) / stride_ + 1, pool_.threads());
+                            (x_.width - right - 1) / stride_ + 1, pool_.threads(),
+                            static_cast<size_t>(taps) * x_.channels * outputs_);
         const Window window = {rows.count, columns.count, rows.first_result, columns.first_result,
                                1};
         struct Targets {

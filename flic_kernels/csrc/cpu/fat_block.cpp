@@ -22,6 +22,7 @@ namespace flic::cpu {
 namespace {
 
 constexpr int kGroupRows = 256;  // tokens of a group: its activations stay in the second-level cache
+constexpr int kGroupsOfThread = 2;  // at least, if there are so many tiles
 constexpr int kHiddenRows = 48;  // tokens whose hidden layer is kept: whole register tiles
 
 constexpr int kGroupsOfBand = 16;  // for each thread, of a shifted block
@@ -69,7 +70,8 @@ struct Block {
           tile_rows(tiles.tokens()),
           across(tiles.across),
           down(s.height / side),
-          group(std::max(1, kGroupRows / tile_rows)),
+          group(std::clamp(s.batch * down * across / (kGroupsOfThread * pool.threads()), 1,
+                           std::max(1, kGroupRows / tile_rows))),
           conv1_1(channels, channels),
           qkv(3 * channels, channels),
           proj(channels, channels),

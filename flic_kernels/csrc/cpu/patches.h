@@ -100,17 +100,19 @@ class Patches {
 // cache serve many rows, so few that the pixels they are made from stay in it.
 struct Blocks {
     static constexpr int kWidth = 48, kPixels = 192;
-    static constexpr int kOfThread = 3;  // at least, if there are so many lines
+    static constexpr size_t kCached = 1 << 18;  // weights that stay in a core's cache
 
     int64_t batch;
     int height, width;
     int across, down, block_width, block_height;
 
-    Blocks(int64_t pictures, int lines, int columns, int threads)
+    // weights: of the product, each of which every block reads.
+    Blocks(int64_t pictures, int lines, int columns, int threads, size_t weights)
         : batch(pictures), height(lines), width(columns) {
+        const int of_thread = weights > kCached ? 1 : 3;  // blocks at least, if there are lines
         across = (width + kWidth - 1) / kWidth;
         block_width = (width + across - 1) / across;
-        const int64_t share = batch * height * across / (threads * kOfThread);
+        const int64_t share = batch * height * across / (threads * of_thread);
         block_height =
             static_cast<int>(std::clamp<int64_t>(share, 1, std::max(1, kPixels / block_width)));
         down = (height + block_height - 1) / block_height;
