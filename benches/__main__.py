@@ -8,6 +8,7 @@ What follows is for pytest, which runs them: -k NAME for some of them, and these
     --no-compile       without torch.compile of the eager reference, which takes minutes
     --rows FILE        the rows (default: runs/bench/rows.json)
     --chart FILE       the chart, FILE.png and FILE.svg (default: runs/bench/chart)
+    --write FILE       the rows into a document, between its comments "bench: begin" and "end"
     --device, --dtypes, --seconds, --budget, --small: see pytest benches/bench_ops.py --help
 
 Nothing else should run on the machine meanwhile. Implementations are compared with the float64

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benches import report
+from benches import document, report
 from benches.clock import timer_of
 from benches.measure import Run
 
@@ -21,6 +21,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("benchmarks of flic")
     group.addoption("--rows", type=Path, metavar="FILE", help="write the rows, one a line, as JSON")
     group.addoption("--chart", type=Path, metavar="FILE", help="draw FILE with .png and with .svg")
+    group.addoption("--write", type=Path, metavar="FILE", help="the rows into a document's table")
     group.addoption("--device", choices=DTYPES, help="default: cuda where there is a GPU")
     group.addoption("--dtypes", help="comma-separated (default: float32,bfloat16)")
     group.addoption("--no-compile", action="store_true", help="without torch.compile (minutes)")
@@ -98,5 +99,7 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.ensure_newline()
     found = config.stash[RUN].done
     report.show(found)
+    if config.getoption("write") and found:
+        document.replace(config.getoption("write"), "bench", report.markdown(found))
     if config.getoption("chart"):
         report.chart(found, config.getoption("chart"))

@@ -1,4 +1,4 @@
-"""Rows as a table and as a chart."""
+"""Rows as a table, as Markdown and as a chart."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ COLORS = {
     "reference": "0.65", "compile": "tab:blue", "sdpa": "tab:orange", "default": "tab:purple",
     "accelerated": "tab:green", "exact": "tab:brown", "cpu": "tab:red", "triton": "tab:red",
 }  # fmt: skip
+OURS = "cpu", "triton", "default"  # the implementation that is used
+RIVALS = {"compile": "torch.compile", "sdpa": "SDPA", "exact": "exact engine"}
 WIDTH = 180  # enough for every column
 
 
@@ -55,6 +57,49 @@ def table(found: list[Row]) -> Table:
     return made
 
 
+def markdown(found: list[Row]) -> str:
+    """A table for each mode, a line for each thing: what it takes, and times as fast as eager."""
+    lines = [_where(found[0]), ""]
+    for mode in (FORWARD, BOTH):
+        groups: dict[tuple, dict[str, Row]] = {}
+        for row in found:
+            if row.mode == mode and row.status == OK:
+                groups.setdefault(row.group, {})[row.impl] = row
+        rivals = [n for n in RIVALS if any(n in rows for rows in groups.values())]
+        if not groups:
+            continue
+        names = [RIVALS[n] for n in rivals]
+        lines += [f"| {mode} | | eager, ms | ours, ms | of the peak | ours | {' | '.join(names)} |"]
+        lines += ["|---" * (6 + len(rivals)) + "|"]
+        for (op, case, dtype, _), rows in groups.items():
+            ours = next((rows[n] for n in OURS if n in rows), None)
+            eager = rows.get("reference")
+            cells = [
+                f"{op} {case}", dtype, _milliseconds(eager.p50) if eager else "",
+                _milliseconds(ours.p50) if ours else "", _percent(ours and ours.peak_share),
+                *(_times(row) for row in (ours, *(rows.get(n) for n in rivals))),
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    for row in found:
+        if row.stages and row.status == OK and row.impl != "reference":
+            parts = ", ".join(f"{n} {_milliseconds(t)} ms" for n, t in row.stages.items())
+            lines.append(f"- {row.op} {row.case}, {row.dtype}: {parts}")
+    return "\n".join(lines)
+
+
+def _times(row: Row | None) -> str:
+    return f"{row.speedup:.1f}x" if row and row.speedup else ""
+
+
+def _where(first: Row) -> str:
+    where = f"{first.device}, torch {first.versions['torch']}, commit {first.commit}"
+    rates = [f"copy {first.copy_bytes_per_second / 1e9:.0f} GB/s"]
+    if first.fma_gflops:
+        rates.append(f"FMA peak {first.fma_gflops:.0f} GFLOP/s ({first.threads} threads)")
+    return f"{where}: {', '.join(rates)}"
+
+
 def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.{3 if seconds < 1e-3 else 2 if seconds < 1e-1 else 0}f}"
 
@@ -68,12 +113,7 @@ def show(found: list[Row]) -> None:
     if not found:
         print("nothing was measured")
         return
-    first = found[0]
-    where = f"{first.device}, torch {first.versions['torch']}, commit {first.commit}"
-    rates = [f"copy {first.copy_bytes_per_second / 1e9:.0f} GB/s"]
-    if first.fma_gflops:
-        rates.append(f"FMA peak {first.fma_gflops:.0f} GFLOP/s ({first.threads} threads)")
-    print(f"{where}: {', '.join(rates)}")
+    print(_where(found[0]))
     Console(width=WIDTH).print(table(found))
     for row in found:
         if row.stages:

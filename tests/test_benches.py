@@ -232,7 +232,8 @@ def test_modules_as_they_are_count_where_the_registry_has_something(monkeypatch)
 
 
 def test_a_transform_in_all_its_ways():
-    problem = bench_transforms.transform("hyper_synthesis", torch.float32, "cpu", True, bench_transforms.SMALL)
+    small = bench_transforms.SMALL
+    problem = bench_transforms.transform("hyper_synthesis", torch.float32, "cpu", True, small)
     for name in ("reference", "accelerated", "exact", "default"):
         assert max(problem.check(name, FORWARD)[1].values()) < 1e-5, name
     # What passes between stages: more than parameters, input and output, which count once.

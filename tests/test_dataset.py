@@ -194,6 +194,19 @@ def test_a_list_of_pictures(folder):
     assert set(files(folder / "out")) == {"manifest.jsonl", *(r.file for r in records if r.file)}
 
 
+def test_tiles_and_precision(here, model_folder):
+    (here / "in").mkdir()
+    (here / "in" / "wide.png").write_bytes(png(5, width=150))
+    options = "in", "out", "--tile", "128", "--dtype", "bfloat16"
+    assert counts(code(*options, code=0)) == (1, 0, 0)
+    data = (here / "out" / "wide.flic").read_bytes()
+    assert data == flic.encode(here / "in" / "wide.png", tile=128, dtype="bfloat16")
+    assert container.unpack(data).tile == 128
+    assert counts(code(*options, code=0)) == (0, 1, 0)
+    assert counts(code("in", "out", code=0)) == (1, 0, 0)
+    assert container.unpack((here / "out" / "wide.flic").read_bytes()).tile is None
+
+
 def test_names_that_are_no_text(folder):
     name = os.fsdecode(b"\xff.png")
     os.rename(folder / "in" / "a.png", folder / "in" / name)
@@ -211,6 +224,8 @@ def test_refused(folder):
     fails("encode-dataset", "in", "picture.png", match="is not a folder")
     fails("encode-dataset", "in", "out", "-m", "nothing", match="no model")
     fails("encode-dataset", "in", "out", "--device", "abacus", match="abacus")
+    fails("encode-dataset", "in", "out", "--tile", "200", match="multiple of 128")
+    fails("encode-dataset", "in", "out", "--dtype", "float8", match="float8")
     result = run("encode-dataset", "in", "out", "--workers", "2", code=2)
     assert "go with --ray" in result.stderr
     assert not (folder / "out").exists()

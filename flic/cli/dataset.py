@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from .. import formats, library, output
+from .. import formats, grid, library, output
 from ..dataset import manifest, work
 from ..dataset.manifest import Result
 from ..dataset.work import Job, Task
 from ..errors import FlicError, OutputError
 from ..rate import Rate
 from . import common, plan, rates
-from .code import Force, Quiet, Strip
+from .code import Force, Quiet, Strip, Tile
 
 _SHOWN = 20  # bad pictures that are named on stderr
 
@@ -33,6 +33,8 @@ def encode_dataset(
     model: common.Model = None,
     models: common.Models = None,
     device: common.Device = "cpu",
+    dtype: common.Dtype = "float32",
+    tile: Tile = "auto",
     strip: Strip = False,
     force: Force = False,
     overwrite: common.Overwrite = False,
@@ -65,14 +67,20 @@ def encode_dataset(
         raise typer.BadParameter("--workers and --ray-address go with --ray")
     start = time.perf_counter()
     rate = Rate(quality, step, target_bpp, target_size, target_psnr)
+    side = int(tile) if tile.isdecimal() else tile
+    grid.choose((1, 1), side)  # a wrong size is an error of the command, not of every picture
 
     def planned() -> tuple[list[Job], list[Path], Task]:
         if not overwrite:
             output.check_ours(out / manifest.NAME, manifest.is_one)
-        task = _task(out, model, models, device, strip, force, overwrite)
+        task = Task(
+            str(out.absolute()), *_model(model, models), device, dtype, side, strip, force,
+            overwrite, rate,
+        )  # fmt: skip
         # a quality that the model lacks is an error of the command, too
         rate.fixed(library.metadata(library.locate(task.model, models)))
-        return *_jobs(source, out), replace(task, rate=rate)
+        library.check_device(device)
+        return *_jobs(source, out), task
 
     if ray:
         from ..dataset import ray_data
@@ -115,21 +123,11 @@ def _name(path: Path, folder: Path) -> str:
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
-def _task(
-    out: Path,
-    model: str | None,
-    models: Path | None,
-    device: str,
-    strip: bool,
-    force: bool,
-    overwrite: bool,
-) -> Task:
-    # a wrong model is an error of the command, not of every worker
+def _model(model: str | None, models: Path | None) -> tuple[str | None, str | None]:
+    """Both as workers take them; a wrong model is an error of the command, not of every worker."""
     if library.locate(model, models) == Path(model or ""):
         model = str(Path(model).absolute())
-    library.check_device(device)
-    folder = None if models is None else str(models.absolute())
-    return Task(str(out.absolute()), model, folder, device, strip, force, overwrite)
+    return model, None if models is None else str(models.absolute())
 
 
 def _watched(results: Iterator[Result], total: int, *, shown: bool) -> list[Result]:

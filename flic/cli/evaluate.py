@@ -89,6 +89,7 @@ def evaluate(
     models: common.Models = None,
     cuda: common.Cuda = False,
     device: common.Device = "cpu",
+    dtype: common.Dtype = "float32",
     threads: common.Threads = None,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
@@ -128,7 +129,7 @@ def evaluate(
         curves = {each.curve for each in chosen} | {coders.anchor(name).name for name in names}
         for curve in sorted(curves):
             replace.check(out / report.compressai_name(curve))
-    settings = run.Settings(real, pad, device, threads, bd_method)
+    settings = run.Settings(real, pad, device, threads, bd_method, dtype)
     with _progress() as bar:
         task = bar.add_task("", total=run.steps(pictures, chosen, names))
         done = itertools.count()

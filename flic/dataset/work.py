@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import container, images, library, output
+from .. import container, grid, images, library, output
 from ..container import Container
 from ..errors import FlicError, ForeignFileError, OutputError
 from ..rate import Rate
@@ -32,15 +32,18 @@ class Task:
     """What all workers do.
 
     out: the output folder. model: a name or a checkpoint's path, None for the default. models: the
-    folder of further models, None for the user's. device: as torch names it. strip: drop ICC
-    profiles and EXIF. force: code again what is up to date. overwrite: replace files that flic did
-    not write. rate: what the quantisation steps follow from. Paths are absolute.
+    folder of further models, None for the user's. device: as torch names it. dtype: of g_a. tile:
+    as for `flic.encode`. strip: drop ICC profiles and EXIF. force: code again what is up to date.
+    overwrite: replace files that flic did not write. rate: what the quantisation steps follow from.
+    Paths are absolute.
     """
 
     out: str
     model: str | None = None
     models: str | None = None
     device: str = "cpu"
+    dtype: str = "float32"
+    tile: int | str = "auto"
     strip: bool = False
     force: bool = False
     overwrite: bool = False
@@ -84,24 +87,25 @@ class Worker:
     def codec(self) -> Codec:
         import torch
 
-        from ..codec import Codec
+        from ..codec import Codec, precision
 
         torch.set_num_threads(1)
         task = self.task
-        return Codec(library.load_model(task.model, task.device, folder=self._models))
+        model = library.load_model(task.model, task.device, folder=self._models)
+        return Codec(model, precision(task.dtype))
 
     def __call__(self, job: Job) -> Result:
         """Whatever is wrong with a picture is recorded. What ends the work: a model that cannot be
         loaded, and an OutputError, but where a file of somebody else stands in its place."""
-        data = None if self.task.force else self._up_to_date(job)
+        task, data = self.task, None if self.task.force else self._up_to_date(job)
         encoded = data is None
         codec = self.codec if encoded else None
         try:
             if codec is not None:
-                if not self.task.overwrite:
+                if not task.overwrite:
                     output.check_ours(Path(job.target), output.wrote_flic)
-                picture = images.read(job.source, strip=self.task.strip)
-                data = codec.encode_picture(picture, rate=self.task.rate)
+                picture = images.read(job.source, strip=task.strip)
+                data = codec.encode_picture(picture, rate=task.rate, tile=task.tile)
                 write_file(Path(job.target), data)
             file = container.unpack(data)
         except OutputError as error:
@@ -124,6 +128,7 @@ class Worker:
         task, pixels = self.task, file.width * file.height
         done = (
             file.fingerprint.hex() == self._fingerprint()
+            and file.tile == grid.choose((file.height, file.width), task.tile)
             and task.rate.is_of(file.step, len(data), pixels, self._metadata)
             and not (task.strip and (file.icc is not None or file.exif is not None))
         )

@@ -35,6 +35,7 @@ class ModelCoder:
 
     path: its checkpoint. real: code files; otherwise estimate bits by one forward pass. pad: zeros
     all around up to multiples of this, cropped after decoding; None: the codec's own padding.
+    dtype: what g_a and g_s compute in.
     """
 
     path: Path
@@ -42,16 +43,17 @@ class ModelCoder:
     threads: int | None = None
     real: bool = True
     pad: int | None = None
+    dtype: str = "float32"
 
     def open(self) -> None:
         import torch
 
         from .. import library
-        from ..codec import Codec
+        from ..codec import Codec, precision
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        self._codec = Codec(library.load_model(self.path, self.device))
+        self._codec = Codec(library.load_model(self.path, self.device), precision(self.dtype))
         # engine, thread pool and kernels are set up by the first picture: not by one that counts
         self.code(Picture(np.full((128, 128, 3), 128, np.uint8)), None, Meter(self.device))
 
@@ -77,9 +79,11 @@ class ModelCoder:
 
         from ..tiles import displayable
 
-        model = self._codec.model
+        model, dtype = self._codec.model, self._codec.dtype
+        kind = torch.device(self.device).type
+        low = torch.autocast(kind, dtype, enabled=dtype != torch.float32)
         x = torch.from_numpy(picture.pixels).to(self.device).permute(2, 0, 1)[None] / 255
-        with meter.step("forward"), torch.no_grad():
+        with meter.step("forward"), torch.no_grad(), low:
             out = model(x, steps=None if step is None else x.new_tensor([step]))
             bits = -sum(p.double().log2().sum() for p in out["likelihoods"].values()).item()
             x_hat = displayable(out["x_hat"][0])

@@ -212,7 +212,8 @@ def conventions(evaluation: Evaluation) -> list[str]:
     machine = evaluation.machine
     lines.append(
         f"flic {machine['flic']}, torch {machine['torch']}, Python {machine['python']}, "
-        f"{machine['processor']}, {machine['threads']} threads, device {settings.device}."
+        f"{machine['processor']}, {machine['threads']} threads, device {settings.device}, "
+        f"transforms in {settings.dtype}."
     )
     return lines
 

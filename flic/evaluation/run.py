@@ -22,7 +22,7 @@ class Settings:
 
     real: whole files; otherwise bits estimated from the model's likelihoods. pad: zeros all around
     to multiples of this (256 as the authors' evaluation), or None for the codec's own padding.
-    bd_method: one of bd.METHODS.
+    bd_method: one of bd.METHODS. dtype: what g_a and g_s compute in, of config.DTYPES.
     """
 
     real: bool = True
@@ -30,6 +30,7 @@ class Settings:
     device: str = "cpu"
     threads: int | None = None
     bd_method: str = "pchip"
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ def evaluate(
     memory_method = None
     for model in models:
         coder = ModelCoder(
-            model.path, settings.device, settings.threads, settings.real, settings.pad
-        )
+            model.path, settings.device, settings.threads, settings.real, settings.pad,
+            settings.dtype,
+        )  # fmt: skip
         with CodingProcess(coder) as process:
             memory_method = process.memory_method
             points = [

@@ -97,9 +97,7 @@ struct Block {
     }
 
     static const T* weight(const void* p) { return static_cast<const T*>(p); }
-    int64_t tokens() const {
-        return static_cast<int64_t>(shape.batch) * shape.height * shape.width;
-    }
+    ptrdiff_t picture() const { return static_cast<ptrdiff_t>(shape.height) * shape.width; }
     size_t group_rows() const { return static_cast<size_t>(group) * tile_rows; }
 };
 
@@ -170,7 +168,7 @@ void attend(const Block<T>& b, Worker<T>& w, const T* qkv, int height, int width
     window.width = width;
     window.out_stride = b.stride;
     window.scratch = w.scratch.get();
-    window.lse_stride = b.tokens();
+    window.lse_stride = b.shape.batch * b.picture();
     for (int branch = 0; branch < kBranches; ++branch) {
         const AttentionBranch& kind = b.branches[branch];
         window.q = qkv + branch * quarter;
@@ -257,11 +255,10 @@ void plain(const Block<T>& b, std::vector<Worker<T>>& workers, const T* x, T* ou
         for (int tile = first; tile < last; ++tile) {
             const ptrdiff_t row = static_cast<ptrdiff_t>(tile - first) * b.tile_rows;
             const int at = tile / b.across;
-            float* const lse =
-                kept.lse ? kept.lse + static_cast<ptrdiff_t>(at / b.down) * b.shape.height * b.shape.width
-                         : nullptr;
             attend(b, w, w.qkv.get() + row * b.qkv_stride, b.side, b.side, 0, 0,
-                   w.n.get() + row * b.stride, lse, at % b.down, tile % b.across);
+                   w.n.get() + row * b.stride,
+                   kept.of_picture(at / b.down * b.picture(), b.channels).lse, at % b.down,
+                   tile % b.across);
         }
         if (kept.attended) {
             keep(b, w, first, last, Rows<const T>(w.n.get(), b.stride), kept.attended, down);
@@ -378,10 +375,9 @@ void run(const T* x, const FATParameters& parameters, const FATShape& shape, T* 
     for (int i = 0; i < pool.threads(); ++i) workers.emplace_back(block);
     if (!shape.shifted) return plain(block, workers, x, out, kept, pool);
     Shifted<T> picture(block, workers, pool);
-    const ptrdiff_t tokens = static_cast<ptrdiff_t>(shape.height) * shape.width;
     for (int i = 0; i < shape.batch; ++i) {
-        const ptrdiff_t at = i * tokens * shape.channels;
-        picture.run(x + at, out + at, kept.of_picture(i * tokens, shape.channels));
+        const ptrdiff_t token = i * block.picture(), at = token * shape.channels;
+        picture.run(x + at, out + at, kept.of_picture(token, shape.channels));
     }
 }
 
