@@ -22,6 +22,10 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := flic_kernels/libflic_kernels.so
 SOURCES := $(shell find flic_kernels/csrc -type f)
 
+# An extra's packages alone: installing the project again would compile it again.
+extra = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb')) \
+	['project']['optional-dependencies']['$(1)'], sep='\n')" | $(BIN)/python -m pip install --quiet -r /dev/stdin
+
 .PHONY: all demo test test-photos test-ray perturb exact-full bench bench-coder bench-gpu aot fuzz lint \
 	sanitize train-built-in build clean
 .DELETE_ON_ERROR:
@@ -55,7 +59,7 @@ test-photos: $(LIBRARY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --photos="$(PHOTOS)" tests $(ARGS)
 
 $(VENV)/.ray: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	$(call extra,ray)
 	@touch $@
 
 test-ray: $(LIBRARY) $(VENV)/.ray
@@ -68,7 +72,7 @@ exact-full: $(INSTALLED)
 	$(BIN)/python tests/native_builds.py exact-full
 
 $(VENV)/.bench: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(call extra,bench)
 	@touch $@
 
 bench: $(LIBRARY)

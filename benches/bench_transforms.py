@@ -27,7 +27,9 @@ CROP = 256, 256
 SMALL = 128, 128
 # Ten stages one after the other; T-CA has twelve layers.
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
-GRADIENTS = {torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 2e-2}
+# What leaves a convolution within rounding of 0 may pass the leaky ReLU on its other side, whose
+# slope is a hundredth: eager PyTorch's gradients are 2e-4 off in float32, too.
+GRADIENTS = {torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
 NAMES = "g_a", "g_s", "h_a", "hyper_synthesis", "tca"
 
 

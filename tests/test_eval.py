@@ -372,3 +372,18 @@ def test_every_anchor_codes(data, tmp_path):
     document = json.loads(text)
     assert document["curves"][0]["points"][0]["mean"]["ms_ssim"] is None
     assert any("under 161 pixels" in line for line in document["conventions"])
+
+
+@pytest.mark.parametrize("way", ["--real", "--estimate"])
+def test_precision(data, way):
+    """bfloat16 changes a few bits and little else; the document says what was computed in."""
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        options = "--data", data / "parrot.png", "-m", "tiny", way, "--dtype", dtype, "--json"
+        document = json.loads(run("eval", *options).stdout)
+        assert document["settings"]["dtype"] == dtype
+        assert any(f"transforms in {dtype}" in line for line in document["conventions"])
+        found.append(document["curves"][0]["points"][0]["mean"])
+    exact, low = found
+    assert exact["psnr"] != low["psnr"] and abs(exact["psnr"] - low["psnr"]) < 0.2
+    assert low["bpp"] == pytest.approx(exact["bpp"], rel=0.02)
