@@ -178,7 +178,7 @@ CONV3X3 = Operation(
     benchmarks=(
         _case("gdn-64x96x256", (1, 64, 96, 256), 256, "bias gdn residual"),
         _case("stride-64x96x256", (1, 64, 96, 256), 320, "bias", stride=2),
-        # No leaky ReLU: of so many values some are within rounding of 0, on either side of its kink.
+        # No leaky ReLU: of so many values some lie within rounding of its kink, on either side.
         _case("shuffle-64x96x256", (1, 64, 96, 256), 576, "bias", shuffle=2),
     ),
     tolerances={
