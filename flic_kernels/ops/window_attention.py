@@ -181,9 +181,9 @@ WINDOW_ATTENTION = Operation(
     name="window_attention",
     reference=reference,
     cases=(
-        _case("plain-dim12", (1, 16, 32), 12, 8, 8, False),
+        _case("plain-dim12", (1, 16, 32), 12, 4, 8, False),
         _case("shifted-dim12", (1, 32, 16), 12, 4, 8, True),
-        _case("shifted-dim9", (3, 16, 16), 9, 4, 8, True),
+        _case("shifted-dim9", (2, 16, 16), 9, 4, 8, True),
         _case("plain-dim8", (1, 16, 16), 8, 8, 8, False),
         _case("hyper-plain", (1, 8, 12), 8, 8, 2, False),
         _case("hyper-shifted", (3, 4, 8), 8, 8, 2, True),
