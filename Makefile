@@ -38,11 +38,12 @@ $(INSTALLED): pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
-	@test ! -f $(LIBRARY) || touch $(LIBRARY)
 
 # The install builds the native library; later changes of its sources rebuild only that.
 $(LIBRARY): $(INSTALLED) $(SOURCES)
-	$(BIN)/python setup.py --quiet build_ext --inplace
+	@if [ ! -f $@ ] || [ -n "$$(find setup.py $(SOURCES) -newer $@)" ]; then \
+		$(BIN)/python setup.py --quiet build_ext --inplace; \
+	fi
 	@touch $@
 
 build: $(LIBRARY)
