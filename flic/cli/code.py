@@ -107,8 +107,7 @@ def encode(
     replace = common.Replace.of(overwrite, no_overwrite, output.wrote_flic)
     many = _takes_many(sources, target, json)
     _check_threads(jobs, threads)
-    side = int(tile) if tile.isdecimal() else tile
-    grid.choose((1, 1), side)  # a wrong size is an error of the command, not of every picture
+    side = tile_side(tile)
     task = tasks.Encode(model, models, device, dtype, threads, rate=rate, strip=strip, tile=side)
 
     def up_to_date(source: Path, target: Path) -> bool:
@@ -195,6 +194,14 @@ def decode(
     else:
         _check(path, target, replace)
     _one(task, sources[0], path, suffix, replace=replace, json=json, quiet=quiet)
+
+
+def tile_side(tile: str) -> int | str:
+    """--tile as `flic.encode` takes it; a wrong size is an error of the command, not of every
+    picture."""
+    side = int(tile) if tile.isdecimal() else tile
+    grid.choose((1, 1), side)
+    return side
 
 
 def _region(crop: str | None) -> tuple[int, int, int, int] | None:

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from .. import formats, grid, library, output
+from .. import formats, library, output
 from ..dataset import manifest, work
 from ..dataset.manifest import Result
 from ..dataset.work import Job, Task
 from ..errors import FlicError, OutputError
 from ..rate import Rate
 from . import common, plan, rates
-from .code import Force, Quiet, Strip, Tile
+from .code import Force, Quiet, Strip, Tile, tile_side
 
 _SHOWN = 20  # bad pictures that are named on stderr
 
@@ -67,8 +67,7 @@ def encode_dataset(
         raise typer.BadParameter("--workers and --ray-address go with --ray")
     start = time.perf_counter()
     rate = Rate(quality, step, target_bpp, target_size, target_psnr)
-    side = int(tile) if tile.isdecimal() else tile
-    grid.choose((1, 1), side)  # a wrong size is an error of the command, not of every picture
+    side = tile_side(tile)
 
     def planned() -> tuple[list[Job], list[Path], Task]:
         if not overwrite:

@@ -8,7 +8,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,9 +169,8 @@ class Run:
         )
         stream = batches(self.crops, trainer.step, trainer.samples, options.workers)
         begin = time.monotonic()
-        gc.collect()
-        gc.freeze()  # PyTorch's modules need not be searched in every second step (a tenth of it)
-        with self.progress.of(self.total, trainer.step), contextlib.closing(stream):
+        shown = self.progress.of(self.total, trainer.step)
+        with shown, contextlib.closing(stream), _garbage_of_steps_alone():
             while trainer.step < self.total:
                 self._step(stream)
                 ends, last = self._epoch_ends(), trainer.step == self.total
@@ -273,3 +272,15 @@ class Run:
             state.save_model(self.folder / state.MODEL, self.trainer)
             more = {"best": self.best, "mean": mean, "digest": self.digest}
             state.save(self.folder / state.LAST, self.trainer, **more)
+
+
+@contextlib.contextmanager
+def _garbage_of_steps_alone() -> Iterator[None]:
+    """Inside, the collector leaves out what was there before: PyTorch's modules, which it would
+    search again in every second step (a tenth of a small one)."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

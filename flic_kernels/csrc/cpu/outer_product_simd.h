@@ -8,19 +8,10 @@
 
 #include "each.h"
 #include "product.h"
+#include "register_tile.h"
 
 namespace {
 
-#if defined(FLIC_LANES_AVX512)
-constexpr int kOuterWidest = 4;
-constexpr int outer_height(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 8 : 12; }
-#elif defined(FLIC_LANES_AVX2)
-constexpr int kOuterWidest = 1;
-constexpr int outer_height(int) { return 6; }
-#else
-constexpr int kOuterWidest = 1;
-constexpr int outer_height(int) { return 4; }
-#endif
 constexpr int kOuterRows = 128;  // of a run: a panel's columns of them stay in the first-level cache
 
 // sums[i][16 j] += left[row][i] * right[row][16 j]; the last vector of a row has `last` columns.
@@ -54,7 +45,7 @@ template <int VECTORS>
 void outer_panel(int rows, const float* left, ptrdiff_t left_stride, int outputs,
                  const float* const* right, ptrdiff_t column, int last, float* sums,
                  ptrdiff_t stride) {
-    constexpr int kHeight = outer_height(VECTORS);
+    constexpr int kHeight = tile_rows(VECTORS);
     int i = 0;
     const auto tiles = [&](auto height) {
         constexpr int kRows = decltype(height)::value;
@@ -85,13 +76,13 @@ void add_outer(int count, const float* left, ptrdiff_t left_stride, int outputs,
             const float* row[kOuterRows];
             for (int r = 0; r < rows; ++r) row[r] = right.at(first + r, part);
             for (int v = 0; v < vectors;) {
-                const int width = flic::cpu::panel_span(vectors, v, kOuterWidest).vectors;
+                const int width = flic::cpu::panel_span(vectors, v, kWidest).vectors;
                 const int column = v * kLanes, left_over = length - column - (width - 1) * kLanes;
                 const int last = left_over < kLanes ? left_over : kLanes;
                 float* const to = sums + static_cast<ptrdiff_t>(part) * length + column;
                 const auto panel = [&](auto size) {
                     constexpr int kVectors =
-                        decltype(size)::value < kOuterWidest ? decltype(size)::value : kOuterWidest;
+                        decltype(size)::value < kWidest ? decltype(size)::value : kWidest;
                     outer_panel<kVectors>(rows, from, left_stride, outputs, row, column, last, to,
                                           stride);
                 };

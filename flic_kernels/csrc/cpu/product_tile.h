@@ -7,21 +7,9 @@
 
 #include "each.h"
 #include "finish.h"
+#include "register_tile.h"
 
 namespace {
-
-#if defined(FLIC_LANES_AVX512)
-constexpr int kWidest = 4;
-constexpr int tile_rows(int vectors) {  // 32 registers: sums, a panel's row of weights, one value
-    return vectors == 4 ? 6 : vectors == 3 ? 8 : 12;
-}
-#elif defined(FLIC_LANES_AVX2)
-constexpr int kWidest = 1;
-constexpr int tile_rows(int) { return 6; }
-#else
-constexpr int kWidest = 1;
-constexpr int tile_rows(int) { return 4; }
-#endif
 
 // sum += a run of k.
 template <int ROWS, int VECTORS>
