@@ -25,9 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benches.measure import compare
 from benches.problems import COUNTS, FORWARD, ModuleProblem, Problem, Spec, eagerly
 from benches.rows import Row
-from flic import entropy
-from flic.engine import engine_of
-from flic.model import FLIC
+from flic.coding import entropy
+from flic.coding.entropy_engine import engine_of
+from flic.model.network import FLIC
 from tests.operation_checks import error
 
 PICTURE = 512, 768  # height, width

@@ -17,7 +17,7 @@ import torch
 
 from benches.environment import environment
 from benches.machine import best_of, fma_gflops
-from flic.model import FLIC
+from flic.model.network import FLIC
 from flic_kernels import native
 from flic_kernels.exact import ExactEngine
 

@@ -19,7 +19,7 @@ import flic_kernels
 from benches.bench_exact import t_ca
 from benches.measure import compare
 from benches.problems import BOTH, FORWARD, ModuleProblem, Spec
-from flic.model import FLIC
+from flic.model.network import FLIC
 from flic_kernels.exact import ExactEngine
 
 PICTURE = 512, 768  # height, width

@@ -9,13 +9,14 @@ integers; everything else in the file counts as overhead. Prints a table in Mark
 import torch
 
 from benches import photos
-from flic import container, library, stream
-from flic.codec import Codec
+from flic.codec.codec import Codec
+from flic.format import container, stream
+from flic.model import loading
 
 
 def main() -> None:
     options = photos.options(__doc__)
-    codec = Codec(library.load_model(options.model))
+    codec = Codec(loading.load_model(options.model))
     print("| picture | ideal | file | over | coder | checks | header |")
     print("|" + "---|" * 7)
     for name, picture in photos.pictures(options.photos):

@@ -22,9 +22,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from flic import container, images
 from flic.cli.show import ASSETS
 from flic.evaluation import meter
+from flic.format import container
+from flic.pictures import images
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def main() -> None:
 def save_model(config: str, folder: Path) -> Path:
     """Write random weights of a configuration into a folder; the file."""
     from benches.bench_codec import spread_model
-    from flic import checkpoint
+    from flic.model import checkpoint
 
     path = folder / "model.safetensors"
     checkpoint.save(spread_model(config), path)
@@ -78,11 +79,11 @@ def in_a_process(mode: str, size: str, folder: str, tile: str) -> dict:
 
 def run(mode: str, size: str, folder: str, tile: str) -> dict:
     """Encode a picture into DIR/SIZE.flic or decode it; the numbers of a row."""
-    from flic import library
-    from flic.codec import Codec
+    from flic.codec.codec import Codec
+    from flic.model import loading
 
     path = Path(folder, f"{size}.flic")
-    codec = Codec(library.load_model(Path(folder, "model.safetensors")))
+    codec = Codec(loading.load_model(Path(folder, "model.safetensors")))
     if mode == "encode":
         picture = images.Picture(mirrored(*map(int, re.fullmatch(r"(\d+)x(\d+)", size).groups())))
         start = time.perf_counter()

@@ -14,19 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benches import photos
-from flic import library, model
+from flic.model import loading, network
 
 CROPS = ((300, 420), (340, 200))
 
 
 def _right_and_below(mode: str, x: Tensor) -> tuple[Tensor, int, int]:
-    height, width = model.padded(x.shape[2:])
+    height, width = network.padded(x.shape[2:])
     size = (0, width - x.shape[3], 0, height - x.shape[2])
     return F.pad(x, size, mode=mode), 0, 0
 
 
 def _centred_zeros(x: Tensor) -> tuple[Tensor, int, int]:
-    height, width = model.padded(x.shape[2:])
+    height, width = network.padded(x.shape[2:])
     top, left = (height - x.shape[2]) // 2, (width - x.shape[3]) // 2
     size = (left, width - x.shape[3] - left, top, height - x.shape[2] - top)
     return F.pad(x, size), top, left
@@ -44,14 +44,14 @@ PADDINGS = {
     "zeros": lambda x: _right_and_below("constant", x),
     "zeros all around": _centred_zeros,
     "mean": _mean,
-    "border fading to the mean": lambda x: (model.pad(x), 0, 0),
+    "border fading to the mean": lambda x: (network.pad(x), 0, 0),
 }
 
 
 @torch.no_grad()
 def main() -> None:
     options = photos.options(__doc__)
-    net = library.load_model(options.model)
+    net = loading.load_model(options.model)
     bits, errors = dict.fromkeys(PADDINGS, 0.0), dict.fromkeys(PADDINGS, 0.0)
     pixels = 0
     least = [max(sides) for sides in zip(*CROPS, strict=True)]

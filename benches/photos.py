@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from flic import images
-from flic.images import Picture
+from flic.pictures import images
+from flic.pictures.images import Picture
 
 
 def options(description: str) -> argparse.Namespace:

@@ -7,7 +7,7 @@ and "file" are the frames of docs/format.md for five slices of a 768x512 picture
 import torch
 
 from benches.rans_data import simulate
-from flic import container, stream
+from flic.format import container, stream
 from flic_kernels import rans
 
 # (symbols, bits a symbol)

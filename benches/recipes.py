@@ -23,7 +23,7 @@ from pathlib import Path
 import bjontegaard
 import torch
 
-from flic.model import FLIC
+from flic.model.network import FLIC
 from flic.training import FAST, Recipe
 from flic.training.optimizers import Muon, Split, optimizers_for
 

@@ -15,9 +15,10 @@ import statistics
 import numpy as np
 
 from benches import photos
-from flic import library, metrics
-from flic.codec import Codec
-from flic.images import Picture
+from flic.codec.codec import Codec
+from flic.model import loading
+from flic.pictures import metrics
+from flic.pictures.images import Picture
 
 BAND = 8
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=384, help="the tiles' side, pixels")
     parser.add_argument("--mirror", type=int, default=1, metavar="N")
     options = parser.parse_args()
-    codec = Codec(library.load_model(options.model))
+    codec = Codec(loading.load_model(options.model))
     print("| picture | bytes | tiled | PSNR | tiled | at seams | tiled | steps | tiled", end="")
     print(" | of the difference | everywhere |\n" + "|---" * 11 + "|")
     rows = []

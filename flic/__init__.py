@@ -12,13 +12,13 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
-    "FLIC": "model",
-    "FrequencyAwareTransFormer": "model",
+    "FLIC": "model.network",
+    "FrequencyAwareTransFormer": "model.network",
     "Config": "config",
-    "Codec": "codec",
-    "encode": "codec",
-    "decode": "codec",
-    "load_model": "library",
+    "Codec": "codec.codec",
+    "encode": "codec.codec",
+    "decode": "codec.codec",
+    "load_model": "model.loading",
     "FlicError": "errors",
     "PictureError": "errors",
     "OptionError": "errors",

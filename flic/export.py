@@ -24,7 +24,7 @@ from flic_kernels.ops import OPERATIONS
 from .config import STRIDE
 
 if TYPE_CHECKING:
-    from .model import FLIC
+    from .model.network import FLIC
 
 _STEPS = {"g_a": STRIDE, "g_s": STRIDE // 16}  # the sides of an input are multiples of these
 

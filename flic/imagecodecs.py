@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import __version__, container, kept
-from .container import check_size
+from . import __version__
+from .codec import cache
+from .codec.rate import Rate
 from .errors import FlicError
-from .images import Picture
-from .rate import Rate
+from .format import container
+from .format.container import check_size
+from .pictures.images import Picture
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from .model import FLIC as Model
+    from .model.network import FLIC as Model
 
 __all__ = ["FLIC", "FlicError", "flic_check", "flic_decode", "flic_encode", "flic_version"]
 
@@ -90,7 +92,7 @@ def flic_encode(
         alpha = None if bool((alpha == 255).all()) else alpha
     pixels = np.repeat(pixels, 3, 2) if gray else np.array(pixels, order="C")
     rate = Rate(quality=level, step=step)
-    file = kept.for_encoding(model).encode_picture(Picture(pixels, gray, alpha), rate=rate)
+    file = cache.for_encoding(model).encode_picture(Picture(pixels, gray, alpha), rate=rate)
     return _given(file, out)
 
 
@@ -122,7 +124,7 @@ def flic_decode(
     file = container.unpack(data)
     if out is not None:
         _check_out(out, file)
-    codec = kept.for_file(file.fingerprint) if model is None else kept.for_encoding(model)
+    codec = cache.for_file(file.fingerprint) if model is None else cache.for_encoding(model)
     pixels = np.asarray(codec.decode_picture(file).to_pil())
     if out is None:
         return pixels.copy()  # Pillow's arrays are read-only

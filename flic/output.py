@@ -8,9 +8,9 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from . import mark
-from .container import MAGIC
 from .errors import DiskFullError, ForeignFileError, OutputError
+from .format.container import MAGIC
+from .pictures import mark
 
 Ours = Callable[[Path], bool] | None
 """Says of an existing file whether flic wrote it, so that it may be replaced; None: any may."""

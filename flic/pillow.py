@@ -30,13 +30,14 @@ from typing import IO, TYPE_CHECKING
 
 from PIL import Image, ImageFile
 
-from . import container, kept
+from .codec import cache
+from .codec.rate import Rate
 from .errors import FlicError, OptionError
-from .exif import MARK
-from .rate import Rate
+from .format import container
+from .pictures.exif import MARK
 
 if TYPE_CHECKING:
-    from .model import FLIC
+    from .model.network import FLIC
 
 FORMAT = "FLIC"
 MIME_TYPE = "image/x-flic"
@@ -49,7 +50,7 @@ def add_model(model: FLIC | str | os.PathLike) -> str:
     model: a FLIC, whose weights must not change from now on, or a checkpoint's path. Not needed for
     built-in models and those in the user's model folder.
     """
-    return kept.add(model)
+    return cache.add(model)
 
 
 class FlicImageFile(ImageFile.ImageFile):
@@ -91,7 +92,7 @@ class FlicImageFile(ImageFile.ImageFile):
     def _decode(self) -> Image.Image:
         file = self._unpack()
         try:
-            image = kept.for_file(file.fingerprint).decode_picture(file).to_pil()
+            image = cache.for_file(file.fingerprint).decode_picture(file).to_pil()
         except FlicError as error:
             raise OSError(str(error)) from error
         if (image.size, image.mode) != (self._size, self._mode):
@@ -126,7 +127,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         plain.info["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) else exif
     try:
         rate = Rate(options.get("quality"), options.get("step"))
-        data = kept.for_encoding(options.get("model")).encode(plain, rate=rate)
+        data = cache.for_encoding(options.get("model")).encode(plain, rate=rate)
     except OptionError:  # a ValueError: the call is wrong, not the image
         raise
     except FlicError as error:

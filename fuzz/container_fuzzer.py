@@ -1,5 +1,5 @@
-"""Mutates .flic files and reads them: flic.container.unpack, and flic.stream.unpack behind it, must
-return or raise FormatError.
+"""Mutates .flic files and reads them: the container and the streams in it must be read or refused
+with FormatError.
 
 Usage: python fuzz/container_fuzzer.py SECONDS. Half of the mutants get a right checksum, so that
 what lies behind it is reached.
@@ -12,7 +12,8 @@ import sys
 import time
 import zlib
 
-from flic import container, errors, stream
+from flic import errors
+from flic.format import container, stream
 
 
 def seeds() -> list[bytes]:

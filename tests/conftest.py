@@ -55,7 +55,7 @@ def small_model():
 @pytest.fixture(scope="session")
 def model_folder(small_model, tmp_path_factory) -> Path:
     """A folder that holds `small_model` as small.safetensors."""
-    from flic import checkpoint
+    from flic.model import checkpoint
 
     folder = tmp_path_factory.mktemp("models")
     checkpoint.save(small_model, folder / "small.safetensors", **{"lambda": "0.01"})
@@ -79,7 +79,7 @@ def known_models(model_folder, monkeypatch):
 
     In this process alone, so one core is seen: folders then go without worker processes.
     """
-    from flic import library
+    from flic.model import library
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     (model_folder / "retired.json").write_text("{}")

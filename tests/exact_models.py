@@ -5,7 +5,7 @@ import torch
 from golden_model import fill
 
 from flic.config import Config
-from flic.model import FLIC
+from flic.model.network import FLIC
 from flic_kernels import native
 from flic_kernels.exact import ExactEngine, sizes
 

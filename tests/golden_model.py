@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flic import FLIC, entropy
-from flic.container import Container
-from flic.engine import Engine
-from flic.entropy import Latents
+from flic import FLIC
+from flic.coding import entropy
+from flic.coding.entropy import Latents
+from flic.coding.entropy_engine import Engine
+from flic.format.container import Container
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 2e-5  # of the largest golden value, tests/golden/README.md

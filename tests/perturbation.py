@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from golden_model import portable_model, small_model
 
-from flic import container, engine, entropy
-from flic.codec import Codec
-from flic.container import Container
-from flic.entropy import Latents
+from flic.codec.codec import Codec
+from flic.coding import entropy, entropy_engine
+from flic.coding.entropy import Latents
 from flic.errors import FlicError
-from flic.rate import float32
+from flic.format import container
+from flic.format.container import Container
+from flic.format.step import float32
 
 NOISE = {  # name: (part of the value, absolute)
     "noise 1e-6 relative": (1e-6, 0.0),
@@ -104,7 +105,7 @@ def outcome(case: Case, data: bytes, made=None) -> str:
 
 def noise(part: float, absolute: float) -> Callable[[Case, np.random.Generator], str]:
     def trial(case, rng):
-        made = engine.engine_of(case.model)
+        made = entropy_engine.engine_of(case.model)
         noisy = dataclasses.replace(made, networks=Noisy(made.networks, part, absolute, rng))
         return outcome(case, container.pack(case.file), noisy)
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from flic import FLIC, library
+from flic import FLIC
+from flic.model import loading
 
 
 @torch.no_grad()
@@ -11,7 +12,7 @@ def rescaled(scale: float, name: str = "tiny") -> FLIC:
 
     A larger scale is a finer quantisation: more bits and, up to a point, better pictures.
     """
-    model = library.load_model(name)
+    model = loading.load_model(name)
     size, ratio = model.config.slice_channels, model.config.ratio
     model.g_a[9].weight.mul_(scale)
     model.g_a[9].bias.mul_(scale)

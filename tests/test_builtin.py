@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import flic
-from flic import checkpoint, container, images, library
 from flic.cli.show import ASSETS
 from flic.config import CONFIGS
-from flic.metrics import psnr
+from flic.format import container
+from flic.model import checkpoint, library
+from flic.pictures import images
+from flic.pictures.metrics import psnr
 
 MOST_BYTES = 16_000_000
 

@@ -9,7 +9,8 @@ import torch
 from cli_tools import ROOT, pixels, png
 
 import flic
-from flic import CallError, Codec, OptionError, checkpoint
+from flic import CallError, Codec, OptionError
+from flic.model import checkpoint
 
 
 def one_line(error) -> str:

@@ -9,8 +9,9 @@ from cli_tools import ROOT, fails, run
 from golden_model import SMALL, base_model, fill, golden_keys, small_model
 from test_limits import PeakMemory
 
-from flic import FLIC, checkpoint
-from flic.checkpoint import CheckpointError
+from flic import FLIC
+from flic.model import checkpoint, loading, state_dict
+from flic.model.checkpoint import CheckpointError
 
 
 def same(a: FLIC, b: FLIC) -> bool:
@@ -19,7 +20,7 @@ def same(a: FLIC, b: FLIC) -> bool:
 
 
 def legacy(state):
-    return checkpoint.to_legacy_names(state)
+    return state_dict.to_legacy_names(state)
 
 
 def parallel(state):
@@ -67,14 +68,14 @@ def test_containers(tmp_path, suffix, compact):
         checkpoint.save(model, path, compact=compact)
     else:
         torch.save({"state_dict": model.state_dict(), "epoch": 3}, path)
-    loaded = checkpoint.load(path)
+    loaded = loading.load(path)
     assert loaded.config == model.config
     assert same(loaded, model)
     state, _ = checkpoint.read(path)
     assert same(FLIC.from_state_dict(state), model)
     target = tmp_path / "converted.safetensors"
-    checkpoint.convert(path, target, compact=compact)
-    assert same(checkpoint.load(target), model)
+    loading.convert(path, target, compact=compact)
+    assert same(loading.load(target), model)
     assert list(tmp_path.glob("*.part")) == []
 
 
@@ -90,13 +91,13 @@ def test_wrong_files_name_the_keys(tmp_path):
     for content in ({"a": torch.zeros(1)}, [1, 2], {"state_dict": {"a": 1}}):
         torch.save(content, path)
         with pytest.raises(CheckpointError, match=r"model\.pth"):
-            checkpoint.load(path)
+            loading.load(path)
     for name in ("model.pth", "model.safetensors"):
         (tmp_path / name).write_bytes(b"not a checkpoint")
         with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
-            checkpoint.load(tmp_path / name)
+            loading.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
-        checkpoint.load(tmp_path / "absent.pth")
+        loading.load(tmp_path / "absent.pth")
 
 
 def claims(**shapes: tuple[int, ...]) -> dict:
@@ -134,7 +135,7 @@ def test_absurd_claims_are_one_error_and_take_no_memory(tmp_path, shapes):
     path = tmp_path / "model.pth"
     torch.save(claims(**shapes), path)
     checkpoint.read(path)
-    for load in (lambda: checkpoint.load(path), lambda: FLIC.from_state_dict(claims(**shapes))):
+    for load in (lambda: loading.load(path), lambda: FLIC.from_state_dict(claims(**shapes))):
         with PeakMemory() as peak, pytest.raises(CheckpointError, match="state dict"):
             load()
         assert peak.bytes < 40 << 20, f"{peak.bytes >> 20} MiB"
@@ -157,7 +158,7 @@ def test_tensors_that_store_less_than_they_claim_are_refused(tmp_path):
     ):
         torch.save(small_model().state_dict() | {name: value}, path)
         with pytest.raises(CheckpointError, match=rf"model\.pth: {name} .*{message}"):
-            checkpoint.load(path)
+            loading.load(path)
 
 
 @pytest.mark.parametrize("shift", [0.5, float("nan")])
@@ -179,7 +180,7 @@ def test_stored_buffers_that_follow_from_the_configuration_are_ignored(tmp_path,
     fresh = FLIC(SMALL)
     fresh.load_state_dict(state)
     coded = model.compress(picture)
-    for other in (checkpoint.load(path), FLIC.from_state_dict(state), fresh.eval()):
+    for other in (loading.load(path), FLIC.from_state_dict(state), fresh.eval()):
         assert checkpoint.fingerprint(other) == checkpoint.fingerprint(model)
         assert same(other, model)
         assert other.compress(picture) == coded
@@ -194,7 +195,7 @@ def test_pickles_that_run_code_are_refused(tmp_path):
     path = tmp_path / "harmful.pth"
     torch.save({"state_dict": Harmful()}, path)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        checkpoint.load(path)
+        loading.load(path)
 
 
 @pytest.mark.parametrize("flat", [True, False])
@@ -203,12 +204,12 @@ def test_a_foreign_object_beside_the_weights_says_what_to_do(tmp_path, flat):
     beside = {"loss": np.float64(1.5)}
     torch.save(state | beside if flat else {"state_dict": state, **beside}, path)
     with pytest.raises(CheckpointError, match=r"numpy.*scalar.*torch\.save") as error:
-        checkpoint.load(path)
+        loading.load(path)
     assert "\n" not in str(error.value) and str(path) in str(error.value)
     # what the message says works
     code = re.search(r"state = .*", str(error.value))[0]
     exec(code, {"torch": torch, "PATH": path, "NEW": path})
-    assert same(checkpoint.load(path), small_model())
+    assert same(loading.load(path), small_model())
 
 
 def test_a_number_among_the_weights_says_what_to_do():
@@ -243,7 +244,7 @@ def test_legacy_files_are_as_the_published_ones(tmp_path, updated):
     bounds = [state[f"gaussian_conditional._entropy_model.upper_bound_{name}.bound"].item()
               for name in ("mean", "scale")]  # fmt: skip
     assert bounds == [-99, -255]
-    assert same(checkpoint.load(tmp_path / "out.pth.tar"), small_model())
+    assert same(loading.load(tmp_path / "out.pth.tar"), small_model())
     options = ("--legacy", tmp_path / "x.pth.tar", tmp_path / "x.safetensors")
     fails("convert", *options, match="--legacy needs a .pth.tar")
 
@@ -274,7 +275,7 @@ def test_matrices_in_16_bits(tmp_path):
     """A file of half the size, whose model is the rounded one to the last bit."""
     model, path = small_model(), tmp_path / "half.safetensors"
     checkpoint.save(model, path, compact=True, half=True)
-    half = checkpoint.load(path)
+    half = loading.load(path)
     assert checkpoint.fingerprint(half) == checkpoint.read(path)[1]["fingerprint"]
     assert checkpoint.fingerprint(half) == checkpoint.fingerprint(checkpoint.rounded(model))
     assert checkpoint.fingerprint(half) != checkpoint.fingerprint(model)

@@ -10,8 +10,10 @@ from cli_tools import fails, pixels, png, run
 from PIL import Image
 
 import flic
-from flic import checkpoint, container, images, library, stream
 from flic.cli.show import ASSETS
+from flic.format import container, stream
+from flic.model import checkpoint, library, loading
+from flic.pictures import images
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
 
@@ -188,7 +190,7 @@ class TestErrors:
     def test_models(self, here, model_folder):
         run("encode", "picture.png", "picture.flic")
         other = flic.FLIC(flic.Config(**library.entries()[0].config))
-        from flic import checkpoint
+        from flic.model import checkpoint
 
         checkpoint.save(other, here / "other.safetensors")
         fails("decode", "picture.flic", "o.png", "-m", "other.safetensors", match="was made with")
@@ -254,7 +256,7 @@ class TestErrors:
         def fail(*_, **__):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
 
-        monkeypatch.setattr("flic.codec.Codec.encode_at", fail)
+        monkeypatch.setattr("flic.codec.codec.Codec.encode_at", fail)
         fails("encode", "picture.png", "picture.flic", match="not enough memory")
 
 
@@ -325,7 +327,7 @@ class TestOtherCommands:
         assert library.entries(here)[1].fingerprint == entry.fingerprint
         run("convert", "new.safetensors", "back.pth.tar")
         run("convert", entry.fingerprint, "back.safetensors")
-        assert checkpoint.fingerprint(checkpoint.load(here / "back.pth.tar")) == entry.fingerprint
+        assert checkpoint.fingerprint(loading.load(here / "back.pth.tar")) == entry.fingerprint
         assert library.entries(here)[1].metadata["lambda"] == "0.01"
         fails("convert", "small.pth.tar", "new.png", match=".safetensors")
         fails("convert", "none.pth", "x.safetensors", match="none.pth")

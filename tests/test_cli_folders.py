@@ -13,7 +13,7 @@ from cli_tools import fails, pixels, png, run
 from PIL import Image
 
 import flic
-from flic import container
+from flic.format import container
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
 

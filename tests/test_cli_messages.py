@@ -8,8 +8,8 @@ import typer.main
 from cli_tools import pixels, run
 from PIL import Image
 
-from flic import container
 from flic.cli import app
+from flic.format import container
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
 

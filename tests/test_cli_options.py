@@ -11,7 +11,7 @@ import pytest
 from cli_tools import ROOT, fails, pixels, png, run
 from PIL import Image
 
-from flic import library
+from flic.model import library, loading
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
 
@@ -40,7 +40,7 @@ def without_torch(*args, stdout: int = subprocess.PIPE) -> subprocess.CompletedP
 
 @pytest.fixture
 def no_model(monkeypatch):
-    monkeypatch.setattr(library, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(loading, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
 
 
 def test_a_folder_with_nothing_to_do_needs_no_torch(here, model_folder):
@@ -61,7 +61,8 @@ def test_a_folder_with_nothing_to_do_needs_no_torch(here, model_folder):
 
 def test_what_another_model_made_is_not_up_to_date(here, model_folder):
     """By the fingerprint in the header of the model's file."""
-    from flic import FLIC, Config, checkpoint
+    from flic import FLIC, Config
+    from flic.model import checkpoint
 
     (here / "in").mkdir()
     (here / "in" / "a.png").write_bytes(png())

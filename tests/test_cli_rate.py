@@ -7,8 +7,10 @@ from cli_tools import fails, pixels, png, run
 from test_cli_options import without_torch
 
 import flic
-from flic import checkpoint, container, metrics
-from flic.codec import Codec
+from flic.codec.codec import Codec
+from flic.format import container
+from flic.model import checkpoint
+from flic.pictures import metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
 

@@ -15,9 +15,13 @@ import torch
 from PIL import Image, ImageCms
 
 import flic
-from flic import checkpoint, codec, container, entropy, images, library, metrics
 from flic.cli.show import ASSETS
+from flic.codec import codec
+from flic.coding import entropy
 from flic.evaluation.coders import ModelCoder
+from flic.format import container
+from flic.model import checkpoint, library
+from flic.pictures import images, metrics
 from flic_kernels.exact import ExactEngine
 
 RNG = np.random.default_rng(3)
@@ -375,7 +379,10 @@ def test_public_names():
 
 
 def test_import_is_cheap():
-    code = "import sys, flic, flic.container; print('torch' in sys.modules, 'PIL' in sys.modules)"
+    code = (
+        "import sys, flic, flic.format.container; "
+        "print('torch' in sys.modules, 'PIL' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.split() == ["False", "False"]
 

@@ -17,16 +17,17 @@ from PIL import Image
 from rate_distortion import psnr
 from rescaled_models import rescaled
 
-from flic import FLIC, checkpoint, library
+from flic import FLIC
 from flic import compressai as tools
 from flic.cli.show import ASSETS
-from flic.codec import Codec
+from flic.codec.codec import Codec
+from flic.codec.rate import Rate
 from flic.compressai.__main__ import main
 from flic.errors import CheckpointError, FlicError
 from flic.evaluation import coders, meter
 from flic.evaluation.coders import Coded
-from flic.images import Picture
-from flic.rate import Rate
+from flic.model import checkpoint, library, loading
+from flic.pictures.images import Picture
 
 SIDE = 192  # for tools that take MS-SSIM at least 161
 
@@ -105,7 +106,7 @@ class TestEvalModel:
 class TestUpdateModel:
     def test_then_eval_model(self, here, capsys):
         """A checkpoint as CompressAI 1.2.4's trainings with DataParallel wrote them."""
-        model = library.load_model("tiny")
+        model = loading.load_model("tiny")
         names = model.state_dict(legacy_names=True)
         state = {f"module.{name}": value for name, value in names.items()}
         torch.save({"state_dict": state, "epoch": 3, "loss": 1.0}, "tiny.pth.tar")
@@ -185,7 +186,7 @@ class TestFindCloseAndBench:
     def test_find_close_flic(self, here, family, capsys):
         picture = here / "small.png"
         _crop().crop((0, 0, 96, 96)).save(picture)
-        codec = Codec(library.load_model("0"))
+        codec = Codec(loading.load_model("0"))
         right = 8 * len(codec.encode(picture, strip=True)) / 96**2
         text = run(capsys, *FIND, picture, right, "-m", "bpp", "--save")
         (saved,) = here.glob("output_flic_q*.png")
@@ -221,9 +222,9 @@ class TestAnyRate:
         (folder / "retired.json").write_text("{}")
         checkpoint.save(rescaled(1.6, "small"), folder / "single.safetensors", **{"lambda": "0.01"})
         path = folder / "varied.safetensors"
-        checkpoint.save(library.load_model("small"), path, quality_steps="4 0.25")
+        checkpoint.save(loading.load_model("small"), path, quality_steps="4 0.25")
         monkeypatch.setattr(library, "WEIGHTS", folder)
-        return Codec(library.load_model(path))
+        return Codec(loading.load_model(path))
 
     def test_find_close(self, here, varied, capsys):
         """It bisects over the model's own qualities."""
@@ -296,7 +297,7 @@ def test_train(here, capsys):
     assert saved["epoch"] == 1 and math.isfinite(saved["loss"])
     run(capsys, "update_model", "checkpoint.pth.tar", "-a", "flic-tiny")
     (updated,) = here.glob("checkpoint-*.pth.tar")
-    assert checkpoint.load(updated).config.name == "tiny"
+    assert loading.load(updated).config.name == "tiny"
 
 
 class TestRegistry:

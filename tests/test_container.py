@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flic import container
-from flic.container import Container, Header, pack, read_header, unpack
 from flic.errors import FlicError, FormatError, TruncatedError, UnsupportedVersionError
+from flic.format import container
+from flic.format.container import Container, Header, pack, read_header, unpack
 
 PLAIN = Container(768, 512, bytes(range(8)), (b"stream of latents",))
 FULL = dataclasses.replace(PLAIN, gray=True, alpha=b"alpha", icc=b"icc" * 99, exif=b"MM\0*" * 9)

@@ -16,8 +16,9 @@ from cli_tools import ROOT, fails, pixels, png, run
 from PIL import Image
 
 import flic
-from flic import container, library
 from flic.dataset import manifest, work
+from flic.format import container
+from flic.model import library, loading
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
 
@@ -276,8 +277,8 @@ def test_a_failure_of_any_kind_is_one_line_of_the_manifest(folder, monkeypatch):
 
 def test_a_worker_has_one_thread_and_loads_once(folder, monkeypatch):
     loads = []
-    load = library.load_model
-    monkeypatch.setattr(library, "load_model", lambda *a, **k: (loads.append(1), load(*a, **k))[1])
+    load = loading.load_model
+    monkeypatch.setattr(loading, "load_model", lambda *a, **k: (loads.append(1), load(*a, **k))[1])
     threads = []
     encode = flic.Codec.encode_picture
     monkeypatch.setattr(

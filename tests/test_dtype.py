@@ -7,11 +7,11 @@ from cli_tools import fails, png, run
 from golden_model import small_model
 
 import flic
-from flic import entropy
-from flic.codec import Codec
+from flic.codec.codec import Codec
+from flic.coding import entropy
+from flic.coding.tile_transforms import analyze, synthesize
 from flic.errors import OptionError
-from flic.grid import Tile
-from flic.tiles import analyze, synthesize
+from flic.format.tile_grid import Tile
 
 
 @pytest.fixture(scope="module")

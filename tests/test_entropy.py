@@ -6,9 +6,10 @@ import torch
 from golden_model import SMALL, assert_golden, base_model, fill, golden, small_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from flic import FLIC, entropy, zprior
-from flic.engine import engine_of
-from flic.entropy import Latents
+from flic import FLIC
+from flic.coding import entropy, z_prior
+from flic.coding.entropy import Latents
+from flic.coding.entropy_engine import engine_of
 from flic_kernels import use
 
 
@@ -124,7 +125,7 @@ def z_probabilities(model):
     groups = (prior.matrices, prior.biases, prior.factors)
     arrays = [[p.detach().double().numpy() for p in group] for group in groups]
     medians = prior.quantiles[:, 0, 1].detach().double().numpy()
-    return zprior.probabilities(medians, *arrays)
+    return z_prior.probabilities(medians, *arrays)
 
 
 @torch.no_grad()
@@ -139,15 +140,15 @@ def test_z_probabilities_are_the_priors():
         z[0, channel, 0] = model.entropy_bottleneck.quantiles[channel, 0, 1] + values
         _, likelihood = model.entropy_bottleneck(z)
         np.testing.assert_allclose(row, likelihood[0, channel, 0].numpy(), atol=2e-6)
-        assert 1 - row.sum() < 2.1 * zprior.TAIL
+        assert 1 - row.sum() < 2.1 * z_prior.TAIL
 
 
 def test_portable_functions():
     x = np.linspace(-30, 30, 20001)
-    np.testing.assert_allclose(zprior.exp(x), np.exp(x), rtol=1e-15)
-    np.testing.assert_allclose(zprior.log(np.exp(x)), x, rtol=2e-15, atol=1e-15)
-    np.testing.assert_allclose(zprior.tanh(x), np.tanh(x), atol=5e-16)
-    np.testing.assert_allclose(zprior.softplus(x), np.logaddexp(0, x), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(z_prior.exp(x), np.exp(x), rtol=1e-15)
+    np.testing.assert_allclose(z_prior.log(np.exp(x)), x, rtol=2e-15, atol=1e-15)
+    np.testing.assert_allclose(z_prior.tanh(x), np.tanh(x), atol=5e-16)
+    np.testing.assert_allclose(z_prior.softplus(x), np.logaddexp(0, x), rtol=1e-14, atol=1e-15)
 
 
 def test_the_engine_follows_the_weights():

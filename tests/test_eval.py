@@ -17,9 +17,9 @@ from cli_tools import fails, pixels, run
 from PIL import Image, features
 from rescaled_models import rescaled
 
-from flic import checkpoint, library
 from flic.cli.show import ASSETS
 from flic.evaluation import chart, published
+from flic.model import checkpoint, loading
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -189,7 +189,7 @@ class TestEstimate:
         (curve,) = curves(out).values()
         assert curve["name"] == "FLIC tiny"
         (point,) = curve["points"]
-        model = library.load_model("tiny")
+        model = loading.load_model("tiny")
         for row in point["pictures"]:
             picture = rgb(data / "below" / row["picture"])
             framed = np.zeros((256, 256, 3), np.float32)

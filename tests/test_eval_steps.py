@@ -12,13 +12,16 @@ from cli_tools import fails, run
 from PIL import Image
 from rescaled_models import rescaled
 
-from flic import OptionError, checkpoint, library, metrics
+from flic import OptionError
 from flic.cli.show import ASSETS
-from flic.codec import Codec
+from flic.codec.codec import Codec
+from flic.codec.rate import Rate
 from flic.errors import FlicError
 from flic.evaluation import select
 from flic.evaluation.select import Place
-from flic.rate import Rate, float32
+from flic.format.step import float32
+from flic.model import checkpoint, library, loading
+from flic.pictures import metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,7 +39,7 @@ def picture(tmp_path_factory) -> Path:
 def varied(tmp_path_factory) -> Path:
     """The built-in weights with qualities, as a checkpoint."""
     path = tmp_path_factory.mktemp("models") / "varied.safetensors"
-    checkpoint.save(library.load_model("tiny"), path, quality_steps="4 0.25")
+    checkpoint.save(loading.load_model("tiny"), path, quality_steps="4 0.25")
     return path
 
 
@@ -70,7 +73,7 @@ def test_points_are_files_at_these_steps(results, picture, varied):
     points = found["ours"]["points"]
     assert [point["name"] for point in points] == ["step 4", "step 1", "step 0.7"]
     assert [point["step"] for point in points] == [4, 1, float32(0.7)]
-    codec, original = Codec(library.load_model(varied)), np.asarray(Image.open(picture))
+    codec, original = Codec(loading.load_model(varied)), np.asarray(Image.open(picture))
     for point in points:
         assert point["model"] == codec.fingerprint.hex() and point["quality"] is None
         file = codec.encode(picture, rate=Rate(step=point["step"]), strip=True)
@@ -123,7 +126,7 @@ def test_estimates_at_qualities(picture, varied):
     points = curve["points"]
     assert [(point["quality"], point["step"]) for point in points] == [(25, 2), (75, 0.5)]
     assert [point["name"] for point in points] == ["quality 25 (step 2)", "quality 75 (step 0.5)"]
-    model = library.load_model(varied)
+    model = loading.load_model(varied)
     x = torch.from_numpy(np.array(Image.open(picture))).permute(2, 0, 1)[None] / 255
     for point in points:
         with torch.no_grad():
@@ -149,7 +152,7 @@ def test_qualities_are_the_models_own(varied, tmp_path):
     (model,) = select.models([str(varied)], rates=[Rate(quality=0), Rate(quality=50)])
     assert model.places == (Place(4.0, 0), Place(1.0, 50))
     path = tmp_path / "damaged.safetensors"
-    checkpoint.save(library.load_model("tiny"), path, quality_steps="4")
+    checkpoint.save(loading.load_model("tiny"), path, quality_steps="4")
     with pytest.raises(OptionError, match=r"damaged.safetensors: .* make no sense"):
         select.models([str(path)], rates=[Rate(quality=0)])
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import rate_distortion
 
-from flic import checkpoint, library
 from flic.errors import FlicError, ModelNotFoundError
 from flic.evaluation import bd, meter, select
 from flic.evaluation.coders import Coded, zero_frame
 from flic.evaluation.process import CodingProcess
 from flic.evaluation.results import Curve, Point, Row
-from flic.images import Picture
+from flic.model import checkpoint, library
+from flic.pictures.images import Picture
 
 
 def curve(name: str, rates, qualities, kind: str = "model") -> Curve:

@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 
 import flic_kernels
 from flic.export import export, load
-from flic.layers import FATBlock
+from flic.model.layers import FATBlock
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ("g_a", "g_s")

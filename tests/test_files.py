@@ -226,7 +226,7 @@ def test_read_only_files_and_folders(tmp_path):
 
 def test_a_command_says_so_before_it_works(here, known_models, monkeypatch):
     monkeypatch.setattr(
-        "flic.codec.Codec.encode_picture", lambda *_, **__: pytest.fail("worked first")
+        "flic.codec.codec.Codec.encode_picture", lambda *_, **__: pytest.fail("worked first")
     )
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))

@@ -9,9 +9,9 @@ import pytest
 from pictures import by_257, saved
 from PIL import Image, PngImagePlugin, features
 
-from flic import formats, images
 from flic.errors import OptionError, PictureError
 from flic.output import wrote_picture
+from flic.pictures import formats, images
 
 RNG = np.random.default_rng(3)
 RGB = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)

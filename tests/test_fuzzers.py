@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flic import stream
+from flic.format import stream
 
 PATH = Path(__file__).resolve().parents[1] / "fuzz" / "container_fuzzer.py"
 

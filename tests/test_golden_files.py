@@ -11,7 +11,9 @@ import torch
 from golden_model import file_latents, portable_model
 from PIL import Image
 
-from flic import codec, container, engine
+from flic.codec import codec
+from flic.coding import entropy_engine
+from flic.format import container
 from flic_kernels import native
 
 FILES = Path(__file__).parent / "golden" / "files"
@@ -68,7 +70,7 @@ def test_integers(name, isa):
     data, facts, arrays = load(name)
     file = container.unpack(data)
     with native.use_isa(isa):
-        made = engine.build(portable_model(), isa=isa, threads=1)
+        made = entropy_engine.build(portable_model(), isa=isa, threads=1)
         latents = file_latents(portable_model(), file, made)
     assert np.array_equal(latents.y[0].numpy(), arrays["y"])
     assert np.array_equal(latents.z[0].numpy(), arrays["z"])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from flic import grid
 from flic.errors import OptionError
-from flic.grid import Box, Grid, Margins, Tile
+from flic.format import tile_grid
+from flic.format.tile_grid import Box, Grid, Margins, Tile
 
 SIZES = [(1, 129), (129, 257), (300, 520), (640, 640), (1000, 1)]
 
@@ -86,18 +86,18 @@ def test_meeting_a_box_looks_at_no_other_tile(monkeypatch):
 
 
 def test_the_choice():
-    assert grid.choose((2048, 2048)) is None
-    assert grid.choose((2048, 2049)) == grid.choose((65535, 65), "auto") == 1024
-    assert grid.choose((8192, 8192), "none") is None
-    assert grid.choose((100, 129), 128) == 128
-    assert grid.choose((256, 256), 256) is None  # one tile is no tile
+    assert tile_grid.choose((2048, 2048)) is None
+    assert tile_grid.choose((2048, 2049)) == tile_grid.choose((65535, 65), "auto") == 1024
+    assert tile_grid.choose((8192, 8192), "none") is None
+    assert tile_grid.choose((100, 129), 128) == 128
+    assert tile_grid.choose((256, 256), 256) is None  # one tile is no tile
     for wrong in (0, 64, 200, -128, 128.0, "128", "all", None):
         with pytest.raises(OptionError, match="tile size"):
-            grid.choose((500, 500), wrong)
+            tile_grid.choose((500, 500), wrong)
 
 
 def test_regions():
-    assert grid.check_crop((3, 2, 7, 5), (7, 10)) == Box(2, 3, 7, 10)
+    assert tile_grid.check_crop((3, 2, 7, 5), (7, 10)) == Box(2, 3, 7, 10)
     for wrong in ((-1, 0, 1, 1), (0, -1, 1, 1), (0, 0, 0, 1), (0, 0, 1, 0), (4, 0, 7, 1)):
         with pytest.raises(OptionError, match="does not lie in the picture of 10x7"):
-            grid.check_crop(wrong, (7, 10))
+            tile_grid.check_crop(wrong, (7, 10))

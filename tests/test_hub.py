@@ -9,7 +9,8 @@ import torch
 from golden_model import SMALL, fill
 
 import flic
-from flic import FLIC, checkpoint
+from flic import FLIC
+from flic.model import checkpoint
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
@@ -121,7 +122,7 @@ def test_a_repository_is_downloaded(small_model, folder, monkeypatch):
         asked.append((repo_id, filename, options["revision"], options["local_files_only"]))
         return str(folder / filename)
 
-    monkeypatch.setattr("flic.hub.hf_hub_download", download)
+    monkeypatch.setattr("flic.model.hub.hf_hub_download", download)
     monkeypatch.setattr(
         "huggingface_hub.hub_mixin.hf_hub_download",
         lambda *args, **options: download(*args, **options),
@@ -143,7 +144,7 @@ def load_again(name: str):
 
 def test_without_huggingface_hub(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    monkeypatch.setitem(sys.modules, "flic.hub", load_again("hub"))
+    monkeypatch.setitem(sys.modules, "flic.model.hub", load_again("hub"))
     model = load_again("model").FLIC(SMALL)
     assert list(model.state_dict()) == list(FLIC(SMALL).state_dict())
     for call in (

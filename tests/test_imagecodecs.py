@@ -132,7 +132,7 @@ def test_models(small_model, model_folder):
 
 def test_a_level_or_step_chooses_the_rate(small_model, tmp_path):
     path = tmp_path / "varied.safetensors"
-    flic.checkpoint.save(small_model, path, quality_steps="4 0.25")
+    flic.model.checkpoint.save(small_model, path, quality_steps="4 0.25")
     for level, step in ((0, 4), (50, 1), (100, 0.25)):
         file = flic_encode(pixels(), level, model=path)
         assert file == flic.encode(pixels(), path, step=step) == flic_encode(pixels(), step=step)

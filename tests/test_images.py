@@ -9,8 +9,8 @@ import torch
 from pictures import by_257, png, png_chunk, saved, tiff
 from PIL import Image, ImageCms
 
-from flic import images, sixteen
 from flic.errors import PictureError
+from flic.pictures import images, sixteen_bit
 
 RNG = np.random.default_rng(2)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -84,7 +84,7 @@ def test_refused_arrays(source):
 
 def test_16_bits_to_8_for_every_value():
     values = np.arange(65536, dtype=np.uint16)
-    assert np.array_equal(sixteen.to_8_bit(values), by_257(values))
+    assert np.array_equal(sixteen_bit.to_8_bit(values), by_257(values))
 
 
 @pytest.mark.parametrize("order", "<>")

@@ -7,8 +7,8 @@ import pytest
 from pictures import png, png_chunk, saved
 from PIL import Image
 
-from flic import images
 from flic.errors import PictureError
+from flic.pictures import images
 
 RNG = np.random.default_rng(2)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)

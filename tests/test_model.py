@@ -10,7 +10,7 @@ from torch import nn
 import flic
 from flic import FLIC, FrequencyAwareTransFormer
 from flic.config import CONFIGS, Config
-from flic.model import pad
+from flic.model.network import pad
 
 
 def test_names_and_configurations():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flic import images
 from flic.errors import OutputError
 from flic.output import write_atomic, wrote_picture
+from flic.pictures import images
 
 
 def test_new_and_replaced(tmp_path):

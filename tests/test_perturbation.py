@@ -6,7 +6,7 @@ import numpy as np
 import perturbation
 import pytest
 
-from flic import entropy
+from flic.coding import entropy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,7 +12,9 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 import flic
 import flic.pillow
-from flic import checkpoint, container, kept, library
+from flic.codec import cache
+from flic.format import container
+from flic.model import checkpoint, library, loading
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models", "none_kept")
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -20,7 +22,7 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 @pytest.fixture
 def none_kept(monkeypatch):
-    monkeypatch.setattr(kept, "_added", {})
+    monkeypatch.setattr(cache, "_added", {})
 
 
 def saved(image: Image.Image, **options) -> bytes:
@@ -189,10 +191,10 @@ def test_a_rate_that_cannot_be(tmp_path):
 
 def test_models_are_loaded_once(model_folder, tmp_path, monkeypatch):
     """While their files are the same, from any number of threads; the latest few stay."""
-    monkeypatch.setattr(kept, "_loaded", type(kept._loaded)())
+    monkeypatch.setattr(cache, "_loaded", type(cache._loaded)())
     calls = []
-    load = library.load_model
-    monkeypatch.setattr(library, "load_model", lambda *a: (calls.append(a), load(*a))[1])
+    load = loading.load_model
+    monkeypatch.setattr(loading, "load_model", lambda *a: (calls.append(a), load(*a))[1])
     data = saved(picture("RGB"))
     expected, results = opened(data).tobytes(), []
     threads = [
@@ -204,12 +206,12 @@ def test_models_are_loaded_once(model_folder, tmp_path, monkeypatch):
         thread.join()
     assert results == [expected] * 3 and len(calls) == 1
     weights = (model_folder / "small.safetensors").read_bytes()
-    for i in range(kept.MOST):
+    for i in range(cache.MOST):
         (tmp_path / f"{i}.safetensors").write_bytes(weights)
-        kept.for_encoding(tmp_path / f"{i}.safetensors")
-    assert len(calls) == 1 + kept.MOST == 1 + len(kept._loaded)
-    kept.for_encoding()
-    assert len(calls) == 2 + kept.MOST
+        cache.for_encoding(tmp_path / f"{i}.safetensors")
+    assert len(calls) == 1 + cache.MOST == 1 + len(cache._loaded)
+    cache.for_encoding()
+    assert len(calls) == 2 + cache.MOST
 
 
 def test_what_is_no_flic_file():

@@ -14,8 +14,11 @@ import torch
 from golden_model import base_model, golden, small_model
 
 import flic
-from flic import codec, container, engine, entropy, images, zprior
-from flic.entropy import Latents
+from flic.codec import codec
+from flic.coding import entropy, entropy_engine, z_prior
+from flic.coding.entropy import Latents
+from flic.format import container
+from flic.pictures import images
 from flic_kernels import native
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,7 +42,7 @@ def engines():
     def engines_of(model):
         if id(model) not in kept:
             made = {
-                (isa, threads): engine.build(model, isa=isa, threads=threads)
+                (isa, threads): entropy_engine.build(model, isa=isa, threads=threads)
                 for isa, threads in COMBINATIONS
             }
             kept[id(model)] = model, made  # the model too, so that its id stays its own
@@ -146,7 +149,7 @@ def test_callers_with_another_float_environment(which, isa, subnormal_model):
     [stream] = entropy.encode(model, latents)
     for mode, threads in itertools.product(MODES, (1, 2)):
         with native.use_isa(isa), native.float_environment(mode):
-            made = engine.build(model, isa=isa, threads=threads)
+            made = entropy_engine.build(model, isa=isa, threads=threads)
             assert entropy.encode(model, latents, made) == [stream]
             assert same(entropy.decode(model, [stream], (128, 128), made)[0], latents)
 
@@ -155,16 +158,16 @@ def test_callers_with_another_float_environment(which, isa, subnormal_model):
 def test_the_priors_probabilities_in_another_float_environment(mode, subnormal_model, monkeypatch):
     """To the last bit, though the tables' integers would hide most differences."""
     seen = []
-    probabilities = zprior.probabilities
+    probabilities = z_prior.probabilities
 
     def spy(*args):
         seen.append([row.tobytes() for row in probabilities(*args)[0]])
         return probabilities(*args)
 
-    monkeypatch.setattr(zprior, "probabilities", spy)
-    engine.build(subnormal_model, threads=1)
+    monkeypatch.setattr(z_prior, "probabilities", spy)
+    entropy_engine.build(subnormal_model, threads=1)
     with native.float_environment(mode):
-        engine.build(subnormal_model, threads=1)
+        entropy_engine.build(subnormal_model, threads=1)
     assert seen[0] == seen[1]
 
 
@@ -185,8 +188,8 @@ def test_the_kept_engine_follows_instruction_set_and_threads():
     model = small_model()
     for isa in ISAS:
         with native.use_isa(isa):
-            assert engine.engine_of(model).networks.isa == isa
-    assert engine.engine_of(model).networks.threads == torch.get_num_threads() == 1
+            assert entropy_engine.engine_of(model).networks.isa == isa
+    assert entropy_engine.engine_of(model).networks.threads == torch.get_num_threads() == 1
 
 
 def test_the_published_size():
@@ -195,12 +198,12 @@ def test_the_published_size():
     latents = model.analyze(torch.from_numpy(golden()["full0/x"]))
     fast = [isa for isa in ISAS if isa != "scalar"] or ["scalar"]
     streams = {
-        entropy.encode(model, latents, engine.build(model, isa=isa, threads=threads))[0]
+        entropy.encode(model, latents, entropy_engine.build(model, isa=isa, threads=threads))[0]
         for isa, threads in zip(fast, (1, 2), strict=False)
     }
     assert len(streams) == 1
     for isa in ISAS:
-        made = engine.build(model, isa=isa, threads=2)
+        made = entropy_engine.build(model, isa=isa, threads=2)
         with native.use_isa(isa):
             assert same(entropy.decode(model, list(streams), (128, 128), made)[0], latents)
 
@@ -209,11 +212,11 @@ def test_photographs(photos):
     """Crops of real pictures, the built-in model."""
     model = flic.load_model()
     made = {
-        (isa, threads): engine.build(model, isa=isa, threads=threads)
+        (isa, threads): entropy_engine.build(model, isa=isa, threads=threads)
         for isa, threads in COMBINATIONS
         if isa != "scalar"
     }
-    scalar = engine.build(model, isa="scalar", threads=2)
+    scalar = entropy_engine.build(model, isa="scalar", threads=2)
     paths = sorted((photos / "eval").glob("*.png"))
     assert paths
     for i, path in enumerate(paths):

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from pictures import photograph
 
 import flic
-from flic import container, entropy, metrics
-from flic.codec import Codec
-from flic.grid import Margins
-from flic.rate import STEPS, Rate, check_step, float32, parse_ends, search, step_of
+from flic.codec.codec import Codec
+from flic.codec.rate import Rate, parse_ends, search, step_of
+from flic.coding import entropy
+from flic.format import container
+from flic.format.step import STEPS, check_step, float32
+from flic.format.tile_grid import Margins
+from flic.pictures import metrics
 from flic_kernels import native
 from flic_kernels.exact import ExactEngine
 
@@ -112,7 +115,7 @@ def test_latents_round_trip_on_every_back_end(step):
     files = set()
     for isa in native.available_isas():
         with native.use_isa(isa):
-            made = flic.engine.build(model, isa=isa, threads=1)
+            made = flic.coding.entropy_engine.build(model, isa=isa, threads=1)
             [coded] = entropy.code(model, latents, made, margins)
             size, files = (128, 128), files | {coded.stream}
             decoded, y_hat = entropy.decode(model, [coded.stream], size, made, margins, step)
@@ -204,7 +207,7 @@ def test_targets(codec, tile):
 
 @pytest.mark.parametrize("tile", ["none", 128])
 def test_a_target_in_db_is_of_the_picture_that_a_decoder_gives(codec, tile):
-    picture = flic.images.read(photograph(300, 200))
+    picture = flic.pictures.images.read(photograph(300, 200))
     encoded = codec.encode_at(Rate(psnr=24.0), picture, tile=tile)
     assert encoded.reached == metrics.psnr(
         codec.decode_picture(encoded.data).pixels, picture.pixels

@@ -2,9 +2,9 @@
 
 import pytest
 
-from flic import stream
 from flic.errors import FlicError, FormatError, TruncatedError, UnsupportedVersionError
-from flic.stream import Stream
+from flic.format import stream
+from flic.format.stream import Stream
 from flic_kernels.exact import ARITHMETIC_VERSION
 
 PLAIN = Stream(0xDEADBEEF, (1, 0xFFFE), b"payload")

@@ -11,9 +11,12 @@ from PIL import Image
 from test_limits import PeakMemory
 
 import flic
-from flic import container, engine, entropy, images, limits, metrics, model, tiles
-from flic.codec import Codec
-from flic.grid import Grid, Margins, Tile
+from flic.codec.codec import Codec
+from flic.coding import entropy, entropy_engine, limits, tile_transforms
+from flic.format import container
+from flic.format.tile_grid import Grid, Margins, Tile
+from flic.model import network
+from flic.pictures import images, metrics
 from flic_kernels.exact import ExactEngine, ExactPicture
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,7 +76,7 @@ def test_a_whole_picture_is_what_it_was(small_model):
     """One tile has no margins: the transforms as they stand, bit for bit."""
     x = torch.rand(2, 3, 130, 200, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        y = small_model.g_a(model.pad(x))
+        y = small_model.g_a(network.pad(x))
         z = small_model.h_a(y) - small_model.z_medians()
         y_hat = torch.round(y) + 0.25
         x_hat = small_model.g_s(y_hat)[:, :, :130, :200].clamp(0, 1)
@@ -90,19 +93,19 @@ def test_round_trip(codec, file):
     assert (fields.version, fields.tile, len(fields.streams)) == (2, 128, 6)
     mean = pixels.mean((0, 1), dtype=np.float64) / 255
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-    x = model.pad(x, mean=torch.from_numpy(mean).float()[None, :, None, None])
+    x = network.pad(x, mean=torch.from_numpy(mean).float()[None, :, None, None])
     y_hat = torch.empty(1, 16, 16, 24)
     for tile, stream in zip(fields.grid, fields.streams, strict=True):
-        rows, columns = tiles.input_box(tile).slices(tile.bounds)
-        latents = tiles.analyze(codec.model, x[:, :, rows, columns], tile).at()
+        rows, columns = tile_transforms.input_box(tile).slices(tile.bounds)
+        latents = tile_transforms.analyze(codec.model, x[:, :, rows, columns], tile).at()
         size = (tile.core.height, tile.core.width)
         decoded, part = entropy.decode(codec.model, [stream], size, margins=tile.margins)
         assert torch.equal(decoded.y, latents.y) and torch.equal(decoded.z, latents.z)
         y_hat[(..., *tile.core.slices(tile.bounds, 16))] = part
     expected = np.empty((256, 384, 3), np.uint8)
     for tile in fields.grid:
-        around = y_hat[(..., *tiles.latent_box(tile).slices(tile.bounds, 16))]
-        x_hat = tiles.synthesize(codec.model, around.contiguous(), tile)[0]
+        around = y_hat[(..., *tile_transforms.latent_box(tile).slices(tile.bounds, 16))]
+        x_hat = tile_transforms.synthesize(codec.model, around.contiguous(), tile)[0]
         x_hat = (x_hat * 255).round().to(torch.uint8).permute(1, 2, 0)
         expected[tile.core.slices(tile.bounds)] = x_hat.numpy()
     assert np.array_equal(codec.decode_picture(file).pixels, expected[:200, :300])
@@ -110,9 +113,9 @@ def test_round_trip(codec, file):
 
 def test_tiles_are_padded_as_the_whole_picture(codec):
     pixels = photograph(200, 300)
-    whole = model.pad(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
+    whole = network.pad(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
     for tile in Grid((300, 200), 128):
-        box = tiles.input_box(tile)
+        box = tile_transforms.input_box(tile)
         rows, columns = box.slices(tile.bounds)
         x = codec._input(pixels, box, codec._mean(pixels))
         assert torch.allclose(x, whole[:, :, rows, columns], atol=1e-6)
@@ -184,8 +187,8 @@ def test_regions_that_cannot_be(codec, file):
 
 
 def test_weights_are_looked_at_once_not_for_every_tile(small_model, monkeypatch):
-    looked, content = [], engine._content
-    monkeypatch.setattr(engine, "_content", lambda model: looked.append(model) or content(model))
+    looked, content = [], entropy_engine._content
+    monkeypatch.setattr(entropy_engine, "_content", lambda m: looked.append(m) or content(m))
     codec = Codec(small_model)
     codec.decode(codec.encode(photograph(300, 200), tile=128))
     assert len(looked) == 1
@@ -285,5 +288,5 @@ def test_the_bytes_of_a_transform_are_a_lower_bound(codec):
     size = (512, 512)
     x = torch.rand(1, 3, *size)
     with PeakMemory() as peak:
-        tiles.analyze(codec.model, x, Tile.whole(size))
+        tile_transforms.analyze(codec.model, x, Tile.whole(size))
     assert 2**20 < limits.transform_bytes(codec.model.config, size) < peak.bytes

@@ -11,7 +11,7 @@ import torch
 from cli_tools import fails, program, run
 from training_runs import FAST_RUN, MINI, batch_of, crops_of, recipe, rows, write_pictures
 
-from flic import checkpoint
+from flic.model import checkpoint, loading
 from flic.training import LAMBDAS, Options, Recipe, published_lambda, train
 from flic.training.loss import rate_distortion
 from flic.training.trainer import Trainer
@@ -248,7 +248,7 @@ def test_files_of_others_are_kept(data, start, tmp_path, name):
     assert (folder / name).read_bytes() == mine
     if name == NAMES[0]:
         run(*options, "--overwrite")
-        assert checkpoint.load(folder / "model.safetensors").metadata["steps"] == "1"
+        assert loading.load(folder / "model.safetensors").metadata["steps"] == "1"
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_is_begun_again(data, tmp_path):
@@ -265,11 +265,11 @@ def test_command(data, start, tmp_path):
     options = (*weights, "--batch-size", 1, "--crop", 128, "--hold-out", 1, "--threads", 1)
     result = run("train", "-d", data, "--save", tmp_path / "run", *options, "--epochs", 1, "-q", 2)
     assert "model.safetensors: 1 epochs" in result.stdout
-    model = checkpoint.load(tmp_path / "run" / "model.safetensors")
+    model = loading.load(tmp_path / "run" / "model.safetensors")
     assert model.config == MINI
     assert model.metadata["lambda"] == "0.0035" and model.metadata["metric"] == "mse"
-    assert model.metadata["start"] == checkpoint.fingerprint(checkpoint.load(start))
-    best = checkpoint.load(tmp_path / "run" / "best.safetensors")
+    assert model.metadata["start"] == checkpoint.fingerprint(loading.load(start))
+    best = loading.load(tmp_path / "run" / "best.safetensors")
     assert checkpoint.fingerprint(best) == checkpoint.fingerprint(model)
     (scores,) = rows(tmp_path / "run" / "validation.csv")
     assert float(scores["bpp"]) > 0 and float(scores["loss"]) > float(scores["bpp_estimated"]) > 0

@@ -12,9 +12,10 @@ from training_runs import FAST_RUN, MINI, batch_of, crops_of, recipe, rows, writ
 
 import flic
 import flic_kernels
-from flic import checkpoint, container
 from flic.config import CONFIGS, Config
-from flic.model import FLIC
+from flic.format import container
+from flic.model import loading
+from flic.model.network import FLIC
 from flic.training import FAST, Options, Recipe, train
 from flic.training.loss import rate_distortion
 from flic.training.optimizers import (
@@ -240,7 +241,7 @@ def test_sizes_on_the_command_line(data, tmp_path):
     options = ("-d", data, "--crop", 128, "--batch-size", 1, "--steps", 1, "--hold-out", 0)
     for i, config in enumerate((sizes, file)):
         run("train", *options, "--config", config, "--save", tmp_path / str(i))
-        assert checkpoint.load(tmp_path / str(i) / "model.safetensors").config == MINI
+        assert loading.load(tmp_path / str(i) / "model.safetensors").config == MINI
     for wrong, match in (
         ("widths=8,x heads=1", "invalid literal"),
         ("none", "unknown configuration"),

@@ -8,7 +8,8 @@ from PIL import Image
 from pytorch_msssim import ms_ssim
 from training_runs import recipe, rows, write_pictures
 
-from flic import checkpoint, metrics
+from flic.model import loading
+from flic.pictures import metrics
 from flic.training import PUBLISHED, Options, Recipe, train
 from flic.training.distributed import World
 from flic.training.pictures import Pictures, scan
@@ -85,7 +86,7 @@ class TestPublishedSpellings:
             fails("train", *command, "--cuda", match="cannot use device 'cuda'")
         small = ("--patch-size", 128, 128, "--batch-size", 2)
         run("train", *command, *small)
-        model = checkpoint.load(tmp_path / "run" / "model.safetensors")
+        model = loading.load(tmp_path / "run" / "model.safetensors")
         assert model.metadata["lambda"] == "0.0483"
 
     def test_a_card_that_is_named_stays(self, data, tmp_path):

@@ -14,10 +14,10 @@ from cli_tools import ROOT, pixels, program, run
 from PIL import Image
 
 import flic
-from flic import limits
 from flic.cli import workers
 from flic.cli.tasks import Task
 from flic.cli.workers import Job
+from flic.coding import limits
 
 TESTS = Path(__file__).parent
 

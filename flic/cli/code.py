@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import formats, grid, output
+from .. import output
+from ..codec.rate import Rate
 from ..errors import FlicError, OptionError, OutputError
-from ..rate import Rate
+from ..format import tile_grid
+from ..pictures import formats
 from . import batch, common, plan, rates, tasks
 
 if TYPE_CHECKING:
-    from ..codec import Progress
+    from ..codec.codec import Progress
 
 Format = Annotated[
     str, typer.Option("--format", metavar="SUFFIX", help="Picture format where OUT has no name.")
@@ -200,7 +202,7 @@ def tile_side(tile: str) -> int | str:
     """--tile as `flic.encode` takes it; a wrong size is an error of the command, not of every
     picture."""
     side = int(tile) if tile.isdecimal() else tile
-    grid.choose((1, 1), side)
+    tile_grid.choose((1, 1), side)
     return side
 
 

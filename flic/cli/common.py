@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .. import config, container, images, library, output
+from .. import config, output
 from ..errors import FlicError, OutputError, PictureError
+from ..format import container
+from ..model import library
+from ..pictures import images
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as ProgressBar
     from rich.progress import ProgressColumn
 
-    from ..codec import Codec
+    from ..codec.codec import Codec
 
 STDIO = Path("-")
 MAX_THREADS = 256
@@ -250,8 +253,9 @@ class CodecCache:
 
     def _codec(self, path: Path) -> "Codec":
         if path not in self._codecs:
-            from ..codec import Codec, precision
+            from ..codec.codec import Codec, precision
+            from ..model import loading
 
             dtype = precision(self._dtype)
-            self._codecs[path] = Codec(library.load_model(path, self._device), dtype)
+            self._codecs[path] = Codec(loading.load_model(path, self._device), dtype)
         return self._codecs[path]

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from .. import formats, library, output
+from .. import output
+from ..codec.rate import Rate
 from ..dataset import manifest, work
 from ..dataset.manifest import Result
 from ..dataset.work import Job, Task
 from ..errors import FlicError, OutputError
-from ..rate import Rate
+from ..model import library
+from ..pictures import formats
 from . import common, plan, rates
 from .code import Force, Quiet, Strip, Tile, tile_side
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from .. import library
+from ..codec.rate import Rate
 from ..errors import FlicError, OptionError, OutputError
-from ..rate import Rate
+from ..model import library
 from . import common
 
 _SECTIONS = {"settings", "conventions", "machine", "pictures", "curves", "bd_rate"}

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from .. import library, stream
+from ..codec.rate import parse_ends
 from ..errors import FlicError, ModelNotFoundError, OutputError
-from ..rate import parse_ends
+from ..format import stream
+from ..model import library
 from . import common, plan
 
 _CHECKPOINTS = (".safetensors", ".pth.tar", ".pth", ".pt")
@@ -256,9 +257,9 @@ def convert(
             raise FlicError(f"--quality-steps {quality_steps}: {error}") from error
     common.Replace.of(overwrite, no_overwrite, library.is_model).check(target)
     path = library.locate(source, models)
-    from .. import checkpoint
+    from ..model import checkpoint, loading
 
-    model = checkpoint.convert(path, target, compact=compact, half=half, legacy=legacy, **described)
+    model = loading.convert(path, target, compact=compact, half=half, legacy=legacy, **described)
     fingerprint = checkpoint.fingerprint(model)
     if json:
         common.print_json({"output": str(target), "fingerprint": fingerprint})

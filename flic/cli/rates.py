@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ..rate import QUALITIES, STEPS
+from ..codec.rate import QUALITIES
+from ..format.step import STEPS
 
 Quality = Annotated[
     float | None,

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from .. import images, library, output
-from ..rate import Rate
+from .. import output
+from ..codec.rate import Rate
+from ..model import library
+from ..pictures import images
 from . import common, rates
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -103,7 +105,7 @@ def _code(
     codec, picture: images.Picture, rate: Rate | None = None
 ) -> tuple[bytes, images.Picture, dict]:
     """Encode and decode; the file, the decoded picture and the numbers."""
-    from .. import metrics
+    from ..pictures import metrics
 
     start = time.perf_counter()
     data, step, _ = codec.encode_at(rate or Rate(), picture)
@@ -130,9 +132,10 @@ def _code(
 
 def _figure(picture: images.Picture, decoded: images.Picture, row: dict) -> tuple[bytes, dict]:
     """The side-by-side picture, and the numbers of the JPEG in it."""
-    from .. import figure, metrics
+    from ..pictures import metrics
+    from ..pictures.side_by_side import Panel, jpeg_of_size, side_by_side
 
-    jpeg_bytes, quality, jpeg = figure.jpeg_of_size(picture.pixels, row["bytes"])
+    jpeg_bytes, quality, jpeg = jpeg_of_size(picture.pixels, row["bytes"])
     jpeg_row = {
         "quality": quality,
         "bytes": jpeg_bytes,
@@ -145,11 +148,11 @@ def _figure(picture: images.Picture, decoded: images.Picture, row: dict) -> tupl
         title = "JPEG, the smallest that it gives"
     times = f"encode {row['encode_seconds']:.2f} s, decode {row['decode_seconds']:.2f} s"
     panels = [
-        figure.Panel("original", f"{picture.width}x{picture.height}", "", picture.pixels),
-        figure.Panel(f"FLIC, model {row['model_name']}", _caption(row), times, decoded.pixels),
-        figure.Panel(title, _caption(jpeg_row), "", jpeg),
+        Panel("original", f"{picture.width}x{picture.height}", "", picture.pixels),
+        Panel(f"FLIC, model {row['model_name']}", _caption(row), times, decoded.pixels),
+        Panel(title, _caption(jpeg_row), "", jpeg),
     ]
-    return images.to_bytes(figure.side_by_side(panels), ".png"), jpeg_row
+    return images.to_bytes(side_by_side(panels), ".png"), jpeg_row
 
 
 def _say_beside(row: dict) -> None:

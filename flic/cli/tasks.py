@@ -9,14 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import formats, grid, images, library, limits
-from ..container import Container
+from ..codec.rate import Rate
+from ..coding import limits
 from ..errors import FlicError
-from ..rate import Rate
+from ..format import tile_grid
+from ..format.container import Container
+from ..model import library
+from ..pictures import formats, images
 from . import common
 
 if TYPE_CHECKING:
-    from ..codec import Progress
+    from ..codec.codec import Progress
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Encode(Task):
 
     def memory(self, source: Path) -> int:
         size = formats.size_of(source)
-        return limits.worker_bytes(self.cache.config_of(), size, grid.choose(size, self.tile))
+        return limits.worker_bytes(self.cache.config_of(), size, tile_grid.choose(size, self.tile))
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -91,7 +94,7 @@ class Encode(Task):
         return (
             file.fingerprint == self.fingerprint
             and self.rate.is_of(file.step, len(data), file.width * file.height, self.metadata)
-            and file.tile == grid.choose((file.height, file.width), self.tile)
+            and file.tile == tile_grid.choose((file.height, file.width), self.tile)
             and not (self.strip and (file.icc or file.exif))
         )
 
@@ -112,7 +115,7 @@ class Decode(Task):
         file = common.unpack(source, data)
         try:
             if self.crop is not None:
-                grid.check_crop(self.crop, (file.height, file.width))
+                tile_grid.check_crop(self.crop, (file.height, file.width))
             if file.alpha is not None:
                 formats.check_alpha(suffix)
             common.set_threads(self.threads)
@@ -139,10 +142,10 @@ def _of_region(numbers: dict, file: Container, crop: tuple[int, int, int, int]) 
 
     Those of the whole file are its "file".
     """
-    from ..tiles import streams_for
+    from ..coding.tile_transforms import streams_for
 
     whole = ("width", "height", "bytes", "bpp")
-    region = grid.check_crop(crop, (file.height, file.width))
+    region = tile_grid.check_crop(crop, (file.height, file.width))
     size = sum(len(file.streams[i]) for i in streams_for(file.grid, region))
     return numbers | {
         "width": region.width,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from .. import library
 from ..config import CONFIGS
 from ..errors import FlicError
+from ..model import library
 from . import common
 
 if TYPE_CHECKING:
-    from ..model import FLIC
+    from ..model.network import FLIC
 
 _GIB = 1 << 30
 _QUALITY = 4
@@ -343,7 +343,8 @@ def _beginning(checkpoint: str | None) -> "tuple[FLIC | None, Path | None, dict]
 
     The dictionary has the recipe's `config` and `start` that follow from it.
     """
-    from ..checkpoint import fingerprint
+    from ..model import loading
+    from ..model.checkpoint import fingerprint
     from ..training import state
 
     if checkpoint is None:
@@ -352,6 +353,6 @@ def _beginning(checkpoint: str | None) -> "tuple[FLIC | None, Path | None, dict]
     recipe = state.recipe_of(path)
     if recipe is not None:
         return None, path, recipe
-    model = library.load_model(path)
+    model = loading.load_model(path)
     config = model.config.to_dict() if model.config.name == "custom" else model.config.name
     return model, None, {"config": config, "start": fingerprint(model)}

@@ -63,7 +63,7 @@ def share(
 
 def _workers(count: int, places: int, needs: Callable[[], int]) -> int:
     """Workers for `count` files where `places` can work at a time; may be 0."""
-    from .. import limits
+    from ..coding import limits
 
     workers = places if count >= places else count // PICTURES_A_WORKER
     memory = limits.available_memory() if workers > 1 else None

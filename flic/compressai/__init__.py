@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..codec.rate import Rate
 from ..config import CONFIGS
 from ..errors import ModelNotFoundError
-from ..library import Entry, default_folder, entries
-from ..rate import Rate
+from ..model.library import Entry, default_folder, entries
 
 ARCHITECTURES = {"flic" if config == "base" else f"flic-{config}": config for config in CONFIGS}
 """Names for CompressAI's tools, and the configurations that they stand for."""
@@ -37,7 +37,7 @@ def register() -> None:
     from compressai.registry import register_model
     from compressai.zoo.image import model_architectures
 
-    from ..model import FLIC
+    from ..model.network import FLIC
 
     for name in ARCHITECTURES:
         register_model(name)(FLIC)
@@ -60,8 +60,8 @@ def entrypoint(
     downloaded, so there is none.
     Raises ValueError as the zoo does; NoSuchModelError where there is no such pretrained model.
     """
-    from ..library import load_model
-    from ..model import FLIC
+    from ..model.loading import load_model
+    from ..model.network import FLIC
 
     if metric not in _METRICS:
         raise ValueError(f'Invalid metric "{metric}"')
@@ -82,7 +82,7 @@ def entrypoint(
 
 def _at(entry: Entry, quality: int):
     """A model of any rate at a quality from 1 to LADDER."""
-    from ..library import load_model
+    from ..model.loading import load_model
     from .stepped import AtStep
 
     if not 1 <= quality <= LADDER:

@@ -9,11 +9,11 @@ import numpy as np
 from compressai.utils.bench.codecs import JPEG
 from PIL import Image
 
-from .. import images
-from ..codec import Codec
+from ..codec.codec import Codec
+from ..codec.rate import Rate
 from ..errors import FlicError
-from ..library import load_model
-from ..rate import Rate
+from ..model.loading import load_model
+from ..pictures import images
 from . import ARCHITECTURES, qualities, variable
 
 

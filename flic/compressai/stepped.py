@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..model import FLIC
+from ..model.network import FLIC
 
 
 class AtStep(FLIC):

@@ -9,14 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import container, grid, images, library, output
-from ..container import Container
+from .. import output
+from ..codec.rate import Rate
 from ..errors import FlicError, ForeignFileError, OutputError
-from ..rate import Rate
+from ..format import container, tile_grid
+from ..format.container import Container
+from ..model import library
+from ..pictures import images
 from .manifest import Record, Result, write_file
 
 if TYPE_CHECKING:
-    from ..codec import Codec
+    from ..codec.codec import Codec
 
 
 class Job(NamedTuple):
@@ -87,11 +90,12 @@ class Worker:
     def codec(self) -> Codec:
         import torch
 
-        from ..codec import Codec, precision
+        from ..codec.codec import Codec, precision
+        from ..model import loading
 
         torch.set_num_threads(1)
         task = self.task
-        model = library.load_model(task.model, task.device, folder=self._models)
+        model = loading.load_model(task.model, task.device, folder=self._models)
         return Codec(model, precision(task.dtype))
 
     def __call__(self, job: Job) -> Result:
@@ -128,7 +132,7 @@ class Worker:
         task, pixels = self.task, file.width * file.height
         done = (
             file.fingerprint.hex() == self._fingerprint()
-            and file.tile == grid.choose((file.height, file.width), task.tile)
+            and file.tile == tile_grid.choose((file.height, file.width), task.tile)
             and task.rate.is_of(file.step, len(data), pixels, self._metadata)
             and not (task.strip and (file.icc is not None or file.exif is not None))
         )

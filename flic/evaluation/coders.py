@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image, features
 from PIL import __version__ as pillow_version
 
+from ..codec.rate import Rate
 from ..errors import FlicError
-from ..images import Picture
-from ..rate import Rate
+from ..pictures.images import Picture
 from .meter import Meter
 
 
@@ -48,12 +48,12 @@ class ModelCoder:
     def open(self) -> None:
         import torch
 
-        from .. import library
-        from ..codec import Codec, precision
+        from ..codec.codec import Codec, precision
+        from ..model import loading
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        self._codec = Codec(library.load_model(self.path, self.device), precision(self.dtype))
+        self._codec = Codec(loading.load_model(self.path, self.device), precision(self.dtype))
         # engine, thread pool and kernels are set up by the first picture: not by one that counts
         self.code(Picture(np.full((128, 128, 3), 128, np.uint8)), None, Meter(self.device))
 
@@ -77,7 +77,7 @@ class ModelCoder:
         """What the codec would decode, bar the coding: x_hat rounded to 8 bits, gray kept gray."""
         import torch
 
-        from ..tiles import displayable
+        from ..coding.tile_transforms import displayable
 
         model, dtype = self._codec.model, self._codec.dtype
         kind = torch.device(self.device).type

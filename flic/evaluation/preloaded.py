@@ -4,4 +4,5 @@ import warnings
 
 warnings.simplefilter("ignore", FutureWarning)  # torch's, of its own plans
 
-from .. import codec, library, model  # noqa: E402, F401
+from ..codec import codec  # noqa: E402, F401
+from ..model import library, network  # noqa: E402, F401

@@ -11,7 +11,7 @@ import warnings
 from multiprocessing.connection import Connection
 
 from ..errors import FlicError
-from ..images import Picture
+from ..pictures.images import Picture
 from . import meter
 from .coders import Coded, ModelCoder, PillowCoder
 from .meter import Meter, Step

@@ -7,8 +7,9 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .. import __version__, metrics
+from .. import __version__
 from ..errors import FlicError
+from ..pictures import metrics
 from . import bd, coders, select
 from .coders import Anchor, ModelCoder, PillowCoder
 from .process import CodingProcess

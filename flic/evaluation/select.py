@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import checkpoint, formats, images, library
+from ..codec.rate import Rate
 from ..errors import FlicError, OptionError, PictureError
-from ..rate import Rate
+from ..model import checkpoint, library, loading
+from ..pictures import formats, images
 from ..training.recipe import LAMBDAS
 
 _CHECKPOINTS = (".safetensors", ".pth", ".pth.tar", ".pt")
@@ -133,7 +134,7 @@ def _expand(name: str, folder: Path | None) -> list[str]:
 def _model(curve: str | None, name: str, folder: Path | None, rates: Sequence[Rate]) -> Model:
     path = library.locate(name, folder)
     # loaded here and now: a wrong checkpoint is found before any coding
-    loaded = library.load_model(path)
+    loaded = loading.load_model(path)
     metadata = loaded.metadata
     metric = trained_for(path, metadata)
     known = curve is not None or metric is not None

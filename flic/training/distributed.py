@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..model import FLIC
+from ..model.network import FLIC
 
 
 @dataclass(frozen=True)

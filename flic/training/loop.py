@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ..model import FLIC
+from ..model.network import FLIC
 from ..output import write_atomic
 from . import pictures, run_folder, state, validation
 from .crops import Crops, batches, to_tensor

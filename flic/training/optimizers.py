@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ..model import FLIC
+from ..model.network import FLIC
 from .recipe import Recipe
 
 _BETAS, _EPSILON = (0.9, 0.99), 1e-10  # of Adam beside Muon

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .. import images
 from ..errors import PictureError
+from ..pictures import images
 from .randomness import split_rng
 
 _SCANNERS = 8

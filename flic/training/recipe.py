@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 
 from ..config import resolve
-from ..hyperprior import SCALE_BOUND
-from ..rate import STEPS
+from ..format.step import STEPS
+from ..model.hyperprior import SCALE_BOUND
 
 LAMBDAS = {
     "mse": (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483),

@@ -6,8 +6,8 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
-from .. import library
 from ..errors import CheckpointError
+from ..model import library
 from ..output import check_ours
 from . import state
 from .logs import LOG, VALIDATION

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import GDN, FrequencyModulation
-from ..model import FLIC
+from ..model.layers import GDN, FrequencyModulation
+from ..model.network import FLIC
 from .crops import Crops, to_tensor
 from .optimizers import HEAD, entropy_only, scale_head
 from .randomness import start_rng

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .. import checkpoint
+from ..model import checkpoint
 from ..output import write_atomic
 from .recipe import Recipe
 from .trainer import Trainer

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..config import resolve
-from ..layers import FrequencyModulation, WindowBias
-from ..model import FLIC
+from ..model.layers import FrequencyModulation, WindowBias
+from ..model.network import FLIC
 from .crops import Crops
 from .distributed import World, parallel, trained
 from .loss import rate_distortion

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
-from .. import metrics
-from ..codec import Codec
-from ..images import Picture
-from ..model import FLIC
-from ..rate import Rate, float32
+from ..codec.codec import Codec
+from ..codec.rate import Rate
+from ..format.step import float32
+from ..model.network import FLIC
+from ..pictures import metrics
+from ..pictures.images import Picture
 from .crops import to_tensor
 from .distributed import World
 from .loss import rate_distortion

@@ -17,9 +17,10 @@ import torch
 from golden_model import file_latents, portable_model
 from PIL import Image, ImageCms
 
-from flic import container, entropy
-from flic.codec import Codec
-from flic.rate import Rate
+from flic.format import container
+from flic.coding import entropy
+from flic.codec.codec import Codec
+from flic.codec.rate import Rate
 
 FILES = Path(__file__).with_name("files")
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import CheckpointError, DeviceError, ModelNotFoundError
+from ..errors import CheckpointError, DeviceError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from .model import FLIC
+    pass
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent.parent / "weights"
 """The built-in models: NAME.safetensors, and retired.json: {fingerprint: where to get it}."""
 DEFAULT = "small"
 """The built-in model that encodes where none is named."""
@@ -98,30 +98,6 @@ def locate(name_or_path: str | os.PathLike | None, folder: Path | None = None) -
         f"no model {os.fspath(name_or_path)!r}: neither a file, a fingerprint nor one of "
         f"{', '.join(entry.name for entry in known) or 'the built-in ones (there are none)'}"
     )
-
-
-def load_model(
-    name_or_path: str | os.PathLike | None = None,
-    device: str = "cpu",
-    *,
-    folder: Path | None = None,
-) -> FLIC:
-    """A model in eval mode.
-
-    name_or_path: the name or fingerprint of a built-in model or one in the model folder, or a
-    checkpoint (.safetensors, .pth, .pth.tar, .pt); default: the built-in default. device: as torch
-    names it.
-    folder: the model folder (default: the user's).
-    Raises ModelNotFoundError, CheckpointError, DeviceError.
-    """
-    from . import checkpoint
-
-    path = locate(name_or_path, folder)
-    check_device(device)
-    try:
-        return checkpoint.load(path).to(device)
-    except OSError as error:
-        raise ModelNotFoundError(f"{path}: {error.strerror or error}") from error
 
 
 def fingerprint(path: Path) -> str | None:

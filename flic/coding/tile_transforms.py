@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import CheckpointError
+from ..format.tile_grid import Box, Grid, Margins, Tile
 from . import limits
 from .entropy import Unrounded
-from .errors import CheckpointError
-from .grid import Box, Grid, Margins, Tile
 
 if TYPE_CHECKING:
-    from .model import FLIC
+    from ..model.network import FLIC
 
 FINE, MIDDLE, COARSE = 32, 64, 128
 """A window's side at 1/2, 1/4 and 1/8 of the resolution, in pixels of the picture."""

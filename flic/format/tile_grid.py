@@ -9,8 +9,8 @@ import operator
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .config import STRIDE
-from .errors import OptionError
+from ..config import STRIDE
+from ..errors import OptionError
 
 AUTO_PIXELS = 1 << 22
 """The largest picture, in pixels, that is coded whole where nothing else is asked for."""

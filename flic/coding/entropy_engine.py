@@ -20,11 +20,11 @@ from torch import Tensor
 from flic_kernels import native, rans
 from flic_kernels.exact import MAX_THREADS, ExactEngine
 
-from . import zprior
-from .errors import CheckpointError
+from ..errors import CheckpointError
+from . import z_prior
 
 if TYPE_CHECKING:
-    from .model import FLIC
+    from ..model.network import FLIC
 
 _PARTS = ("h_mean_s", "h_scale_s", "tca", "entropy_bottleneck")
 _kept = weakref.WeakKeyDictionary()  # not on the model: native handles cannot be copied with it
@@ -109,7 +109,7 @@ def build(
     medians = prior.quantiles[:, 0, 1].detach().cpu()
     try:
         networks = ExactEngine(model.state_dict(), isa=isa, threads=threads, device=device)
-        rows, firsts = zprior.probabilities(
+        rows, firsts = z_prior.probabilities(
             _double(medians),
             *(
                 [_double(p) for p in group]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .config import Config
-from .errors import DeviceError, FormatError
+from ..config import Config
+from ..errors import DeviceError, FormatError
 
 if TYPE_CHECKING:
     from flic_kernels import rans

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .config import STRIDE
-from .errors import FormatError, TruncatedError, UnsupportedVersionError
-from .grid import Grid
-from .rate import check_step
+from ..config import STRIDE
+from ..errors import FormatError, TruncatedError, UnsupportedVersionError
+from .step import check_step
+from .tile_grid import Grid
 
 MAGIC = b"FLIC"
 VERSION = 3
@@ -42,11 +42,11 @@ class Container:
 
     width, height: of the picture, pixels.
     fingerprint: 8 bytes, of the weights that made the streams.
-    streams: the coded latents (flic/stream.py) of the picture, or of its tiles, row by row.
+    streams: the coded latents (stream.py) of the picture, or of its tiles, row by row.
     gray: the picture has one channel; the decoder averages the three.
     alpha: an 8-bit gray PNG file of the same size, or None.
     icc, exif: bytes, or None. EXIF starts with its TIFF header, without the "Exif" mark of JPEG.
-    tile: the tiles' side in pixels (flic/grid.py), None where the picture is coded whole.
+    tile: the tiles' side in pixels (tile_grid.py), None where the picture is coded whole.
     step: the quantisation step, a float32.
     """
 

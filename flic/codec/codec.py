@@ -14,10 +14,10 @@ import torch
 
 from flic_kernels import native
 
-from . import checkpoint, config, container, entropy, images, library, metrics, tiles
-from .container import Container
-from .engine import Engine, engine_of
-from .errors import (
+from .. import config
+from ..coding import entropy, tile_transforms
+from ..coding.entropy_engine import Engine, engine_of
+from ..errors import (
     CallError,
     CheckpointError,
     FormatError,
@@ -26,10 +26,14 @@ from .errors import (
     PictureError,
     StreamMismatch,
 )
-from .grid import Box, Grid, Tile, check_crop, choose
-from .images import Picture
+from ..format import container
+from ..format.container import Container
+from ..format.tile_grid import Box, Grid, Tile, check_crop, choose
+from ..model import checkpoint, library, loading
+from ..model.network import FLIC, pad
+from ..pictures import images, metrics
+from ..pictures.images import Picture
 from .lifetime import ends_before_exit
-from .model import FLIC, pad
 from .rate import Rate, search
 
 if TYPE_CHECKING:
@@ -146,8 +150,8 @@ class Codec:
         """Each tile's latents, before they are rounded; when it is asked for."""
         mean = self._mean(pixels) if len(grid) > 1 else None
         for part in grid:
-            x = self._input(pixels, tiles.input_box(part), mean)
-            yield tiles.analyze(self.model, x, part, self.dtype)
+            x = self._input(pixels, tile_transforms.input_box(part), mean)
+            yield tile_transforms.analyze(self.model, x, part, self.dtype)
 
     def _code(self, analysed: entropy.Unrounded, tile: Tile, step: float) -> entropy.Coded:
         latents = analysed.at(step)
@@ -282,8 +286,8 @@ class Codec:
 
         latents: gives y_hat [1, M, h, w] of a tile; asked for those that the region needs.
         """
-        drawn, needed = grid.meeting(region), tiles.streams_for(grid, region)
-        boxes = [tiles.latent_box(grid[i]) for i in drawn]
+        drawn, needed = grid.meeting(region), tile_transforms.streams_for(grid, region)
+        boxes = [tile_transforms.latent_box(grid[i]) for i in drawn]
         steps = len(needed) + len(drawn)
         hull = functools.reduce(Box.around, boxes)
         shape = (1, self.model.config.latent, hull.height // 16, hull.width // 16)
@@ -316,7 +320,9 @@ class Codec:
 
     def _draw(self, y_hat: torch.Tensor, tile: Tile, gray: bool) -> np.ndarray:
         """A tile's pixels, uint8 [H, W, 3]."""
-        x_hat = tiles.synthesize(self.model, y_hat.contiguous(), tile, self.dtype)[0].float()
+        x_hat = tile_transforms.synthesize(self.model, y_hat.contiguous(), tile, self.dtype)[
+            0
+        ].float()
         if gray:
             x_hat = x_hat.mean(0, keepdim=True).expand(3, -1, -1)
         return (x_hat.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
@@ -396,4 +402,4 @@ def decode(
 def _model(model: FLIC | str | os.PathLike | None) -> FLIC:
     if isinstance(model, torch.nn.Module):
         return model
-    return library.load_model(model)
+    return loading.load_model(model)

@@ -4,7 +4,7 @@ Everything in it is grouped by slice, and a slice sees itself and earlier ones o
 consecutive slices [first, last) can be computed alone: all at once for training and evaluation, or
 one by one on cached keys and values, where a whole picture costs one pass in total. That second
 way, in plain operations, is the eager reference of the exact engine, which coding uses
-(flic/engine.py).
+(flic/coding/entropy_engine.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from flic_kernels.ops.slice_attention import attend
 from flic_kernels.tca import tca_layer
 
-from .config import TCA_HEADS, TCA_WINDOW, Config
+from ..config import TCA_HEADS, TCA_WINDOW, Config
 from .layers import conv3x3
 
 

@@ -14,9 +14,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..config import Config
+from ..output import check_ours, write_atomic
 from . import checkpoint, library
-from .config import Config
-from .output import check_ours, write_atomic
+from .state_dict import build
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
@@ -100,6 +101,6 @@ else:
                     token=token,
                 )
             state, metadata = checkpoint.read(path)
-            model = checkpoint.build(state, config, kind=cls, strict=strict)
+            model = build(state, config, kind=cls, strict=strict)
             model.metadata = metadata
             return model.to(map_location).eval()

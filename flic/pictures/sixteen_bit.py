@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from .errors import PictureError
+from ..errors import PictureError
 
 _TWO_PASS = ("RGB", "RGBA", "RGBX", "CMYK")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError, features
 
+from ..errors import OptionError, PictureError
 from . import mark
-from .errors import OptionError, PictureError
 
 _SUFFIXES = {
     "PNG": (".png",),
@@ -167,7 +167,7 @@ def not_written(image: Image.Image, suffix: str) -> list[str]:
 
 
 def to_bytes(image: Image.Image, suffix: str, quality: int | None = None) -> bytes:
-    """The picture file that `suffix` names, with profile, EXIF and flic's mark (`flic.mark`).
+    """The picture file that `suffix` names, with profile, EXIF and flic's mark (mark.py).
 
     quality: as for `save_options`. Raises PictureError, OptionError.
     """

@@ -11,12 +11,12 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import library
-from .errors import ModelNotFoundError
+from ..errors import ModelNotFoundError
+from ..model import library
 
 if TYPE_CHECKING:
+    from ..model.network import FLIC
     from .codec import Codec
-    from .model import FLIC
 
 MOST = 4
 """Models that are kept loaded, the most recently used ones; those of `add` aside."""
@@ -57,6 +57,7 @@ def for_file(fingerprint: bytes) -> Codec:
 
 
 def _load(path: Path) -> Codec:
+    from ..model import loading
     from .codec import Codec
 
     try:
@@ -66,7 +67,7 @@ def _load(path: Path) -> Codec:
     key = (path, stat.st_size, stat.st_mtime_ns)
     with _lock:
         if key not in _loaded:
-            _loaded[key] = Codec(library.load_model(path))
+            _loaded[key] = Codec(loading.load_model(path))
             while len(_loaded) > MOST:
                 _loaded.popitem(last=False)
         _loaded.move_to_end(key)

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
-from . import checkpoint, entropy, tiles
-from .config import Config, resolve_published
-from .errors import CallError, StreamMismatch
-from .grid import Tile, padded
+from ..coding import entropy, tile_transforms
+from ..config import Config, resolve_published
+from ..errors import CallError, StreamMismatch
+from ..format.step import check_step
+from ..format.tile_grid import Tile, padded
 from .hub import HubMixin
 from .hyperprior import EntropyBottleneck, GaussianConditional, add_noise, round_straight_through
 from .layers import (
@@ -28,7 +29,7 @@ from .layers import (
     conv3x3,
     subpel_conv3x3,
 )
-from .rate import check_step
+from .state_dict import build, check_keys, normalize, resize_buffers, to_legacy_names, with_derived
 from .tca import TCAEntropyModel
 
 _COMPRESS = (
@@ -75,7 +76,7 @@ class FLIC(HubMixin, CompressionModel):
             ones (`flic.config.PUBLISHED`) are an OptionError.
 
     The state dict has the published names; `state_dict(legacy_names=True)` has CompressAI 1.2.4's.
-    `save_pretrained`, `from_pretrained` and `push_to_hub` are huggingface_hub's (flic/hub.py).
+    `save_pretrained`, `from_pretrained` and `push_to_hub` are huggingface_hub's (hub.py).
     """
 
     def __init__(
@@ -200,12 +201,12 @@ class FLIC(HubMixin, CompressionModel):
     @torch.no_grad()
     def analyze(self, x: Tensor, step: float = 1.0) -> entropy.Latents:
         """The integers to code for pictures x [B, 3, H, W] in [0, 1], at a quantisation step."""
-        return tiles.analyze(self, pad(x), Tile.whole(x.shape[2:])).at(step)
+        return tile_transforms.analyze(self, pad(x), Tile.whole(x.shape[2:])).at(step)
 
     @torch.no_grad()
     def synthesize(self, y_hat: Tensor, size: tuple[int, int]) -> Tensor:
         """Pictures [B, 3, *size] in [0, 1] from corrected latents y_hat [B, M, h, w]."""
-        return tiles.synthesize(self, y_hat, Tile.whole(size))[:, :, : size[0], : size[1]]
+        return tile_transforms.synthesize(self, y_hat, Tile.whole(size))[:, :, : size[0], : size[1]]
 
     def z_medians(self) -> Tensor:
         """The values about which z is rounded, [1, N, 1, 1]."""
@@ -258,7 +259,7 @@ class FLIC(HubMixin, CompressionModel):
     def state_dict(self, *args, legacy_names: bool = False, **kwargs):
         """As torch's; `legacy_names` gives the keys that CompressAI 1.2.4 wrote."""
         state = super().state_dict(*args, **kwargs)
-        return checkpoint.to_legacy_names(state) if legacy_names else state
+        return to_legacy_names(state) if legacy_names else state
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign=False):
         """Load published or own names, with or without "module.", before or after update().
@@ -270,16 +271,16 @@ class FLIC(HubMixin, CompressionModel):
         Raises:
             CheckpointError: names the first missing, unexpected or misshapen keys.
         """
-        state = checkpoint.with_derived(self, checkpoint.normalize(state_dict))
+        state = with_derived(self, normalize(state_dict))
         if strict:
-            checkpoint.check_keys(self, state)
-        checkpoint.resize_buffers(self, state)
+            check_keys(self, state)
+        resize_buffers(self, state)
         return nn.Module.load_state_dict(self, state, strict=strict, assign=assign)
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> FLIC:
         """A model whose configuration is inferred from the shapes in a state dict."""
-        return checkpoint.build(checkpoint.normalize(state_dict), kind=cls)
+        return build(normalize(state_dict), kind=cls)
 
 
 def _check_pictures(x: object) -> None:

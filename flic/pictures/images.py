@@ -1,7 +1,7 @@
 """Reading pictures into 8-bit RGB with what belongs to them, and giving them back.
 
-Pillow reads them (`flic.formats`). What it would get wrong is handled here: 16-bit colour
-(`flic.sixteen`), transparent gray levels of few bits, damaged PNG data, pages and animations.
+Pillow reads them (formats.py). What it would get wrong is handled here: 16-bit colour
+(sixteen_bit.py), transparent gray levels of few bits, damaged PNG data, pages and animations.
 """
 
 import io
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..errors import PictureError
+from ..format.container import MAX_METADATA, check_size
 from . import exif as exif_data
-from . import mark, sixteen
-from .container import MAX_METADATA, check_size
-from .errors import PictureError
+from . import mark, sixteen_bit
 from .formats import FORMATS, SUFFIXES, open_image, save_options, to_bytes
 
 __all__ = [
@@ -204,14 +204,14 @@ def _convert(image: Image.Image, data: bytes | None, strip: bool) -> Picture:
     sixteen_bits = image.mode == "I" and image.format in ("PNG", "PPM")  # PNG: up to Pillow 10
     if image.mode not in _GRAY_MODES + _COLOUR_MODES and not sixteen_bits:
         raise PictureError(f"pictures of mode {image.mode} (32 bit, float, Lab) are not supported")
-    samples = sixteen.read(image, data) if data is not None else None
-    wide = sixteen.is_wide_ppm(image)
+    samples = sixteen_bit.read(image, data) if data is not None else None
+    wide = sixteen_bit.is_wide_ppm(image)
     image.load()  # EXIF may follow a PNG's pixels
     icc = image.info.get("icc_profile") or None
     if samples is None and image.mode.startswith("I"):
-        samples = sixteen.gray(image)
+        samples = sixteen_bit.gray(image)
     if samples is not None:
-        planes = sixteen.to_8_bit(samples)
+        planes = sixteen_bit.to_8_bit(samples)
         if image.mode == "CMYK":
             planes = _cmyk_to_rgb(Image.frombytes("CMYK", image.size, planes.tobytes()), icc)
     elif image.mode == "CMYK":

@@ -23,15 +23,15 @@ from torch import Tensor
 
 from flic_kernels import native, rans
 
+from ..config import STRIDE, Config
+from ..errors import StreamMismatch
+from ..format import stream as streams
+from ..format.tile_grid import Margins
 from . import limits
-from . import stream as streams
-from .config import STRIDE, Config
-from .engine import Engine, engine_of
-from .errors import StreamMismatch
-from .grid import Margins
+from .entropy_engine import Engine, engine_of
 
 if TYPE_CHECKING:
-    from .model import FLIC
+    from ..model.network import FLIC
 
 WHOLE = Margins()
 """Of a picture that is coded whole."""

@@ -7,7 +7,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from .errors import FormatError, TruncatedError, UnsupportedVersionError
+from ..errors import FormatError, TruncatedError, UnsupportedVersionError
 
 ARITHMETIC = 1
 """Version of docs/exact.md and of the coder's tables that this program computes."""

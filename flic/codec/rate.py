@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 import numbers
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from .errors import OptionError
+from ..errors import OptionError
+from ..format.step import STEPS, check_step
 
-STEPS = (1 / 64, 64.0)
-"""The least and the greatest step."""
 QUALITIES = (0.0, 100.0)
 """The least and the greatest quality."""
 _MOST_TRIES = 16
@@ -48,19 +46,6 @@ _TARGETS = {
 }
 
 Outcome = TypeVar("Outcome")
-
-
-def float32(value: float) -> float:
-    """The float32 next to a number."""
-    return struct.unpack("<f", struct.pack("<f", value))[0]
-
-
-def check_step(step: float, error: type[Exception] = OptionError) -> float:
-    """The step as the float32 that a file carries; raises `error` where none carries it."""
-    low, high = STEPS
-    if not low <= step <= high:  # NaN neither
-        raise error(f"a step must lie between 1/{1 / low:.0f} and {high:.0f}, not {step:g}")
-    return float32(step)
 
 
 def step_of(quality: float, ends: tuple[float, float]) -> float:

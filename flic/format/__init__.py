@@ -1,0 +1,1 @@
+"""The .flic file (docs/format.md): container, streams, tiles, step. Needs no torch."""

@@ -1,0 +1,1 @@
+"""The network, its weights as files, and which models there are."""
