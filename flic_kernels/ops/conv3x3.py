@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .gdn import gdn
 from .gdn import reference as normalise
-from .registry import Case, Operation, cpu_kernel, triton_kernel
+from .operators import needs_grad, once_differentiable, operator
+from .registry import Case, Operation
 
 
 def conv3x3(
@@ -54,8 +56,8 @@ def conv3x3(
         ValueError: shapes that do not fit together.
     """
     _check(x, weight, bias, stride, shuffle, gamma, beta, residual)
-    compute = CONV3X3.choose_for(x, impl, x.dtype, weight.dtype)
-    return compute(
+    convolve = CONV3X3.choose_for(impl, x, weight, bias, gamma, beta, residual)
+    return convolve(
         x, weight, bias, stride=stride, leaky=leaky, shuffle=shuffle, gamma=gamma, beta=beta,
         inverse=inverse, residual=residual,
     )  # fmt: skip
@@ -115,6 +117,67 @@ def _convolve(
     return F.pixel_shuffle(out, shuffle).permute(0, 2, 3, 1)
 
 
+def allocate(x, weight, bias, gamma, beta, residual, stride, leaky, shuffle, inverse):
+    dtype = x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
+    return x.new_empty(result_shape(x, weight, stride, shuffle), dtype=dtype)
+
+
+def allocate_backward(grad, out, x, weight, bias, stride, shuffle, with_dx):
+    """dx is empty where it is not wanted, dbias where there is no bias."""
+    dbias = x.new_empty(0) if bias is None else bias.new_empty(bias.shape)
+    return x.new_empty(x.shape if with_dx else 0), weight.new_empty(weight.shape), dbias
+
+
+_FORWARD = operator(
+    "conv3x3(Tensor x, Tensor weight, Tensor? bias, Tensor? gamma, Tensor? beta, Tensor? residual, "
+    "int stride, bool leaky, int shuffle, bool inverse, str impl) -> Tensor",
+    allocate,
+)
+_BACKWARD = operator(
+    "conv3x3_backward(Tensor grad, Tensor? out, Tensor x, Tensor weight, Tensor? bias, int stride, "
+    "int shuffle, bool with_dx, str impl) -> (Tensor, Tensor, Tensor)",
+    allocate_backward,
+)
+
+
+class _Convolution(torch.autograd.Function):
+    """Convolution, leaky ReLU and shuffle."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, stride, leaky, shuffle, impl):
+        out = _FORWARD(x, weight, bias, None, None, None, stride, leaky, shuffle, False, impl)
+        # The sign of out is that of the leaky ReLU's input.
+        ctx.save_for_backward(out if leaky else None, x, weight, bias)
+        ctx.settings = stride, shuffle
+        ctx.impl = impl
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        with_dx, bias = ctx.needs_input_grad[0], ctx.saved_tensors[3]
+        dx, dweight, dbias = _BACKWARD(grad, *ctx.saved_tensors, *ctx.settings, with_dx, ctx.impl)
+        dx, dbias = dx if with_dx else None, None if bias is None else dbias
+        return dx, dweight, dbias, None, None, None, None
+
+
+def compute(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1,
+    leaky: bool = False, shuffle: int = 1, gamma: Tensor | None = None, beta: Tensor | None = None,
+    inverse: bool = False, residual: Tensor | None = None, impl: str,
+) -> Tensor:  # fmt: skip
+    """By the back end `impl`."""
+    if torch.is_autocast_enabled(x.device.type):
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+    if not needs_grad(x, weight, bias, gamma, beta, residual):
+        after = gamma, beta, residual, stride, leaky, shuffle, inverse
+        return _FORWARD(x, weight, bias, *after, impl)
+    out = _Convolution.apply(x, weight, bias, stride, leaky, shuffle, impl)
+    if gamma is not None:
+        return gdn(out, gamma, beta, inverse=inverse, residual=residual, impl=impl)
+    return out if residual is None else residual + out
+
+
 def _case(
     name: str, shape: tuple[int, int, int, int], outputs: int, parts: str, stride: int = 1,
     shuffle: int = 1,
@@ -148,21 +211,10 @@ def _case(
     return Case(name, make)
 
 
-def _cpu():
-    from ..cpu.conv3x3 import conv3x3
-
-    return conv3x3
-
-
-def _triton():
-    from ..triton.conv3x3 import conv3x3
-
-    return conv3x3
-
-
 CONV3X3 = Operation(
     name="conv3x3",
     reference=reference,
+    compute=compute,
     cases=(
         _case("gdn", (1, 7, 50, 48), 48, "bias gdn residual"),
         _case("igdn", (2, 5, 9, 20), 24, "bias igdn residual"),
@@ -188,5 +240,4 @@ CONV3X3 = Operation(
         torch.float16: 3e-3,
     },
     differentiable=("x", "weight", "bias", "gamma", "beta", "residual"),
-    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

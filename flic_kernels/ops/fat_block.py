@@ -12,7 +12,6 @@ section 3.1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,7 +21,8 @@ from torch import Tensor, nn
 from .frequency_modulation import frequency_modulation
 from .frequency_modulation import reference as modulate
 from .fused_linear import fused_linear
-from .registry import Case, Operation, cpu_kernel, triton_kernel
+from .operators import needs_grad, once_differentiable, operator
+from .registry import Case, Operation
 from .window_attention import BRANCHES, branch_windows, check_geometry, window_attention
 from .window_attention import reference as attend
 
@@ -90,8 +90,8 @@ def fat_block(
         ValueError: shapes that do not fit together.
     """
     _check(x, parameters, num_heads, window)
-    compute = FAT_BLOCK.choose_for(x, impl, x.dtype)
-    return compute(x, parameters, num_heads=num_heads, window=window, shifted=shifted, eps=eps)
+    block = FAT_BLOCK.choose_for(impl, x, *parameters)
+    return block(x, parameters, num_heads=num_heads, window=window, shifted=shifted, eps=eps)
 
 
 def fat_parameters(block: nn.Module) -> FATParameters:
@@ -181,6 +181,64 @@ def composed(
     return fused_linear(t, p.conv1_2_weight, p.conv1_2_bias, residual=x, impl=impl)
 
 
+def allocate(x, parameters, num_heads, window, shifted, eps, keep):
+    """Results without values: out and, for the way back, attention's results and lse."""
+    tokens = x.numel() // x.shape[3] if keep else 0
+    return (
+        x.new_empty(x.shape),
+        x.new_empty(x.shape if keep else 0),
+        x.new_empty(num_heads, tokens, dtype=torch.float32),
+    )
+
+
+def allocate_backward(grad, x, attended, lse, parameters, num_heads, window, shifted, eps):
+    return [x.new_empty(x.shape), *(t.new_empty(t.shape) for t in parameters)]
+
+
+_FORWARD = operator(
+    "fat_block(Tensor x, Tensor[] parameters, int num_heads, int window, bool shifted, float eps, "
+    "bool keep, str impl) -> (Tensor, Tensor, Tensor)",
+    allocate,
+)
+_BACKWARD = operator(
+    "fat_block_backward(Tensor grad, Tensor x, Tensor attended, Tensor lse, Tensor[] parameters, "
+    "int num_heads, int window, bool shifted, float eps, str impl) -> Tensor[]",
+    allocate_backward,
+)
+
+
+class _FATBlock(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, num_heads, window, shifted, eps, impl, *parameters):
+        settings = num_heads, window, shifted, eps
+        out, attended, lse = _FORWARD(x, parameters, *settings, True, impl)
+        ctx.save_for_backward(x, attended, lse, *parameters)
+        ctx.settings = *settings, impl
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, attended, lse, *parameters = ctx.saved_tensors
+        dx, *gradients = _BACKWARD(grad, x, attended, lse, parameters, *ctx.settings)
+        return dx, None, None, None, None, None, *gradients
+
+
+def compute(
+    x: Tensor, parameters: Sequence[Tensor], *, num_heads: int, window: int, shifted: bool,
+    eps: float = 1e-5, impl: str,
+) -> Tensor:  # fmt: skip
+    """By the back end `impl`; in Triton, and under autocast, composed of its operations."""
+    settings = num_heads, window, shifted, eps
+    if impl == "triton" or torch.is_autocast_enabled(x.device.type):
+        return composed(
+            x, parameters, num_heads=num_heads, window=window, shifted=shifted, eps=eps, impl=impl
+        )
+    if needs_grad(x, *parameters):
+        return _FATBlock.apply(x, *settings, impl, *parameters)
+    return _FORWARD(x, list(parameters), *settings, False, impl)[0]
+
+
 def _case(
     name: str, shape: tuple[int, int, int], dim: int, heads: int, windows: tuple[int, int],
     shifted: bool,
@@ -219,21 +277,10 @@ def _case(
     return Case(name, make)
 
 
-def _cpu():
-    from ..cpu.fat_block import fat_block
-
-    return fat_block
-
-
-def _triton():
-    from ..triton import window_attention  # noqa: F401, where Triton is missing this says so
-
-    return partial(composed, impl="triton")
-
-
 FAT_BLOCK = Operation(
     name="fat_block",
     reference=reference,
+    compute=compute,
     cases=(
         _case("plain-dim12", (1, 16, 32), 12, 8, (8, 16), False),
         _case("shifted-dim9", (2, 32, 16), 9, 4, (8, 16), True),
@@ -256,5 +303,5 @@ FAT_BLOCK = Operation(
         torch.float16: 5e-3,
     },
     differentiable=("x", "parameters"),
-    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
+    composed=("triton",),
 )

@@ -14,7 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .registry import Case, Operation, cpu_kernel, triton_kernel
+from .operators import needs_grad, once_differentiable, operator
+from .registry import Case, Operation
 
 
 def frequency_modulation(
@@ -35,9 +36,8 @@ def frequency_modulation(
         ValueError: shapes that do not fit together.
     """
     _check(x, weight, residual)
-    dtypes = [t.dtype for t in (x, weight, residual) if t is not None]
-    compute = FREQUENCY_MODULATION.choose_for(x, impl, *dtypes)
-    return compute(x, weight, residual=residual)
+    modulate = FREQUENCY_MODULATION.choose_for(impl, x, weight, residual)
+    return modulate(x, weight, residual=residual)
 
 
 def _check(x: Tensor, weight: Tensor, residual: Tensor | None) -> None:
@@ -70,6 +70,50 @@ def reference(x: Tensor, weight: Tensor, *, residual: Tensor | None) -> Tensor:
     return out if residual is None else residual + out
 
 
+def allocate(x, weight, residual):
+    dtype = x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
+    return x.new_empty(x.shape, dtype=dtype)
+
+
+def allocate_backward(grad, x, weight):
+    return x.new_empty(x.shape), weight.new_empty(weight.shape)
+
+
+_FORWARD = operator(
+    "frequency_modulation(Tensor x, Tensor weight, Tensor? residual, str impl) -> Tensor", allocate
+)
+_BACKWARD = operator(
+    "frequency_modulation_backward(Tensor grad, Tensor x, Tensor weight, str impl) "
+    "-> (Tensor, Tensor)",
+    allocate_backward,
+)
+
+
+class _FrequencyModulation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, residual, impl):
+        ctx.save_for_backward(x, weight)
+        ctx.impl, ctx.residual_dtype = impl, None if residual is None else residual.dtype
+        return _FORWARD(x, weight, residual, impl)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        dx, dweight = _BACKWARD(grad, *ctx.saved_tensors, ctx.impl)
+        return (
+            dx,
+            dweight,
+            None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype),
+            None,
+        )
+
+
+def compute(x: Tensor, weight: Tensor, *, residual: Tensor | None, impl: str) -> Tensor:
+    """By the back end `impl`."""
+    run = _FrequencyModulation.apply if needs_grad(x, weight, residual) else _FORWARD
+    return run(x, weight, residual, impl)
+
+
 def _case(name: str, shape: tuple[int, int, int, int], size: int, with_residual: bool) -> Case:
     def make(generator: torch.Generator, dtype: torch.dtype) -> dict:
         draw = lambda *dims: torch.randn(*dims, generator=generator, dtype=torch.float64)  # noqa: E731
@@ -84,21 +128,10 @@ def _case(name: str, shape: tuple[int, int, int, int], size: int, with_residual:
     return Case(name, make)
 
 
-def _cpu():
-    from ..cpu.frequency_modulation import frequency_modulation
-
-    return frequency_modulation
-
-
-def _triton():
-    from ..triton.frequency_modulation import frequency_modulation
-
-    return frequency_modulation
-
-
 FREQUENCY_MODULATION = Operation(
     name="frequency_modulation",
     reference=reference,
+    compute=compute,
     cases=(
         _case("16", (1, 16, 32, 24), 16, False),
         _case("16-residual", (3, 16, 16, 20), 16, True),
@@ -116,5 +149,4 @@ FREQUENCY_MODULATION = Operation(
         torch.float16: 1e-3,
     },
     differentiable=("x", "weight", "residual"),
-    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation, cpu_kernel, triton_kernel
+from .operators import needs_grad, once_differentiable, operator
+from .registry import Case, Operation
 
 
 def fused_linear(
@@ -47,8 +48,8 @@ def fused_linear(
         ValueError: shapes that do not fit together.
     """
     _check(x, weight, bias, norm_weight, norm_bias, residual, groups)
-    compute = FUSED_LINEAR.choose_for(x, impl, x.dtype, weight.dtype)
-    return compute(
+    linear = FUSED_LINEAR.choose_for(impl, x, weight, bias, norm_weight, norm_bias, residual)
+    return linear(
         x, weight, bias, norm_weight=norm_weight, norm_bias=norm_bias, residual=residual,
         gelu=gelu, groups=groups, eps=eps,
     )  # fmt: skip
@@ -93,6 +94,64 @@ def reference(
     return out if residual is None else residual + out
 
 
+def allocate(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps):
+    dtype = x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
+    return x.new_empty((*x.shape[:-1], weight.shape[0]), dtype=dtype)
+
+
+def allocate_backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps):
+    """Of the residual's gradient nothing is computed; those of absent parameters are empty."""
+    parameters = (weight, bias, norm_weight, norm_bias)
+    return [x.new_empty(x.shape), *(x.new_empty(0) if p is None else p.new_empty(p.shape)
+                                    for p in parameters)]  # fmt: skip
+
+
+_FORWARD = operator(
+    "fused_linear(Tensor x, Tensor weight, Tensor? bias, Tensor? norm_weight, Tensor? norm_bias, "
+    "Tensor? residual, bool gelu, int groups, float eps, str impl) -> Tensor",
+    allocate,
+)
+_BACKWARD = operator(
+    "fused_linear_backward(Tensor grad, Tensor x, Tensor weight, Tensor? bias, "
+    "Tensor? norm_weight, Tensor? norm_bias, bool gelu, int groups, float eps, str impl) "
+    "-> Tensor[]",
+    allocate_backward,
+)
+
+
+class _FusedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps, impl):
+        parameters, ctx.settings = (weight, bias, norm_weight, norm_bias), (gelu, groups, eps, impl)
+        ctx.save_for_backward(x, *parameters)
+        ctx.residual_dtype = None if residual is None else residual.dtype
+        return _FORWARD(x, *parameters, residual, *ctx.settings)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, *parameters = ctx.saved_tensors
+        dx, *found = _BACKWARD(grad, x, *parameters, *ctx.settings)
+        gradients = (None if p is None else g for g, p in zip(found, parameters, strict=True))
+        dresidual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
+        return dx, *gradients, dresidual, None, None, None, None
+
+
+def compute(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm_weight: Tensor | None = None,
+    norm_bias: Tensor | None = None, residual: Tensor | None = None, gelu: bool = False,
+    groups: int = 1, eps: float = 1e-5, impl: str,
+) -> Tensor:  # fmt: skip
+    """By the back end `impl`."""
+    if torch.is_autocast_enabled(x.device.type):
+        if norm_weight is not None:
+            x = F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias, eps)
+        x, norm_weight, norm_bias = x.to(torch.get_autocast_dtype(x.device.type)), None, None
+    tensors = x, weight, bias, norm_weight, norm_bias, residual
+    run = _FusedLinear.apply if needs_grad(*tensors) else _FORWARD
+    return run(*tensors, gelu, groups, eps, impl)
+
+
 def _case(name: str, lead: tuple[int, ...], k: int, n: int, groups: int, parts: str) -> Case:
     def make(generator: torch.Generator, dtype: torch.dtype) -> dict:
         def draw(*dims):
@@ -113,21 +172,10 @@ def _case(name: str, lead: tuple[int, ...], k: int, n: int, groups: int, parts: 
     return Case(name, make)
 
 
-def _cpu():
-    from ..cpu.fused_linear import fused_linear
-
-    return fused_linear
-
-
-def _triton():
-    from ..triton.fused_linear import fused_linear
-
-    return fused_linear
-
-
 FUSED_LINEAR = Operation(
     name="fused_linear",
     reference=reference,
+    compute=compute,
     cases=(
         _case("norm-bias-gelu", (1, 9, 11), 96, 130, 1, "norm bias gelu"),
         _case("norm", (3, 5, 7), 36, 108, 1, "norm"),
@@ -149,5 +197,4 @@ FUSED_LINEAR = Operation(
         torch.float16: 3e-3,
     },
     differentiable=("x", "weight", "bias", "norm_weight", "norm_bias", "residual"),
-    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation, cpu_kernel, triton_kernel
+from .operators import needs_grad, once_differentiable, operator
+from .registry import Case, Operation
 
 
 def gdn(
@@ -46,8 +47,8 @@ def gdn(
         )
     if residual is not None and residual.shape != x.shape:
         raise ValueError(f"residual must be {list(x.shape)} as x is, not {list(residual.shape)}")
-    compute = GDN.choose_for(x, impl, x.dtype)
-    return compute(x, gamma, beta, inverse=inverse, residual=residual)
+    normalise = GDN.choose_for(impl, x, gamma, beta, residual)
+    return normalise(x, gamma, beta, inverse=inverse, residual=residual)
 
 
 def reference(
@@ -60,6 +61,49 @@ def reference(
         norm = F.linear(wide * wide, gamma.to(compute), beta.to(compute))
     out = (wide * (torch.sqrt(norm) if inverse else torch.rsqrt(norm))).to(x.dtype)
     return out if residual is None else residual + out
+
+
+def allocate(x, gamma, beta, residual, inverse):
+    dtype = x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
+    return x.new_empty(x.shape, dtype=dtype)
+
+
+def allocate_backward(grad, x, gamma, beta, inverse):
+    return x.new_empty(x.shape), gamma.new_empty(gamma.shape), beta.new_empty(beta.shape)
+
+
+_FORWARD = operator(
+    "gdn(Tensor x, Tensor gamma, Tensor beta, Tensor? residual, bool inverse, str impl) -> Tensor",
+    allocate,
+)
+_BACKWARD = operator(
+    "gdn_backward(Tensor grad, Tensor x, Tensor gamma, Tensor beta, bool inverse, str impl)"
+    " -> (Tensor, Tensor, Tensor)",
+    allocate_backward,
+)
+
+
+class _GDN(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, gamma, beta, residual, inverse, impl):
+        ctx.save_for_backward(x, gamma, beta)
+        ctx.settings, ctx.residual_dtype = (inverse, impl), getattr(residual, "dtype", None)
+        return _FORWARD(x, gamma, beta, residual, inverse, impl)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        gradients = _BACKWARD(grad, *ctx.saved_tensors, *ctx.settings)
+        dresidual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
+        return *gradients, dresidual, None, None
+
+
+def compute(
+    x: Tensor, gamma: Tensor, beta: Tensor, *, inverse: bool, residual: Tensor | None, impl: str
+) -> Tensor:
+    """By the back end `impl`."""
+    run = _GDN.apply if needs_grad(x, gamma, beta, residual) else _FORWARD
+    return run(x, gamma, beta, residual, inverse, impl)
 
 
 def _case(name: str, shape: tuple[int, ...], inverse: bool, with_residual: bool) -> Case:
@@ -81,21 +125,10 @@ def _case(name: str, shape: tuple[int, ...], inverse: bool, with_residual: bool)
     return Case(name, make)
 
 
-def _cpu():
-    from ..cpu.gdn import gdn
-
-    return gdn
-
-
-def _triton():
-    from ..triton.gdn import gdn
-
-    return gdn
-
-
 GDN = Operation(
     name="gdn",
     reference=reference,
+    compute=compute,
     cases=(
         _case("forward-residual", (1, 8, 10, 96), False, True),
         _case("inverse", (3, 5, 6, 144), True, False),
@@ -112,5 +145,4 @@ GDN = Operation(
         torch.float16: 1e-3,
     },
     differentiable=("x", "gamma", "beta", "residual"),
-    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

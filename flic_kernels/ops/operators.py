@@ -1,9 +1,11 @@
-"""Definition of torch.library operators, for launchers on any device."""
+"""What operations are made of: torch.library operators, back ends, gradients."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -11,19 +13,38 @@ from torch import Tensor
 _LIBRARY = torch.library.Library("flic_kernels", "FRAGMENT")
 
 
-def operator(
-    schema: str, implementation: Callable, fake: Callable, devices: tuple[str, ...]
-) -> Callable:
-    """Define flic_kernels::<schema> for `devices` (dispatch keys); returns the operator.
+def operator(schema: str, allocate: Callable) -> Callable:
+    """Define the operator flic_kernels::<schema>; returns it.
 
-    `fake` gives outputs of the right shape and dtype without computing them.
+    Its last argument, `str impl`, names the back end that computes it: `forward` of the module of
+    the operator's name in that package, or `backward` where the name ends so, called with the other
+    arguments. `allocate` makes results of the right shape and dtype without computing them: the
+    fake kernel.
     """
     name = schema.partition("(")[0]
+    operation, direction = name.removesuffix("_backward"), "forward"
+    if name != operation:
+        direction = "backward"
+
+    def compute(*arguments):
+        return getattr(back_end(arguments[-1], operation), direction)(*arguments[:-1])
+
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    for device in devices:
-        _LIBRARY.impl(name, implementation, device)
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, compute, device)
+    fake = functools.wraps(allocate)(lambda *arguments: allocate(*arguments[:-1]))
     torch.library.register_fake(f"flic_kernels::{name}", fake, lib=_LIBRARY)
     return getattr(torch.ops.flic_kernels, name).default
+
+
+@functools.cache
+def back_end(name: str, operation: str) -> ModuleType:
+    """The module of an operation in a back end; raises ImportError where it cannot be had.
+
+    Found by name, so that imports run one way: back ends know the operations' geometry, and no
+    operation knows its back ends.
+    """
+    return importlib.import_module(f"flic_kernels.{name}.{operation}")
 
 
 def needs_grad(*tensors: Tensor | None) -> bool:

@@ -8,13 +8,12 @@ Statistics are over a window and slice; the convolution sees zeros beyond the wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation, cpu_kernel, triton_kernel
+from .operators import needs_grad, once_differentiable, operator
+from .registry import Case, Operation
 
 
 def positional_encoding(
@@ -61,11 +60,9 @@ def positional_encoding(
     if any(list(vector.shape) != [channels] for vector in vectors):
         shapes = ", ".join(str(list(vector.shape)) for vector in vectors)
         raise ValueError(f"the norms' parameters and conv_bias must be [{channels}], not {shapes}")
-    compute = POSITIONAL_ENCODING.choose_for(u, impl, u.dtype)
-    return compute(
-        u, norm1_weight, norm1_bias, conv_weight, conv_bias, norm2_weight, norm2_bias,
-        slices=slices, window=window, eps=eps,
-    )  # fmt: skip
+    parameters = (norm1_weight, norm1_bias, conv_weight, conv_bias, norm2_weight, norm2_bias)
+    encode = POSITIONAL_ENCODING.choose_for(impl, u, *parameters)
+    return encode(u, *parameters, slices=slices, window=window, eps=eps)
 
 
 def to_windows(u: Tensor, window: int) -> Tensor:
@@ -100,47 +97,50 @@ def reference(
     return w.permute(0, 2, 3, 1).flatten(1, 2).to(u.dtype)
 
 
-def gradients(
-    grad: Tensor, u: Tensor, parameters: Sequence[Tensor], slices: int, window: int, eps: float
-) -> tuple[Tensor, ...]:
-    """The gradients of u and of the parameters, in order, from the result's: PyTorch's own kernels.
+def allocate(u, parameters, slices, window, eps):
+    batch, height, width, channels = u.shape
+    windows = batch * (height // window) * (width // window)
+    return u.new_empty(windows, window * window, channels)
 
-    For implementations without a backward kernel.
-    """
-    weight1, bias1, weight, bias, weight2, bias2 = (t.float() for t in parameters)
-    windows = to_windows(u.float(), window).contiguous()
-    count, channels, area = windows.shape[0], windows.shape[1], window * window
-    sizes = count, channels, area, slices
-    aten = torch.ops.aten
-    w, mean1, deviation1 = aten.native_group_norm(windows, weight1, bias1, *sizes, eps)
-    convolved = F.conv2d(w, weight, bias, padding=1, groups=channels).contiguous()
-    hidden, mean2, deviation2 = aten.native_group_norm(convolved, weight2, bias2, *sizes, eps)
-    grad = grad.float().transpose(1, 2).reshape(windows.shape)
-    every = [True, True, True]
-    dhidden = aten.gelu_backward(grad, hidden)
-    dconvolved, dweight2, dbias2 = aten.native_group_norm_backward(
-        dhidden.contiguous(), convolved, mean2, deviation2, weight2, *sizes, every
-    )
-    dw, dweight, dbias = aten.convolution_backward(
-        dconvolved,
-        w,
-        weight,
-        [channels],
-        [1, 1],
-        [1, 1],
-        [1, 1],
-        False,
-        [0, 0],
-        channels,
-        every,
-    )
-    dwindows, dweight1, dbias1 = aten.native_group_norm_backward(
-        (grad + dw).contiguous(), windows, mean1, deviation1, weight1, *sizes, every
-    )
-    du = from_windows(dwindows, u.shape[1], u.shape[2]).to(u.dtype)
-    found = (dweight1, dbias1, dweight, dbias, dweight2, dbias2)
-    found = (g.to(t.dtype) for g, t in zip(found, parameters, strict=True))
-    return du, *found
+
+def allocate_backward(grad, u, parameters, slices, window, eps):
+    return [u.new_empty(u.shape), *(t.new_empty(t.shape) for t in parameters)]
+
+
+_FORWARD = operator(
+    "positional_encoding(Tensor u, Tensor[] parameters, int slices, int window, float eps, "
+    "str impl) -> Tensor",
+    allocate,
+)
+_BACKWARD = operator(
+    "positional_encoding_backward(Tensor grad, Tensor u, Tensor[] parameters, int slices, "
+    "int window, float eps, str impl) -> Tensor[]",
+    allocate_backward,
+)
+
+
+class _PositionalEncoding(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u, slices, window, eps, impl, *parameters):
+        ctx.save_for_backward(u, *parameters)
+        ctx.settings = slices, window, eps, impl
+        return _FORWARD(u, parameters, *ctx.settings)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        u, *parameters = ctx.saved_tensors
+        du, *gradients = _BACKWARD(grad, u, parameters, *ctx.settings)
+        return du, None, None, None, None, *gradients
+
+
+def compute(
+    u: Tensor, *parameters: Tensor, slices: int, window: int = 8, eps: float = 1e-5, impl: str
+) -> Tensor:
+    """By the back end `impl`; `parameters` in the order of the contract."""
+    if needs_grad(u, *parameters):
+        return _PositionalEncoding.apply(u, slices, window, eps, impl, *parameters)
+    return _FORWARD(u, parameters, slices, window, eps, impl)
 
 
 def _case(name: str, shape: tuple[int, int, int, int], slices: int, window: int) -> Case:
@@ -166,21 +166,10 @@ def _case(name: str, shape: tuple[int, int, int, int], slices: int, window: int)
     return Case(name, make)
 
 
-def _cpu():
-    from ..cpu.positional_encoding import positional_encoding
-
-    return positional_encoding
-
-
-def _triton():
-    from ..triton.positional_encoding import positional_encoding
-
-    return positional_encoding
-
-
 POSITIONAL_ENCODING = Operation(
     name="positional_encoding",
     reference=reference,
+    compute=compute,
     cases=(
         _case("base", (1, 8, 16, 5 * 32), 5, 8),
         _case("batch", (3, 16, 8, 4 * 12), 4, 8),
@@ -196,5 +185,4 @@ POSITIONAL_ENCODING = Operation(
     differentiable=(
         "u", "norm1_weight", "norm1_bias", "conv_weight", "conv_bias", "norm2_weight", "norm2_bias",
     ),
-    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,18 @@ import torch
 from torch import Tensor
 
 from .. import native
+from . import operators
 
 OPERATIONS: dict[str, Operation] = {}
+_BACK_ENDS: dict[str, dict] = {
+    "cpu": {"devices": ("cpu",), "dtypes": (torch.float32, torch.bfloat16)},
+    "triton": {
+        "devices": ("cuda",),
+        "dtypes": (torch.float32, torch.bfloat16, torch.float16),
+        "emulated": ("cpu",),
+    },
+}
+# For the whole process: autograd's and DataParallel's threads compute as the caller asked.
 _forced: list[str | None] = [None]
 
 
@@ -32,70 +43,108 @@ class Case:
 class Implementation:
     """One way to compute an operation.
 
-    `devices` are the torch device types whose tensors it takes by default, `dtypes` the types of
-    those tensors (None: any); `load` imports and returns the function (called with the operation's
-    arguments, without `impl`) or raises `NotAvailable`. So does the function for tensors that it
-    cannot take.
+    devices: the torch device types whose tensors it takes by default. load: gives the function
+    (called with the operation's arguments, without `impl`) or raises `NotAvailable`; so does the
+    function for tensors that it cannot take. dtypes: the types of those tensors (None: any).
+    gradient: whether its results can be differentiated. emulated: the device types that it runs on
+    where it is asked for, if an emulator is on.
     """
 
     name: str
     devices: tuple[str, ...]
     load: Callable[[], Callable[..., Tensor]]
     dtypes: tuple[torch.dtype, ...] | None = None
+    gradient: bool = True
+    emulated: tuple[str, ...] = ()
 
-    def serves(self, device: torch.device, dtypes: tuple[torch.dtype, ...]) -> bool:
+    def serves(self, device: torch.device, dtypes: tuple[torch.dtype, ...], gradient: bool) -> bool:
         """Whether it is the default for tensors of these types on this device."""
-        known = self.dtypes is None or all(dtype in self.dtypes for dtype in dtypes)
-        return device.type in self.devices and known
+        return (
+            device.type in self.devices
+            and (self.dtypes is None or all(dtype in self.dtypes for dtype in dtypes))
+            and (self.gradient or not gradient)
+        )
+
+    def check(self, device: torch.device, dtypes: tuple[torch.dtype, ...], gradient: bool) -> None:
+        """Raises NotAvailable where it does not take such tensors or has no gradient."""
+        kernels, instead = f"the kernels of impl={self.name!r}", "impl='reference' takes every"
+        if device.type not in self.devices + self.emulated:
+            known = " or ".join(self.devices).upper()
+            raise NotAvailable(f"{kernels} need {known} tensors, not {device.type} ones")
+        for dtype in dtypes:
+            if self.dtypes is not None and dtype not in self.dtypes:
+                *others, last = (str(t).removeprefix("torch.") for t in self.dtypes)
+                known = f"{', '.join(others)} and {last}" if others else last
+                raise NotAvailable(f"{kernels} take {known}, not {dtype}; {instead} floating type")
+        if gradient and not self.gradient:
+            raise NotAvailable(f"{kernels} have no gradient; {instead} derivative")
 
 
-def triton_kernel(load: Callable[[], Callable[..., Tensor]]) -> Implementation:
-    """The Triton implementation, which `load` imports; without Triton it raises `NotAvailable`."""
+def implementation(
+    name: str, compute: Callable[..., Tensor], module: str, gradient: bool = True
+) -> Implementation:
+    """That of a back end: `compute` with impl=name, where the back end's module can be imported."""
+    bound = functools.partial(compute, impl=name)
 
-    def load_or_explain() -> Callable[..., Tensor]:
-        try:
-            return load()
-        except ImportError as error:
-            raise NotAvailable(f"Triton cannot be imported ({error})") from error
+    def load() -> Callable[..., Tensor]:
+        reason = _missing(name, module)
+        if reason:
+            raise NotAvailable(reason)
+        return bound
 
-    return Implementation("triton", ("cuda",), load_or_explain)
+    return Implementation(name, load=load, gradient=gradient, **_BACK_ENDS[name])
 
 
-def cpu_kernel(load: Callable[[], Callable[..., Tensor]]) -> Implementation:
-    """The C++ implementation, which `load` imports; without the native library: `NotAvailable`."""
-
-    def load_or_explain() -> Callable[..., Tensor]:
-        try:
-            return load()
-        except native.NativeLibraryMissing as error:
-            raise NotAvailable(str(error)) from error
-
-    return Implementation("cpu", ("cpu",), load_or_explain, (torch.float32, torch.bfloat16))
+@torch.compiler.assume_constant_result
+def _missing(name: str, module: str) -> str | None:
+    """Why a back end's module cannot be imported."""
+    try:
+        operators.back_end(name, module)
+    except native.NativeLibraryMissing as error:
+        return str(error)
+    except ImportError as error:
+        return f"Triton cannot be imported ({error})"
+    return None
 
 
 @dataclass
 class Operation:
     """An operation's contract: its eager reference, implementations, test cases and tolerances.
 
-    `benchmarks` are the codec's own sizes: what `python -m benches` times (see `timed`).
-
-    `tolerances[dtype]` bounds norm(result - reference) / norm(reference), where the reference runs
-    in float64 on the same inputs. The last case is the lightest. Implementations are tried in the
-    order of their registration; the reference comes last and runs on every device.
+    compute: computes by the back end named by its argument `impl`. back_ends: their packages, in
+    the order in which they are tried; the reference comes last and runs on every device.
+    composed: those that have no module of the operation's name, but compose it of other operations.
+    without_gradient: those whose results cannot be differentiated.
+    tolerances[dtype]: bounds norm(result - reference) / norm(reference), where the reference runs
+    in float64 on the same inputs. cases: the last is the lightest. benchmarks: the codec's own
+    sizes, what `python -m benches` times (see `timed`).
     """
 
     name: str
     reference: Callable[..., Tensor]
+    compute: Callable[..., Tensor]
     cases: tuple[Case, ...]
     tolerances: Mapping[torch.dtype, float]
     differentiable: tuple[str, ...]
-    implementations: dict[str, Implementation] = field(default_factory=dict)
     benchmarks: tuple[Case, ...] = ()
+    back_ends: tuple[str, ...] = ("cpu", "triton")
+    composed: tuple[str, ...] = ()
+    without_gradient: tuple[str, ...] = ()
+    implementations: dict[str, Implementation] = field(init=False)
 
     def __post_init__(self):
         if self.name in OPERATIONS:
             raise ValueError(f"operation {self.name!r} is registered already")
         OPERATIONS[self.name] = self
+        self.implementations = {
+            name: implementation(
+                name,
+                self.compute,
+                "launch" if name in self.composed else self.name,
+                name not in self.without_gradient,
+            )
+            for name in self.back_ends
+        }
 
     @property
     def lightest(self) -> Case:
@@ -107,19 +156,25 @@ class Operation:
         """What to time: the benchmarks, or the first test case where there are none."""
         return self.benchmarks or self.cases[:1]
 
-    def choose_for(
-        self, x: Tensor, impl: str | None, *dtypes: torch.dtype
-    ) -> Callable[..., Tensor]:
-        """`choose` for a tensor's device. Of an empty one the reference makes an empty result:
-        kernels have nothing to do there, and divide their work by its size."""
-        return self.choose(x.device, impl if x.numel() else "reference", *dtypes)
+    def choose_for(self, impl: str | None, x: Tensor, *others: Tensor | None) -> Callable:
+        """`choose` for these tensors, x's device. Of an empty x the reference makes an empty
+        result: kernels have nothing to do there, and divide their work by its size."""
+        tensors = [x, *(t for t in others if t is not None)]
+        dtypes = tuple(t.dtype for t in tensors)
+        impl = impl if x.numel() else "reference"
+        return self.choose(x.device, impl, *dtypes, gradient=operators.needs_grad(*tensors))
 
     def choose(
-        self, device: torch.device, impl: str | None, *dtypes: torch.dtype
+        self,
+        device: torch.device,
+        impl: str | None,
+        *dtypes: torch.dtype,
+        gradient: bool = False,
     ) -> Callable[..., Tensor]:
         """The function that computes this operation on `device` for tensors of `dtypes`.
 
-        `impl`, or else the name given to `use`, forces one.
+        `impl`, or else the name given to `use`, forces one. gradient: whether the result is to be
+        differentiated.
         """
         impl = impl or _forced[-1]
         if impl == "reference":
@@ -128,9 +183,10 @@ class Operation:
             if impl not in self.implementations:
                 known = ", ".join(["reference", *self.implementations])
                 raise NotAvailable(f"{self.name} has no implementation {impl!r} (it has: {known})")
+            self.implementations[impl].check(device, dtypes, gradient)
             return self.implementations[impl].load()
         for candidate in self.implementations.values():
-            if candidate.serves(device, dtypes):
+            if candidate.serves(device, dtypes, gradient):
                 return candidate.load()
         return self.reference
 

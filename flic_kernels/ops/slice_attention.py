@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation, cpu_kernel, triton_kernel
+from .operators import needs_grad, once_differentiable, operator
+from .registry import Case, Operation
 
 
 def slice_attention(
@@ -48,8 +49,8 @@ def slice_attention(
         raise ValueError(
             f"C = {q.shape[2]} must be a multiple of slices * heads = {slices * heads}"
         )
-    compute = SLICE_ATTENTION.choose_for(q, impl, q.dtype)
-    return compute(q, k, v, slices=slices, heads=heads)
+    attend_all = SLICE_ATTENTION.choose_for(impl, q, k, v)
+    return attend_all(q, k, v, slices=slices, heads=heads)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, heads: int, scale: float) -> Tensor:
@@ -82,6 +83,50 @@ def reference(q: Tensor, k: Tensor, v: Tensor, *, slices: int, heads: int) -> Te
     return torch.cat(outputs, dim=2)
 
 
+def allocate(q, k, v, slices, heads, with_lse):
+    """Results without values: out and, for the way back, lse in an order of the back end's own."""
+    windows, _, channels = q.shape
+    lse = q.new_empty(windows if with_lse else 0, channels, dtype=torch.float32)
+    return q.new_empty(q.shape), lse
+
+
+def allocate_backward(grad, q, k, v, out, lse, slices, heads):
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+
+
+_FORWARD = operator(
+    "slice_attention(Tensor q, Tensor k, Tensor v, int slices, int heads, bool with_lse, str impl) "
+    "-> (Tensor, Tensor)",
+    allocate,
+)
+_BACKWARD = operator(
+    "slice_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
+    "int slices, int heads, str impl) -> (Tensor, Tensor, Tensor)",
+    allocate_backward,
+)
+
+
+class _SliceAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, slices, heads, impl):
+        out, lse = _FORWARD(q, k, v, slices, heads, True, impl)
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.settings = slices, heads, impl
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return *_BACKWARD(grad, *ctx.saved_tensors, *ctx.settings), None, None, None
+
+
+def compute(q: Tensor, k: Tensor, v: Tensor, *, slices: int, heads: int, impl: str) -> Tensor:
+    """By the back end `impl`."""
+    if needs_grad(q, k, v):
+        return _SliceAttention.apply(q, k, v, slices, heads, impl)
+    return _FORWARD(q, k, v, slices, heads, False, impl)[0]
+
+
 def _case(name: str, windows: int, positions: int, slices: int, heads: int, tokens: int) -> Case:
     def make(generator: torch.Generator, dtype: torch.dtype) -> dict:
         shape = (windows, positions, slices * tokens * heads)
@@ -91,21 +136,10 @@ def _case(name: str, windows: int, positions: int, slices: int, heads: int, toke
     return Case(name, make)
 
 
-def _cpu():
-    from ..cpu.slice_attention import slice_attention
-
-    return slice_attention
-
-
-def _triton():
-    from ..triton.slice_attention import slice_attention
-
-    return slice_attention
-
-
 SLICE_ATTENTION = Operation(
     name="slice_attention",
     reference=reference,
+    compute=compute,
     cases=(
         _case("base", 1, 64, 5, 16, 16),
         _case("tiny", 3, 64, 4, 8, 3),
@@ -120,5 +154,4 @@ SLICE_ATTENTION = Operation(
         torch.float16: 3e-3,
     },
     differentiable=("q", "k", "v"),
-    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

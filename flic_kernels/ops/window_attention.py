@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import Case, Operation, cpu_kernel, triton_kernel
+from .operators import needs_grad, once_differentiable, operator
+from .registry import Case, Operation
 
 BRANCHES = 4
 
@@ -77,8 +78,8 @@ def window_attention(
         ValueError: shapes that do not fit together.
     """
     _check(qkv, tables, num_heads, window)
-    compute = WINDOW_ATTENTION.choose_for(qkv, impl, qkv.dtype, *(t.dtype for t in tables))
-    return compute(qkv, tables, num_heads=num_heads, window=window, shifted=shifted)
+    attend = WINDOW_ATTENTION.choose_for(impl, qkv, *tables)
+    return attend(qkv, tables, num_heads=num_heads, window=window, shifted=shifted)
 
 
 def _check(qkv: Tensor, tables: Sequence[Tensor], num_heads: int, window: int) -> None:
@@ -145,6 +146,57 @@ def _attend(qkv: Tensor, table: Tensor, size: tuple[int, int], heads: int) -> Te
     return out.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, height, width, channels)
 
 
+def allocate(qkv, tables, num_heads, window, shifted, with_lse):
+    """Results without values: out and, for the way back, lse in an order of the back end's own."""
+    batch, height, width, channels = qkv.shape
+    tokens = batch * height * width if with_lse else 0
+    return (
+        qkv.new_empty(batch, height, width, channels // 3),
+        qkv.new_empty(num_heads, tokens, dtype=torch.float32),
+    )
+
+
+def allocate_backward(grad, qkv, tables, out, lse, num_heads, window, shifted):
+    return qkv.new_empty(qkv.shape), [table.new_empty(table.shape) for table in tables]
+
+
+_FORWARD = operator(
+    "window_attention(Tensor qkv, Tensor[] tables, int num_heads, int window, bool shifted, "
+    "bool with_lse, str impl) -> (Tensor, Tensor)",
+    allocate,
+)
+_BACKWARD = operator(
+    "window_attention_backward(Tensor grad, Tensor qkv, Tensor[] tables, Tensor out, Tensor lse, "
+    "int num_heads, int window, bool shifted, str impl) -> (Tensor, Tensor[])",
+    allocate_backward,
+)
+
+
+class _WindowAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, qkv, num_heads, window, shifted, impl, *tables):
+        out, lse = _FORWARD(qkv, tables, num_heads, window, shifted, True, impl)
+        ctx.save_for_backward(qkv, out, lse, *tables)
+        ctx.settings = num_heads, window, shifted, impl
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        qkv, out, lse, *tables = ctx.saved_tensors
+        dqkv, dtables = _BACKWARD(grad, qkv, tables, out, lse, *ctx.settings)
+        return dqkv, None, None, None, None, *dtables
+
+
+def compute(
+    qkv: Tensor, tables: Sequence[Tensor], *, num_heads: int, window: int, shifted: bool, impl: str
+) -> Tensor:
+    """By the back end `impl`."""
+    if needs_grad(qkv, *tables):
+        return _WindowAttention.apply(qkv, num_heads, window, shifted, impl, *tables)
+    return _FORWARD(qkv, list(tables), num_heads, window, shifted, False, impl)[0]
+
+
 def _case(name: str, shape: tuple[int, int, int], dim: int, heads: int, window: int, shifted: bool):
     def make(generator: torch.Generator, dtype: torch.dtype) -> dict:
         batch, height, width = shape
@@ -165,21 +217,10 @@ def _case(name: str, shape: tuple[int, int, int], dim: int, heads: int, window: 
     return Case(name, make)
 
 
-def _cpu():
-    from ..cpu.window_attention import window_attention
-
-    return window_attention
-
-
-def _triton():
-    from ..triton.window_attention import window_attention
-
-    return window_attention
-
-
 WINDOW_ATTENTION = Operation(
     name="window_attention",
     reference=reference,
+    compute=compute,
     cases=(
         _case("plain-dim12", (1, 16, 32), 12, 4, 8, False),
         _case("shifted-dim12", (1, 32, 16), 12, 4, 8, True),
@@ -205,5 +246,4 @@ WINDOW_ATTENTION = Operation(
         torch.float16: 3e-3,
     },
     differentiable=("qkv", "tables"),
-    implementations={"cpu": cpu_kernel(_cpu), "triton": triton_kernel(_triton)},
 )

@@ -17,9 +17,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad, once_differentiable
+from ..ops.frequency_modulation import allocate
 from ..ops.registry import NotAvailable
-from .launch import Launch, architecture, check_dtype, operator, run
+from .launch import Launch, architecture, run
 
 WARPS = 8
 PROGRAMS_WANTED = 528  # of the backward pass: four for each of 132 multiprocessors
@@ -217,22 +217,22 @@ def backward_launches(
     return [Launch(_backward_kernel, (chunks, blocks), arguments, WARPS)], partial
 
 
-def _forward(x, weight, residual):
+def forward(x, weight, residual):
+    size = weight.shape[0]
+    if size > 16 or size & (size - 1):
+        raise NotAvailable(
+            f"the Triton frequency modulation takes windows of 2, 4, 8 or 16 pixels, not {size}"
+        )
     x, weight = x.contiguous(), weight.contiguous()
     residual = None if residual is None else residual.contiguous()
-    out = _forward_fake(x, weight, residual)
+    out = allocate(x, weight, residual)
     matrices = _matrices(weight.shape[0], x.device)
     arch = architecture(x.device)
     run(forward_launches(x, weight, residual, out, matrices, arch), x.device)
     return out
 
 
-def _forward_fake(x, weight, residual):
-    dtype = x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
-    return x.new_empty(x.shape, dtype=dtype)
-
-
-def _backward(grad, x, weight):
+def backward(grad, x, weight):
     grad, x, weight = grad.contiguous(), x.contiguous(), weight.contiguous()
     dx, size = x.new_empty(x.shape), weight.shape[0]
     matrices, arch = _matrices(size, x.device), architecture(x.device)
@@ -244,48 +244,3 @@ def _backward(grad, x, weight):
     total = total[..., : size // 2 + 1].permute(1, 3, 2, 0).contiguous()
     total[:, 1 : size // 2] *= 2
     return dx, total.to(weight.dtype)
-
-
-def _backward_fake(grad, x, weight):
-    return x.new_empty(x.shape), weight.new_empty(weight.shape)
-
-
-_OPERATOR = operator(
-    "frequency_modulation_triton(Tensor x, Tensor weight, Tensor? residual) -> Tensor",
-    _forward,
-    _forward_fake,
-)
-_BACKWARD_OPERATOR = operator(
-    "frequency_modulation_triton_backward(Tensor grad, Tensor x, Tensor weight) "
-    "-> (Tensor, Tensor)",
-    _backward,
-    _backward_fake,
-)
-
-
-class _FrequencyModulation(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, residual):
-        ctx.save_for_backward(x, weight)
-        ctx.residual_dtype = None if residual is None else residual.dtype
-        return _OPERATOR(x, weight, residual)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        dresidual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
-        return *_BACKWARD_OPERATOR(grad, x, weight), dresidual
-
-
-def frequency_modulation(x: Tensor, weight: Tensor, *, residual: Tensor | None) -> Tensor:
-    """The contract is that of `flic_kernels.frequency_modulation`, for P = 2, 4, 8 and 16."""
-    check_dtype(x, weight, *(() if residual is None else (residual,)))
-    size = weight.shape[0]
-    if size > 16 or size & (size - 1):
-        raise NotAvailable(
-            f"the Triton frequency modulation takes windows of 2, 4, 8 or 16 pixels, not {size}"
-        )
-    if needs_grad(x, weight, residual):
-        return _FrequencyModulation.apply(x, weight, residual)
-    return _OPERATOR(x, weight, residual)

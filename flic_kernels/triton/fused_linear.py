@@ -8,13 +8,12 @@ The backward pass is PyTorch's own products and normalisation on the recomputed 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad, once_differentiable
-from .launch import Launch, check_dtype, dot_dtype, operator, run
+from ..ops.fused_linear import allocate
+from .launch import Launch, dot_dtype, run
 
 BLOCK_M, BLOCK_N, BLOCK_K = 64, 64, 32
 WARPS, STAGES = 4, 2
@@ -108,85 +107,37 @@ def forward_launches(
     return [Launch(_kernel, grid, arguments, WARPS, STAGES)]
 
 
-def _forward(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps):
+def forward(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps):
     optional = (bias, norm_weight, norm_bias, residual)
     x, weight = x.contiguous(), weight.contiguous()
     bias, norm_weight, norm_bias, residual = (t if t is None else t.contiguous() for t in optional)
     settings = gelu, groups, eps
-    out = _forward_fake(x, weight, bias, norm_weight, norm_bias, residual, *settings)
+    out = allocate(x, weight, bias, norm_weight, norm_bias, residual, *settings)
     launches = forward_launches(x, weight, bias, norm_weight, norm_bias, residual, out, *settings)
     run(launches, x.device)
     return out
 
 
-def _forward_fake(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps):
-    dtype = x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
-    return x.new_empty((*x.shape[:-1], weight.shape[0]), dtype=dtype)
-
-
-_OPERATOR = operator(
-    "fused_linear_triton(Tensor x, Tensor weight, Tensor? bias, Tensor? norm_weight, "
-    "Tensor? norm_bias, Tensor? residual, bool gelu, int groups, float eps) -> Tensor",
-    _forward,
-    _forward_fake,
-)
-
-
-class _FusedLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps):
-        ctx.save_for_backward(x, weight, bias, norm_weight, norm_bias)
-        ctx.settings = gelu, groups, eps
-        ctx.residual_dtype = None if residual is None else residual.dtype
-        return _OPERATOR(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, weight, bias, norm_weight, norm_bias = ctx.saved_tensors
-        gelu, groups, eps = ctx.settings
-        dresidual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
-        grad = grad.to(x.dtype)
-        shape, lead = x.shape, x.numel() // x.shape[-1]
-        normed = x
-        if norm_weight is not None:
-            scale, shift = norm_weight.to(x.dtype), norm_bias.to(x.dtype)
-            normed, mean, deviation = torch.ops.aten.native_layer_norm(
-                x, shape[-1:], scale, shift, eps
-            )
-        left = normed.reshape(lead, groups, -1).transpose(0, 1)  # [groups, rows, K]
-        matrices = weight.to(x.dtype).unflatten(0, (groups, -1))  # [groups, N, K]
-        grad = grad.reshape(lead, groups, -1).transpose(0, 1)
-        if gelu:
-            hidden = left @ matrices.transpose(1, 2)
-            if bias is not None:
-                hidden = hidden + bias.to(x.dtype).reshape(groups, 1, -1)
-            grad = torch.ops.aten.gelu_backward(grad, hidden)
-        dweight = (grad.transpose(1, 2) @ left).flatten(0, 1).to(weight.dtype)
-        dbias = None if bias is None else grad.sum(1).flatten().to(bias.dtype)
-        dx = (grad @ matrices).transpose(0, 1).reshape(shape)
-        dnorm_weight = dnorm_bias = None
-        if norm_weight is not None:
-            dx, dnorm_weight, dnorm_bias = torch.ops.aten.native_layer_norm_backward(
-                dx, x, shape[-1:], mean, deviation, scale, shift, [True, True, True]
-            )
-            dnorm_weight = dnorm_weight.to(norm_weight.dtype)
-            dnorm_bias = dnorm_bias.to(norm_bias.dtype)
-        return dx, dweight, dbias, dnorm_weight, dnorm_bias, dresidual, None, None, None
-
-
-def fused_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm_weight: Tensor | None = None,
-    norm_bias: Tensor | None = None, residual: Tensor | None = None, gelu: bool = False,
-    groups: int = 1, eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
-    """The contract is that of `flic_kernels.fused_linear`."""
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
-        if norm_weight is not None:
-            x = F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias, eps)
-        x, norm_weight, norm_bias = x.to(dtype), None, None
-    tensors = (x, weight, bias, norm_weight, norm_bias, residual)
-    check_dtype(*(t for t in tensors if t is not None))
-    compute = _FusedLinear.apply if needs_grad(*tensors) else _OPERATOR
-    return compute(*tensors, gelu, groups, eps)
+def backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps):
+    grad, shape, lead = grad.to(x.dtype), x.shape, x.numel() // x.shape[-1]
+    normed = x
+    if norm_weight is not None:
+        scale, shift = norm_weight.to(x.dtype), norm_bias.to(x.dtype)
+        normed, mean, deviation = torch.ops.aten.native_layer_norm(x, shape[-1:], scale, shift, eps)
+    left = normed.reshape(lead, groups, -1).transpose(0, 1)  # [groups, rows, K]
+    matrices = weight.to(x.dtype).unflatten(0, (groups, -1))  # [groups, N, K]
+    grad = grad.reshape(lead, groups, -1).transpose(0, 1)
+    if gelu:
+        hidden = left @ matrices.transpose(1, 2)
+        if bias is not None:
+            hidden = hidden + bias.to(x.dtype).reshape(groups, 1, -1)
+        grad = torch.ops.aten.gelu_backward(grad, hidden)
+    found = [(grad.transpose(1, 2) @ left).flatten(0, 1), grad.sum(1).flatten(), None, None]
+    dx = (grad @ matrices).transpose(0, 1).reshape(shape)
+    if norm_weight is not None:
+        dx, *found[2:] = torch.ops.aten.native_layer_norm_backward(
+            dx, x, shape[-1:], mean, deviation, scale, shift, [True, True, True]
+        )
+    given = (weight, bias, norm_weight, norm_bias)
+    return [dx, *(x.new_empty(0) if p is None else g.to(p.dtype)
+                  for g, p in zip(found, given, strict=True))]  # fmt: skip

@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad, once_differentiable
-from .launch import Launch, check_dtype, operator, run
+from ..ops.gdn import allocate
+from .launch import Launch, run
 
 BLOCK_M, BLOCK_N, BLOCK_K = 64, 64, 32
 WARPS, STAGES = 4, 3
@@ -72,57 +72,23 @@ def forward_launches(
     return [Launch(_kernel, grid, arguments, WARPS, STAGES)]
 
 
-def _forward(x, gamma, beta, residual, inverse):
+def forward(x, gamma, beta, residual, inverse):
     x, gamma, beta = x.contiguous(), gamma.contiguous(), beta.contiguous()
     residual = None if residual is None else residual.contiguous()
-    out = _forward_fake(x, gamma, beta, residual, inverse)
+    out = allocate(x, gamma, beta, residual, inverse)
     run(forward_launches(x, gamma, beta, residual, out, inverse), x.device)
     return out
 
 
-def _forward_fake(x, gamma, beta, residual, inverse):
-    dtype = x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
-    return x.new_empty(x.shape, dtype=dtype)
-
-
-_OPERATOR = operator(
-    "gdn_triton(Tensor x, Tensor gamma, Tensor beta, Tensor? residual, bool inverse) -> Tensor",
-    _forward,
-    _forward_fake,
-)
-
-
-class _GDN(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, gamma, beta, residual, inverse):
-        ctx.save_for_backward(x, gamma, beta)
-        ctx.inverse = inverse
-        ctx.residual_dtype = None if residual is None else residual.dtype
-        return _OPERATOR(x, gamma, beta, residual, inverse)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, gamma, beta = ctx.saved_tensors
-        dresidual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
-        grad, wide = grad.float().flatten(0, -2), x.float().flatten(0, -2)
-        squares = wide * wide
-        norm = torch.addmm(beta.float(), squares, gamma.float().t())
-        root = norm.rsqrt()
-        if ctx.inverse:
-            dnorm, factor = 0.5 * grad * wide * root, norm.sqrt()
-        else:
-            dnorm, factor = -0.5 * grad * wide * root / norm, root
-        dx = grad * factor + 2 * wide * (dnorm @ gamma.float())
-        dgamma, dbeta = dnorm.t() @ squares, dnorm.sum(0)
-        dx = dx.reshape(x.shape).to(x.dtype)
-        return dx, dgamma.to(gamma.dtype), dbeta.to(beta.dtype), dresidual, None
-
-
-def gdn(
-    x: Tensor, gamma: Tensor, beta: Tensor, *, inverse: bool, residual: Tensor | None
-) -> Tensor:
-    """The contract is that of `flic_kernels.gdn`."""
-    check_dtype(x, gamma, beta, *(() if residual is None else (residual,)))
-    compute = _GDN.apply if needs_grad(x, gamma, beta, residual) else _OPERATOR
-    return compute(x, gamma, beta, residual, inverse)
+def backward(grad, x, gamma, beta, inverse):
+    grad, wide = grad.float().flatten(0, -2), x.float().flatten(0, -2)
+    squares = wide * wide
+    norm = torch.addmm(beta.float(), squares, gamma.float().t())
+    root = norm.rsqrt()
+    if inverse:
+        dnorm, factor = 0.5 * grad * wide * root, norm.sqrt()
+    else:
+        dnorm, factor = -0.5 * grad * wide * root / norm, root
+    dx = grad * factor + 2 * wide * (dnorm @ gamma.float())
+    dgamma, dbeta = dnorm.t() @ squares, dnorm.sum(0)
+    return dx.reshape(x.shape).to(x.dtype), dgamma.to(gamma.dtype), dbeta.to(beta.dtype)

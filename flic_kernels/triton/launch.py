@@ -1,4 +1,4 @@
-"""What every Triton kernel of this package shares: launch descriptions, operators, device checks.
+"""What every Triton kernel of this package shares: launch descriptions and how they run.
 
 A launcher first builds `Launch` descriptions (kernel, grid, arguments, configuration) and then runs
 them. Ahead-of-time compilation builds the same descriptions from meta tensors, so what is compiled
@@ -7,16 +7,13 @@ without a GPU is what runs on one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from ..ops import operators
 from ..ops.registry import NotAvailable
 
 INTERPRETED = triton.knobs.runtime.interpret
@@ -70,23 +67,6 @@ def architecture(device: torch.device) -> int:
         return 80
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
-
-
-def operator(schema: str, implementation: Callable, fake: Callable) -> Callable:
-    """Define flic_kernels::<schema> with its implementation and fake kernel; returns the operator.
-
-    The CPU registration serves Triton's interpreter; outside of it `run` refuses CPU tensors.
-    """
-    return operators.operator(schema, implementation, fake, ("CUDA", "CPU"))
-
-
-def check_dtype(*tensors: Tensor) -> None:
-    for tensor in tensors:
-        if tensor.dtype not in _DTYPES:
-            raise NotAvailable(
-                f"the Triton kernels take float32, bfloat16 and float16, not {tensor.dtype}; "
-                "impl='reference' takes every floating type"
-            )
 
 
 def dot_dtype(dtype: torch.dtype) -> Any:

@@ -8,14 +8,14 @@ is PyTorch's own normalisation and convolution on the recomputed activations.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad, once_differentiable
-from ..ops.positional_encoding import gradients
+from ..ops.positional_encoding import allocate, from_windows, to_windows
 from ..ops.registry import NotAvailable
-from .launch import Launch, check_dtype, operator, power_of_two, run
+from .launch import Launch, power_of_two, run
 
 WARPS = 8
 
@@ -101,54 +101,41 @@ def forward_launches(
     return [Launch(_kernel, grid, arguments, WARPS)]
 
 
-def _forward(u, parameters, slices, window, eps):
-    u, parameters = u.contiguous(), tuple(t.contiguous() for t in parameters)
-    out = _forward_fake(u, parameters, slices, window, eps)
-    run(forward_launches(u, parameters, out, slices, window, eps), u.device)
-    return out
-
-
-def _forward_fake(u, parameters, slices, window, eps):
-    batch, height, width, channels = u.shape
-    windows = batch * (height // window) * (width // window)
-    return u.new_empty(windows, window * window, channels)
-
-
-_OPERATOR = operator(
-    "positional_encoding_triton(Tensor u, Tensor[] parameters, int slices, int window, float eps) "
-    "-> Tensor",
-    _forward,
-    _forward_fake,
-)
-
-
-class _PositionalEncoding(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, u, slices, window, eps, *parameters):
-        ctx.save_for_backward(u, *parameters)
-        ctx.settings = slices, window, eps
-        return _OPERATOR(u, parameters, slices, window, eps)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        u, *parameters = ctx.saved_tensors
-        found = gradients(grad, u, parameters, *ctx.settings)
-        return found[0], None, None, None, *found[1:]
-
-
-def positional_encoding(
-    u: Tensor, norm1_weight: Tensor, norm1_bias: Tensor, conv_weight: Tensor, conv_bias: Tensor,
-    norm2_weight: Tensor, norm2_bias: Tensor, *, slices: int, window: int = 8, eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
-    """The contract is that of `flic_kernels.positional_encoding`, up to 256 channels a slice."""
-    parameters = (norm1_weight, norm1_bias, conv_weight, conv_bias, norm2_weight, norm2_bias)
-    check_dtype(u, *parameters)
+def forward(u, parameters, slices, window, eps):
     if u.shape[3] // slices > 256 or window > 8:
         raise NotAvailable(
             "the Triton positional encoding takes up to 256 channels a slice and windows up to "
             f"8x8, not {u.shape[3] // slices} and {window}x{window}"
         )
-    if needs_grad(u, *parameters):
-        return _PositionalEncoding.apply(u, slices, window, eps, *parameters)
-    return _OPERATOR(u, parameters, slices, window, eps)
+    u, parameters = u.contiguous(), tuple(t.contiguous() for t in parameters)
+    out = allocate(u, parameters, slices, window, eps)
+    run(forward_launches(u, parameters, out, slices, window, eps), u.device)
+    return out
+
+
+def backward(grad, u, parameters, slices, window, eps):
+    """By PyTorch's own kernels."""
+    weight1, bias1, weight, bias, weight2, bias2 = (t.float() for t in parameters)
+    windows = to_windows(u.float(), window).contiguous()
+    count, channels, area = windows.shape[0], windows.shape[1], window * window
+    sizes = count, channels, area, slices
+    aten = torch.ops.aten
+    w, mean1, deviation1 = aten.native_group_norm(windows, weight1, bias1, *sizes, eps)
+    convolved = F.conv2d(w, weight, bias, padding=1, groups=channels).contiguous()
+    hidden, mean2, deviation2 = aten.native_group_norm(convolved, weight2, bias2, *sizes, eps)
+    grad = grad.float().transpose(1, 2).reshape(windows.shape)
+    every = [True, True, True]
+    dhidden = aten.gelu_backward(grad, hidden)
+    dconvolved, dweight2, dbias2 = aten.native_group_norm_backward(
+        dhidden.contiguous(), convolved, mean2, deviation2, weight2, *sizes, every
+    )
+    dw, dweight, dbias = aten.convolution_backward(
+        dconvolved, w, weight, [channels], [1, 1], [1, 1], [1, 1], False, [0, 0], channels, every
+    )
+    dwindows, dweight1, dbias1 = aten.native_group_norm_backward(
+        (grad + dw).contiguous(), windows, mean1, deviation1, weight1, *sizes, every
+    )
+    du = from_windows(dwindows, u.shape[1], u.shape[2]).to(u.dtype)
+    found = (dweight1, dbias1, dweight, dbias, dweight2, dbias2)
+    found = (g.to(t.dtype) for g, t in zip(found, parameters, strict=True))
+    return [du, *found]

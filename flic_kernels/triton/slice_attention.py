@@ -13,14 +13,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad, once_differentiable
 from ..ops.registry import NotAvailable
+from ..ops.slice_attention import allocate, allocate_backward
 from .launch import (
     Launch,
     architecture,
-    check_dtype,
     dot_dtype,
-    operator,
     power_of_two,
     run,
 )
@@ -233,70 +231,25 @@ def backward_launches(
     ]
 
 
-def _forward(q, k, v, slices, heads, with_lse):
-    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-    out, lse = _forward_fake(q, k, v, slices, heads, with_lse)
-    wanted = lse if with_lse else None
-    arch = architecture(q.device)
-    run(forward_launches(q, k, v, out, wanted, slices, heads, arch), q.device)
-    return out, lse
-
-
-def _forward_fake(q, k, v, slices, heads, with_lse):
-    tokens = q.shape[2] // heads if with_lse else 0
-    return q.new_empty(q.shape), q.new_empty(q.shape[0], heads, tokens, dtype=torch.float32)
-
-
-def _backward(grad, q, k, v, out, lse, slices, heads):
-    grad, q, k, v = grad.contiguous(), q.contiguous(), k.contiguous(), v.contiguous()
-    gradients = _backward_fake(grad, q, k, v, out, lse, slices, heads)
-    arch = architecture(q.device)
-    launches = backward_launches(grad, q, k, v, out, lse, gradients, slices, heads, arch)
-    run(launches, q.device)
-    return gradients
-
-
-def _backward_fake(grad, q, k, v, out, lse, slices, heads):
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
-
-
-_OPERATOR = operator(
-    "slice_attention_triton(Tensor q, Tensor k, Tensor v, int slices, int heads, bool with_lse) "
-    "-> (Tensor, Tensor)",
-    _forward,
-    _forward_fake,
-)
-_BACKWARD_OPERATOR = operator(
-    "slice_attention_triton_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, "
-    "Tensor lse, int slices, int heads) -> (Tensor, Tensor, Tensor)",
-    _backward,
-    _backward_fake,
-)
-
-
-class _SliceAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, q, k, v, slices, heads):
-        out, lse = _OPERATOR(q, k, v, slices, heads, True)
-        ctx.save_for_backward(q, k, v, out, lse)
-        ctx.settings = slices, heads
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        return *_BACKWARD_OPERATOR(grad, *ctx.saved_tensors, *ctx.settings), None, None
-
-
-def slice_attention(q: Tensor, k: Tensor, v: Tensor, *, slices: int, heads: int) -> Tensor:
-    """The contract is that of `flic_kernels.slice_attention`, for up to 64 positions a window."""
-    check_dtype(q, k, v)
+def forward(q, k, v, slices, heads, with_lse):
     tokens = q.shape[2] // (slices * heads)
     if q.shape[1] > 64 or tokens > 64:
         raise NotAvailable(
             "the Triton slice attention takes up to 64 positions and 64 tokens a slice, "
             f"not {q.shape[1]} and {tokens}"
         )
-    if needs_grad(q, k, v):
-        return _SliceAttention.apply(q, k, v, slices, heads)
-    return _OPERATOR(q, k, v, slices, heads, False)[0]
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    out, lse = allocate(q, k, v, slices, heads, with_lse)
+    wanted = lse if with_lse else None
+    arch = architecture(q.device)
+    run(forward_launches(q, k, v, out, wanted, slices, heads, arch), q.device)
+    return out, lse
+
+
+def backward(grad, q, k, v, out, lse, slices, heads):
+    grad, q, k, v = grad.contiguous(), q.contiguous(), k.contiguous(), v.contiguous()
+    gradients = allocate_backward(grad, q, k, v, out, lse, slices, heads)
+    arch = architecture(q.device)
+    launches = backward_launches(grad, q, k, v, out, lse, gradients, slices, heads, arch)
+    run(launches, q.device)
+    return gradients

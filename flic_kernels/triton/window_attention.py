@@ -1,4 +1,4 @@
-"""Window attention of the four branches on a GPU: forward kernel, launchers, operators.
+"""Window attention of the four branches on a GPU: forward kernel, launchers.
 
 Windows, shift with wrap-around, bias lookup and branch split are address arithmetic: no roll, no
 partition copy and no score matrix reaches memory. Branches whose windows hold equally many pixels
@@ -15,9 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ops.operators import needs_grad, once_differentiable
 from ..ops.registry import NotAvailable
-from .launch import Launch, check_dtype, dot_dtype, operator, run
+from ..ops.window_attention import allocate, allocate_backward
+from .launch import Launch, dot_dtype, run
 from .window_attention_backward import backward_launches
 from .windows import FORWARD, bias_tile, log_width, padded, pixels, window_groups
 
@@ -127,76 +127,25 @@ def forward_launches(
     return launches
 
 
-def _forward(qkv, tables, num_heads, window, shifted, with_lse):
-    qkv, tables = qkv.contiguous(), [table.contiguous() for table in tables]
-    out, lse = _forward_fake(qkv, tables, num_heads, window, shifted, with_lse)
-    wanted = lse if with_lse else None
-    run(forward_launches(qkv, tables, out, wanted, num_heads, window, shifted), qkv.device)
-    return out, lse
-
-
-def _forward_fake(qkv, tables, num_heads, window, shifted, with_lse):
-    batch, height, width, channels = qkv.shape
-    out = qkv.new_empty(batch, height, width, channels // 3)
-    tokens = batch * height * width if with_lse else 0
-    return out, qkv.new_empty(num_heads, tokens, dtype=torch.float32)
-
-
-def _backward(grad, qkv, tables, out, lse, num_heads, window, shifted):
-    grad, qkv, tables = grad.contiguous(), qkv.contiguous(), [t.contiguous() for t in tables]
-    dqkv, dtables = _backward_fake(grad, qkv, tables, out, lse, num_heads, window, shifted)
-    launches = backward_launches(
-        grad, qkv, tables, out, lse, dqkv, dtables, num_heads, window, shifted
-    )
-    run(launches, qkv.device)
-    return dqkv, dtables
-
-
-def _backward_fake(grad, qkv, tables, out, lse, num_heads, window, shifted):
-    return qkv.new_empty(qkv.shape), [table.new_empty(table.shape) for table in tables]
-
-
-_OPERATOR = operator(
-    "window_attention_triton(Tensor qkv, Tensor[] tables, int num_heads, int window, bool shifted, "
-    "bool with_lse) -> (Tensor, Tensor)",
-    _forward,
-    _forward_fake,
-)
-_BACKWARD_OPERATOR = operator(
-    "window_attention_triton_backward(Tensor grad, Tensor qkv, Tensor[] tables, Tensor out, "
-    "Tensor lse, int num_heads, int window, bool shifted) -> (Tensor, Tensor[])",
-    _backward,
-    _backward_fake,
-)
-
-
-class _WindowAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, qkv, num_heads, window, shifted, *tables):
-        out, lse = _OPERATOR(qkv, tables, num_heads, window, shifted, True)
-        ctx.save_for_backward(qkv, out, lse, *tables)
-        ctx.settings = num_heads, window, shifted
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        qkv, out, lse, *tables = ctx.saved_tensors
-        dqkv, dtables = _BACKWARD_OPERATOR(grad, qkv, tables, out, lse, *ctx.settings)
-        return dqkv, None, None, None, *dtables
-
-
-def window_attention(
-    qkv: Tensor, tables: list[Tensor], *, num_heads: int, window: int, shifted: bool
-) -> Tensor:
-    """The contract is that of `flic_kernels.window_attention`, for windows up to 16x16."""
-    check_dtype(qkv, *tables)
+def forward(qkv, tables, num_heads, window, shifted, with_lse):
     dim = qkv.shape[3] // (3 * num_heads)
     if window > 8 or dim > 64:
         raise NotAvailable(
             "the Triton window attention takes windows up to 16x16 (window <= 8) and head "
             f"dimensions up to 64, not window {window} and head dimension {dim}"
         )
-    if needs_grad(qkv, *tables):
-        return _WindowAttention.apply(qkv, num_heads, window, shifted, *tables)
-    return _OPERATOR(qkv, list(tables), num_heads, window, shifted, False)[0]
+    qkv, tables = qkv.contiguous(), [table.contiguous() for table in tables]
+    out, lse = allocate(qkv, tables, num_heads, window, shifted, with_lse)
+    wanted = lse if with_lse else None
+    run(forward_launches(qkv, tables, out, wanted, num_heads, window, shifted), qkv.device)
+    return out, lse
+
+
+def backward(grad, qkv, tables, out, lse, num_heads, window, shifted):
+    grad, qkv, tables = grad.contiguous(), qkv.contiguous(), [t.contiguous() for t in tables]
+    dqkv, dtables = allocate_backward(grad, qkv, tables, out, lse, num_heads, window, shifted)
+    launches = backward_launches(
+        grad, qkv, tables, out, lse, dqkv, dtables, num_heads, window, shifted
+    )
+    run(launches, qkv.device)
+    return dqkv, dtables
