@@ -9,47 +9,18 @@ These modules load on first use, and the native library when something needs it.
 
 import importlib
 
+from . import ops
 from .accelerate import accelerate, restore
-from .ops import (
-    NotAvailable,
-    backends,
-    conv3x3,
-    fat_block,
-    frequency_modulation,
-    fused_linear,
-    gdn,
-    positional_encoding,
-    slice_attention,
-    use,
-    window_attention,
-)
+from .ops import *  # noqa: F403
 
-_MODULES = ("exact", "native", "rans", "rans_batch")
+_MODULES = {"exact": "exact", "native": "native", "rans": "rans", "rans_batch": "rans.batch"}
 
-__all__ = [
-    "NotAvailable",
-    "accelerate",
-    "backends",
-    "conv3x3",
-    "exact",
-    "fat_block",
-    "frequency_modulation",
-    "fused_linear",
-    "gdn",
-    "native",
-    "positional_encoding",
-    "rans",
-    "rans_batch",
-    "restore",
-    "slice_attention",
-    "use",
-    "window_attention",
-]
+__all__ = [*ops.__all__, "accelerate", "restore", *_MODULES]  # noqa: PLE0604
 
 
 def __getattr__(name: str):
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
+        return importlib.import_module(f".{_MODULES[name]}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

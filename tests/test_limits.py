@@ -19,7 +19,7 @@ from flic.coding.entropy import Latents
 from flic.format import container, stream, tile_grid
 from flic.format.container import Container
 from flic_kernels import rans
-from flic_kernels.rans_tables import TOTAL
+from flic_kernels.rans.tables import TOTAL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = [(8192, 8192), (65535, 1024), (1, 65535), (1024, 65535)]

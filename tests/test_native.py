@@ -30,7 +30,7 @@ def in_python(code, **environment):
 def test_modules_load_on_first_use():
     printed = in_python("""
 import sys, flic_kernels
-lazy = ("rans", "rans_batch", "rans_tables", "exact")
+lazy = ("rans", "rans.batch", "rans.tables", "exact")
 print([name for name in lazy if f"flic_kernels.{name}" in sys.modules])
 assert flic_kernels.native.library.cache_info().currsize == 0
 from pathlib import Path

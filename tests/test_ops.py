@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
@@ -16,6 +17,19 @@ from flic_kernels.ops import OPERATIONS
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 COMPOSED = ("fat_block", "conv3x3")  # in Triton: of operations that have cases of their own
+# Where pyproject.toml asks for Triton.
+WITH_TRITON = sys.platform == "linux" and platform.machine() == "x86_64"
+HERE = ("cpu", "triton") if WITH_TRITON else ("cpu",)
+DECLARED = {
+    "conv3x3": ["cpu", "triton"],
+    "fat_block": ["cpu", "triton"],
+    "frequency_modulation": ["cpu", "triton"],
+    "fused_linear": ["cpu", "triton"],
+    "gdn": ["cpu", "triton"],
+    "positional_encoding": ["cpu", "triton"],
+    "slice_attention": ["cpu", "triton"],
+    "window_attention": ["cpu", "triton"],
+}
 SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -25,15 +39,8 @@ def device_of(name):
 
 
 def implementations(operation):
-    """Names of the implementations that can run here, the reference first."""
-    names = ["reference"]
-    for name in operation.implementations:
-        try:
-            operation.choose(torch.device(device_of(name)), name)
-        except NotAvailable:
-            continue
-        names.append(name)
-    return names
+    """Names of the implementations that must run here, the reference first."""
+    return ["reference", *(name for name in operation.implementations if name in HERE)]
 
 
 def every_case(dtypes):
@@ -68,20 +75,29 @@ def draw(name, case, dtype, seed=0):
     return convert(arguments, lambda t: t.to(device_of(name)))
 
 
-def supports(function, arguments):
-    """Skip where an implementation refuses a dtype and says so."""
-    try:
-        function(**arguments)
-    except NotAvailable as reason:
-        pytest.skip(str(reason))
+def takes(operation, name, dtype):
+    """Whether an implementation declares a dtype, and a gradient."""
+    declared = operation.implementations.get(name)
+    return declared is None or declared.dtypes is None or dtype in declared.dtypes
+
+
+def test_every_declared_back_end_is_here():
+    """What a change, or a broken install, silently took away would silently not be tested."""
+    assert {name: list(op.implementations) for name, op in OPERATIONS.items()} == DECLARED
+    for operation in OPERATIONS.values():
+        for name in implementations(operation)[1:]:
+            assert operation.choose(torch.device(device_of(name)), name)
+            assert operation.implementations[name].gradient
 
 
 @pytest.mark.parametrize(("operation", "name", "case", "dtype"), list(every_case(DTYPES)))
 def test_result_and_gradients(operation, name, case, dtype, poisoned):
     arguments = draw(name, case, dtype)
     function = public(operation, name)
-    if dtype != torch.float32:
-        supports(function, arguments)
+    if not takes(operation, name, dtype):
+        with pytest.raises(NotAvailable, match=f"not {dtype}"):
+            function(**arguments)
+        return
     errors = gradient_errors(operation, function, arguments)
     assert set(errors) - {"out"}, "no gradient was checked"
     limit = operation.tolerances[dtype]
@@ -182,11 +198,11 @@ def test_default_is_what_backends_says(operation):
     device = torch.device(DEVICE)
     chosen = operation.choose(device, None, torch.float32)
     assert chosen is operation.choose(device, name, torch.float32)
-    if dtypes:
-        assert dtypes == "(float32, bfloat16)"
-        assert operation.choose(device, None, torch.bfloat16) is chosen
-        for mixed in ((torch.float64,), (torch.float32, torch.float16)):
-            assert operation.choose(device, None, *mixed) is operation.reference
+    known = operation.implementations[name].dtypes
+    assert dtypes == f"({', '.join(SHORT[dtype] for dtype in known)})"
+    assert all(operation.choose(device, None, dtype) is chosen for dtype in known)
+    for unknown in {torch.float64, torch.float16} - set(known):
+        assert operation.choose(device, None, torch.float32, unknown) is operation.reference
     with pytest.raises(NotAvailable, match="has no implementation 'abacus'"):
         operation.choose(torch.device(DEVICE), "abacus")
 
@@ -230,7 +246,31 @@ WRONG = [
     ("slice_attention", {"k": torch.zeros(1, 64, 64)}, "one shape"),
     ("slice_attention", {"v": torch.zeros(1, 64, 1280).double()}, "one dtype"),
     ("slice_attention", {"slices": 7}, "multiple of slices"),
+    ("fused_linear", {"x": torch.zeros(1, 9, 11, 95)}, r"x must be \[..., 96\]"),
+    ("fused_linear", {"groups": 4}, "weight must be"),
+    ("fused_linear", {"bias": torch.zeros(129)}, "bias must be"),
+    ("fused_linear", {"norm_bias": None}, "come together"),
+    ("fused_linear", {"residual": torch.zeros(1, 9, 11, 96)}, "residual must be"),
+    ("gdn", {"gamma": torch.zeros(96, 95)}, "gamma must be"),
+    ("gdn", {"residual": torch.zeros(1, 8, 10, 95)}, "residual must be"),
+    ("conv3x3", {"weight": torch.zeros(48, 47, 3, 3)}, "weight must be"),
+    ("conv3x3", {"bias": torch.zeros(47)}, "bias must be"),
+    ("conv3x3", {"stride": 0}, "stride must be"),
+    ("conv3x3", {"shuffle": 5}, "cannot be shuffled"),
+    ("conv3x3", {"beta": None}, "come together"),
+    ("conv3x3", {"x": torch.zeros(1, 0, 50, 48)}, "with pixels"),
+    ("positional_encoding", {"u": torch.zeros(1, 9, 16, 160)}, "multiples of 8"),
+    ("positional_encoding", {"conv_weight": torch.zeros(160, 1, 3, 1)}, "conv_weight must be"),
+    ("positional_encoding", {"norm2_bias": torch.zeros(159)}, "norms' parameters"),
+    ("fat_block", {"x": torch.zeros(1, 16, 24, 96)}, "multiples of 16"),
+    ("fat_block", {"parameters": [torch.zeros(96, 96)] * 19}, "has 20 parameters, not 19"),
+    ("fat_block", {"parameters": [torch.zeros(96, 96, 1, 2)] * 20}, "must be"),
+    ("fat_block", {"num_heads": 6}, "num_heads"),
 ]
+
+
+def test_every_operation_is_given_something_wrong():
+    assert {name for name, _, _ in WRONG} == OPERATIONS.keys()
 
 
 @pytest.mark.parametrize(("name", "change", "message"), WRONG)

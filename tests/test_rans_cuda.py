@@ -16,7 +16,9 @@ import torch
 from rans_cases import draw, latents, small_tables
 from test_rans_golden import NAMES, case
 
-from flic_kernels import native, rans, rans_cuda, rans_reference
+from flic_kernels import native, rans
+from flic_kernels.rans import cuda as rans_cuda
+from flic_kernels.rans import reference as rans_reference
 
 ROOT = Path(__file__).resolve().parent
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from rans_cases import small_tables
 
-from flic_kernels import native, rans, rans_reference
+from flic_kernels import native, rans
+from flic_kernels.rans import reference as rans_reference
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "rans.npz")
 NAMES = sorted({name.split(".")[0] for name in GOLDEN.files})

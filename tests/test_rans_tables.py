@@ -10,7 +10,7 @@ import torch
 from rans_cases import small_tables
 
 from flic_kernels import native, rans
-from flic_kernels.rans_tables import PRECISION, TOTAL, _normal_cdf
+from flic_kernels.rans.tables import PRECISION, TOTAL, _normal_cdf
 
 GAUSSIAN_FINGERPRINT = "b9d0624756e582d8f0001a52cdc2eece308cead5554589f0961c9cc81ab27495"
 

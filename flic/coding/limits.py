@@ -174,7 +174,7 @@ def check_length(
 
 def least_bits(tables: rans.Tables) -> np.ndarray:
     """Bits that the likeliest symbol of each table costs, float64 [tables]."""
-    from flic_kernels.rans_tables import TOTAL
+    from flic_kernels.rans.tables import TOTAL
 
     frequencies = tables.frequencies.astype(np.float64)
     cost = np.log2(TOTAL / frequencies)

@@ -6,12 +6,12 @@ from .frequency_modulation import frequency_modulation
 from .fused_linear import fused_linear
 from .gdn import gdn
 from .positional_encoding import positional_encoding
-from .registry import OPERATIONS, NotAvailable, backends, use
+from .registry import OPERATIONS as OPERATIONS
+from .registry import NotAvailable, backends, use
 from .slice_attention import slice_attention
 from .window_attention import window_attention
 
 __all__ = [
-    "OPERATIONS",
     "NotAvailable",
     "backends",
     "conv3x3",

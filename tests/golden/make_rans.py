@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from rans_cases import small_tables
 
-from flic_kernels import rans, rans_reference
+from flic_kernels import rans
+from flic_kernels.rans import reference as rans_reference
 
 # name: (which tables, symbols in each push, lanes, groups, one symbol in so many is any int32)
 CASES = {

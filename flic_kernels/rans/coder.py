@@ -1,26 +1,13 @@
-"""The rANS entropy coder: integer tables, a push/pull stream, lossless on integers.
-
-docs/rans.md describes the stream; rans_reference.py is a slow coder of the same format.
-"""
+"""The coder's Python face: a push/pull stream of integers, on the CPU."""
 
 import ctypes
 
 import torch
 
-from flic_kernels import native, rans_cuda
-from flic_kernels.native import CorruptStream
-from flic_kernels.rans_tables import Tables, gaussian_tables
+from flic_kernels import native
 
-__all__ = [
-    "CorruptStream",
-    "Decoder",
-    "Encoder",
-    "Tables",
-    "decode",
-    "encode",
-    "gaussian_indexes",
-    "gaussian_tables",
-]
+from . import cuda
+from .tables import Tables
 
 _SYMBOL_TYPES = (torch.int8, torch.int16, torch.int32)
 _INDEX_TYPES = (torch.int32, torch.uint16)
@@ -57,7 +44,7 @@ def gaussian_indexes(
     if means.device != scales.device:
         raise ValueError("gaussian_indexes: means and scales are on two devices")
     if means.device.type == "cuda":
-        return rans_cuda.gaussian_indexes(means, scales, tables)
+        return cuda.gaussian_indexes(means, scales, tables)
     indexes = torch.empty(means.shape, dtype=torch.int32)
     centers = torch.empty(means.shape, dtype=torch.int32)
     status = native.library().flic_rans_gaussian_indexes(
@@ -107,7 +94,7 @@ class Encoder:
         IndexError where a table index is out of range."""
         pushes, self._pushes = self._pushes, []
         if pushes and pushes[0][0].device.type == "cuda":
-            encoder = rans_cuda.CudaEncoder(1, lanes=self._lanes, groups=self._groups)
+            encoder = cuda.CudaEncoder(1, lanes=self._lanes, groups=self._groups)
             for symbols, indexes, tables in pushes:
                 encoder.push(symbols[None], indexes[None], tables)
             return encoder.finish()[0]
@@ -148,7 +135,7 @@ class Decoder:
         device = torch.device(device)
         self._cuda = None
         if device.type == "cuda":
-            self._cuda = rans_cuda.CudaDecoder([data], device)
+            self._cuda = cuda.CudaDecoder([data], device)
             return
         library = native.library()
         self._handle = ctypes.c_void_p()

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from flic_kernels import rans_cuda
-from flic_kernels.rans import Decoder, Encoder
-from flic_kernels.rans_tables import Tables
+from . import cuda
+from .coder import Decoder, Encoder
+from .tables import Tables
 
 
 def _for_each(function: Callable, items: Sequence, threads: int | None) -> list:
@@ -39,7 +39,7 @@ class BatchEncoder:
     ):
         self._new = functools.partial(Encoder, lanes=lanes, groups=groups)
         self._encoders = [self._new() for _ in range(pictures)]
-        self._cuda = rans_cuda.CudaEncoder(pictures, lanes=lanes, groups=groups)
+        self._cuda = cuda.CudaEncoder(pictures, lanes=lanes, groups=groups)
         self._on_cuda: bool | None = None
         self._threads = threads
 
@@ -82,7 +82,7 @@ class BatchDecoder:
     ):
         device = torch.device(device)
         self._threads = threads
-        self._cuda = rans_cuda.CudaDecoder(streams, device) if device.type == "cuda" else None
+        self._cuda = cuda.CudaDecoder(streams, device) if device.type == "cuda" else None
         self._decoders = [] if self._cuda else [Decoder(data) for data in streams]
 
     def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:

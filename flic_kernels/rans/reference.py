@@ -8,7 +8,7 @@ import functools
 import struct
 from collections.abc import Sequence
 
-from flic_kernels.rans_tables import PRECISION, TOTAL, Tables
+from .tables import PRECISION, TOTAL, Tables
 
 STATE_LOW = 1 << 16  # a state between symbols lies in [2^16, 2^32)
 MAX_LANES = 32

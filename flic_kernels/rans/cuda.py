@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from flic_kernels import native
-from flic_kernels.rans_tables import Tables
+
+from .tables import Tables
 
 _MAX_LANES = _MAX_GROUPS = 32
 _PAYLOAD_PER_LANE = 128  # csrc/rans/stream.h, as is the next
