@@ -112,6 +112,7 @@ sanitize: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf build *.egg-info $(INSTALLED) $(VENV)/.bench $(VENV)/.ray $(LIBRARY)
