@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from ..ops.conv3x3 import allocate
+from ..ops.operators import gradients_like
 from .launch import call, element, int64, threads
 
 
@@ -41,5 +42,4 @@ def backward(grad, out, x, weight, bias, stride, shuffle, with_dx):
         "conv3x3_backward", grad, out, x, element(x), int64(batch), height, width, channels, narrow,
         weight.shape[0], stride, shuffle, dx if with_dx else None, dweight, dbias, threads(),
     )  # fmt: skip
-    dbias = x.new_empty(0) if bias is None else dbias.to(bias.dtype)
-    return dx, dweight.to(weight.dtype), dbias
+    return dx, *gradients_like((weight, bias), (dweight, dbias))

@@ -10,6 +10,7 @@ import ctypes
 import torch
 
 from ..ops.fat_block import PRODUCTS, FATParameters, allocate, allocate_backward
+from ..ops.operators import gradients_like
 from ..ops.registry import NotAvailable
 from .launch import call, element, pointers, threads
 
@@ -66,4 +67,4 @@ def backward(grad, x, attended, lse, parameters, num_heads, window, shifted, eps
         "cpu_fat_block_backward", grad, x, attended.contiguous(), lse.contiguous(), element(x),
         pointers(weights), ctypes.byref(shape), dx, pointers(gradients), threads(),
     )  # fmt: skip
-    return [dx, *(g.to(p.dtype) for g, p in zip(gradients, parameters, strict=True))]
+    return [dx, *gradients_like(parameters, gradients)]

@@ -13,6 +13,7 @@ from math import prod
 from torch import Tensor
 
 from ..ops.fused_linear import allocate
+from ..ops.operators import gradients_like
 from .launch import call, element, threads
 
 
@@ -95,7 +96,5 @@ def backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps):
         "fused_linear_backward", grad, x, element(x), ctypes.byref(shape), wide,
         _pointers(*parameters), dx, _pointers(dweight, dbias, *dnorms), threads(),
     )  # fmt: skip
-    gradients = [dweight, dbias, *dnorms]
     given = (weight, bias, norm_weight, norm_bias)
-    return [dx, *(x.new_empty(0) if p is None else g.to(p.dtype)
-                  for g, p in zip(gradients, given, strict=True))]  # fmt: skip
+    return [dx, *gradients_like(given, [dweight, dbias, *dnorms])]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 
+from ..ops.operators import gradients_like
 from ..ops.positional_encoding import allocate, allocate_backward
 from .launch import call, element, int64, pointers, threads
 
@@ -32,4 +33,4 @@ def backward(grad, u, parameters, slices, window, eps):
         "positional_encoding_backward", grad, u, element(u), int64(batch), height, width, channels,
         pointers(wide), slices, window, ctypes.c_float(eps), du, pointers(gradients), threads(),
     )  # fmt: skip
-    return [du, *(g.to(p.dtype) for g, p in zip(gradients, parameters, strict=True))]
+    return [du, *gradients_like(parameters, gradients)]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .gdn import gdn
 from .gdn import reference as normalise
-from .operators import needs_grad, once_differentiable, operator
+from .operators import gradients_like, needs_grad, once_differentiable, operator
 from .registry import Case, Operation
 
 
@@ -124,8 +124,8 @@ def allocate(x, weight, bias, gamma, beta, residual, stride, leaky, shuffle, inv
 
 def allocate_backward(grad, out, x, weight, bias, stride, shuffle, with_dx):
     """dx is empty where it is not wanted, dbias where there is no bias."""
-    dbias = x.new_empty(0) if bias is None else bias.new_empty(bias.shape)
-    return x.new_empty(x.shape if with_dx else 0), weight.new_empty(weight.shape), dbias
+    empty = [None if p is None else p.new_empty(p.shape) for p in (weight, bias)]
+    return x.new_empty(x.shape if with_dx else 0), *gradients_like((weight, bias), empty)
 
 
 _FORWARD = operator(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .operators import needs_grad, once_differentiable, operator
+from .operators import gradients_like, needs_grad, once_differentiable, operator
 from .registry import Case, Operation
 
 
@@ -100,10 +100,9 @@ def allocate(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, ep
 
 
 def allocate_backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps):
-    """Of the residual's gradient nothing is computed; those of absent parameters are empty."""
     parameters = (weight, bias, norm_weight, norm_bias)
-    return [x.new_empty(x.shape), *(x.new_empty(0) if p is None else p.new_empty(p.shape)
-                                    for p in parameters)]  # fmt: skip
+    empty = [None if p is None else p.new_empty(p.shape) for p in parameters]
+    return [x.new_empty(x.shape), *gradients_like(parameters, empty)]
 
 
 _FORWARD = operator(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import torch
@@ -45,6 +45,16 @@ def back_end(name: str, operation: str) -> ModuleType:
     operation knows its back ends.
     """
     return importlib.import_module(f"flic_kernels.{name}.{operation}")
+
+
+def gradients_like(
+    parameters: Sequence[Tensor | None], found: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """Each gradient in its parameter's type, an empty tensor where there is no parameter: operators
+    return tensors."""
+    absent = next(g for g in found if g is not None).new_empty(0, dtype=torch.float32)
+    pairs = zip(found, parameters, strict=True)
+    return [absent.clone() if p is None else g.to(p.dtype) for g, p in pairs]
 
 
 def needs_grad(*tensors: Tensor | None) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 
+from ..ops.operators import gradients_like
 from .gdn import forward as normalise
 
 
@@ -49,5 +50,4 @@ def backward(grad, out, x, weight, bias, stride, shuffle, with_dx):
             [1, 1], [1, 1], False, [0, 0], 1, [with_dx, True, bias is not None],
         )  # fmt: skip
     dx = dx.permute(0, 2, 3, 1).contiguous() if with_dx else x.new_empty(0)
-    dbias = x.new_empty(0) if bias is None else dbias.to(bias.dtype)
-    return dx, dweight.contiguous().to(weight.dtype), dbias
+    return dx, *gradients_like((weight, bias), (dweight.contiguous(), dbias))

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..ops.fused_linear import allocate
+from ..ops.operators import gradients_like
 from .launch import Launch, dot_dtype, run
 
 BLOCK_M, BLOCK_N, BLOCK_K = 64, 64, 32
@@ -138,6 +139,4 @@ def backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps):
         dx, *found[2:] = torch.ops.aten.native_layer_norm_backward(
             dx, x, shape[-1:], mean, deviation, scale, shift, [True, True, True]
         )
-    given = (weight, bias, norm_weight, norm_bias)
-    return [dx, *(x.new_empty(0) if p is None else g.to(p.dtype)
-                  for g, p in zip(found, given, strict=True))]  # fmt: skip
+    return [dx, *gradients_like((weight, bias, norm_weight, norm_bias), found)]

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..ops.operators import gradients_like
 from ..ops.positional_encoding import allocate, from_windows, to_windows
 from ..ops.registry import NotAvailable
 from .launch import Launch, power_of_two, run
@@ -137,5 +138,4 @@ def backward(grad, u, parameters, slices, window, eps):
     )
     du = from_windows(dwindows, u.shape[1], u.shape[2]).to(u.dtype)
     found = (dweight1, dbias1, dweight, dbias, dweight2, dbias2)
-    found = (g.to(t.dtype) for g, t in zip(found, parameters, strict=True))
-    return [du, *found]
+    return [du, *gradients_like(parameters, found)]
