@@ -13,7 +13,7 @@ PRELUDE = """
 import os, sys, threading, time
 import numpy as np, torch
 import flic
-from flic.codec import Codec
+from flic import Codec
 torch.set_num_threads(2)
 pixels = np.random.default_rng(0).integers(0, 255, (384, 384, 3), dtype=np.uint8)
 codec = Codec(flic.load_model())
