@@ -1,4 +1,4 @@
-// A product or 3x3 convolution with its weights packed for the register tile (product.h runs it).
+// A product or 3x3 convolution with its weights packed for the register tile (exact_product.h runs it).
 #pragma once
 #include <stddef.h>
 

@@ -7,7 +7,8 @@
 #if defined(__CUDACC__)
 #define FLIC_HD __host__ __device__ __forceinline__
 #else
-#define FLIC_HD inline
+// Internal linkage: what is compiled for one instruction set must not be merged with another's.
+#define FLIC_HD static inline
 #endif
 
 namespace flic {
