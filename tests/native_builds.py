@@ -4,8 +4,8 @@
 `python tests/native_builds.py rans-fuzzer OUTPUT` builds fuzz/rans_fuzzer.cpp with clang++.
 """
 
-import importlib.util
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -21,14 +21,6 @@ _ALWAYS = "-std=c++17 -fPIC -fvisibility=hidden -Wall -Wextra -pthread".split()
 _FUZZED = "-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined".split()
 
 
-def _setup():
-    """setup.py as a module."""
-    spec = importlib.util.spec_from_file_location("flic_setup", ROOT / "setup.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def compiler(*names):
     """The first of these compilers on the path, or None."""
     return next((name for name in names if shutil.which(name)), None)
@@ -36,8 +28,8 @@ def compiler(*names):
 
 def build(output, sources, flags, command=("g++",), link=()):
     """Compiles the sources as setup.py does, but with `flags`, and links `output`."""
-    setup = _setup()
-    x86_64 = setup.for_x86_64() and command[0] in ("g++", "c++", "clang++")
+    setup = runpy.run_path(str(ROOT / "setup.py"))
+    x86_64 = setup["for_x86_64"]() and command[0] in ("g++", "c++", "clang++")
 
     def compile_one(compilation):
         source, extra, name = compilation
@@ -46,7 +38,7 @@ def build(output, sources, flags, command=("g++",), link=()):
         return obj
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, setup.compilations(sources, x86_64)))
+        objects = list(pool.map(compile_one, setup["compilations"](sources, x86_64)))
     _run([*command, "-pthread", *link, *objects, "-o", output])
     return output
 

@@ -4,9 +4,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "cpu/kernels.h"
-#include "cpu/guarded.h"
 #include "base/large_pages.h"
+#include "cpu/guarded.h"
+#include "cpu/kernels.h"
 #include "cpu/product/product.h"
 #include "cpu/product/rows_as_floats.h"
 #include "cpu/product/weight_gradient.h"
@@ -91,7 +91,7 @@ class Forward {
             float* const to = normed + r * s_.channels;
             const float* const wide = as_floats(x + r * s_.inner_stride, s_.channels, to);
             kernels().rows.layer_norm(wide, 0, 1, s_.channels, p_.norm_weight, p_.norm_bias, s_.eps,
-                                     to, 0, false);
+                                      to, 0, false);
         }
         if constexpr (std::is_same_v<T, float>) {
             return normed;
@@ -226,7 +226,7 @@ class Backward {
         if (p_.norm_weight) {
             normed = {w.normed.get(), s_.channels};
             kernels().rows.layer_norm(x.first, x.stride, rows, s_.channels, p_.norm_weight,
-                                     p_.norm_bias, s_.eps, w.normed.get(), s_.channels, false);
+                                      p_.norm_bias, s_.eps, w.normed.get(), s_.channels, false);
         }
         if (s_.gelu) {
             float* const hidden = w.hidden.get();
@@ -246,8 +246,9 @@ class Backward {
         const ptrdiff_t stride = in_place ? in_stride : s_.channels;
         back_[group].run(rows, grad, Rows<float>(dx, stride));
         if (p_.norm_weight) {  // then there is one group, and rows lie side by side
-            kernels().gradient_rows.layer_norm(x.first, dx, rows, s_.channels, p_.norm_weight, s_.eps, dx,
-                                       norm_sums(part), norm_sums(part) + s_.channels);
+            kernels().gradient_rows.layer_norm(x.first, dx, rows, s_.channels, p_.norm_weight,
+                                               s_.eps, dx, norm_sums(part),
+                                               norm_sums(part) + s_.channels);
         }
         for (int r = 0; r < rows && !in_place; ++r) {
             store_floats(dx_ + in_at + r * in_stride, dx + r * stride, s_.channels);

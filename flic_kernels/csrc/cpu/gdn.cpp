@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/kernels.h"
-#include "cpu/guarded.h"
 #include "base/large_pages.h"
+#include "cpu/guarded.h"
+#include "cpu/kernels.h"
 #include "cpu/product/product.h"
 #include "cpu/product/rows_as_floats.h"
 #include "cpu/product/weight_gradient.h"

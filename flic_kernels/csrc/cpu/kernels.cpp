@@ -1,20 +1,20 @@
 #include "cpu/kernels.h"
 
 #include "base/isa.h"
-#include "cpu/frequency_modulation/modulation.h"
+#include "cpu/frequency_modulation/frequency_modulation.h"
 #include "cpu/positional_encoding/positional_encoding.h"
-#include "cpu/product/product.h"
 #include "cpu/product/gradient_rows.h"
+#include "cpu/product/product.h"
 #include "cpu/slice_attention/slice_attention.h"
 #include "cpu/window_attention/window_attention.h"
 
 namespace flic::cpu {
 namespace {
 
-#define FLIC_KERNELS(isa, bfloat16_isa)                                                       \
-    {isa::products,         bfloat16_isa::bfloat16_products, isa::rows,                       \
-     isa::gradient_rows,    isa::window_attention,           isa::slice_attention,            \
-     isa::positional_encoding, isa::frequency_modulation}
+#define FLIC_KERNELS(isa, bfloat16_isa)                                                    \
+    {isa::products, bfloat16_isa::bfloat16_products, isa::rows, isa::gradient_rows,        \
+     isa::window_attention, isa::slice_attention, isa::positional_encoding,                \
+     isa::frequency_modulation}
 
 constexpr Kernels kScalar = FLIC_KERNELS(scalar, scalar);
 #if defined(__x86_64__)

@@ -5,10 +5,10 @@
 #include <mutex>
 #include <new>
 
+#include "base/float_environment.h"
 #include "base/isa.h"
 #include "base/status.h"
 #include "exact/engine.h"
-#include "base/float_environment.h"
 
 using namespace flic::exact;
 

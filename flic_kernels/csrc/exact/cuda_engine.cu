@@ -9,8 +9,8 @@
 #include <mutex>
 #include <vector>
 
-#include "exact/device_picture.h"
 #include "base/float_environment.h"
+#include "exact/device_picture.h"
 
 namespace {
 

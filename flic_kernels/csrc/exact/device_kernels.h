@@ -8,8 +8,8 @@
 
 #include "simd/lane.h"
 // lane.h says what FLIC_FUNCTION is
-#include "simd/functions.h"
 #include "exact/exact_kernels.h"
+#include "simd/functions.h"
 
 namespace flic::exact::device {
 namespace {

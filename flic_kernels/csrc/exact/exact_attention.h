@@ -3,9 +3,9 @@
 // Softmax: the true maximum first, keys ascending, masked keys not visited, one division at the
 // end.
 #pragma once
-#include "simd/functions.h"
 #include "exact/exact_kernels.h"
 #include "exact/exact_tiles.h"
+#include "simd/functions.h"
 
 namespace {
 

@@ -2,8 +2,8 @@
 // reference, and what every processor that is not x86-64 runs.
 #include "exact/exact_attention.h"
 #include "exact/exact_kernels.h"
-#include "exact/normalisation.h"
 #include "exact/exact_product.h"
+#include "exact/normalisation.h"
 
 namespace {
 

@@ -1,4 +1,5 @@
-// The shapes of the exact engine's tiles in registers, for the instruction set of the including file.
+// The shapes of the exact engine's tiles in registers, for the instruction set of the including
+// file.
 #pragma once
 #include "simd/lanes.h"
 

@@ -1,8 +1,8 @@
 // Elementwise operations, statistics and normalisations for the instruction set of the including
 // file.
 #pragma once
-#include "simd/functions.h"
 #include "exact/exact_kernels.h"
+#include "simd/functions.h"
 #include "simd/lanes.h"
 
 namespace {

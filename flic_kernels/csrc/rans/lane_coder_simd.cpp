@@ -1,5 +1,5 @@
-// The loops over a span, compiled for each instruction set. With vectors, lanes 0 .. width - 1 are the
-// first one, and so on; fewer lanes than that, and everything in plain C++, go one by one.
+// The loops over a span, compiled for each instruction set. With vectors, lanes 0 .. width - 1 are
+// the first one, and so on; fewer lanes than that, and everything in plain C++, go one by one.
 
 #include "rans/symbol.h"
 #include "rans/vectors.h"

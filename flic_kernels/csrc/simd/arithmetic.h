@@ -1,23 +1,12 @@
-// What the float kernels need of sixteen lanes beyond ../exact/lanes.h: ragged ends, sums, quick
-// reciprocals and roots, transposes. For the instruction set of the including file.
+// What the float kernels compute with sixteen lanes beyond lanes.h: sums, quick reciprocals and
+// roots, transposes. For the instruction set of the including file.
 #pragma once
-#include <stddef.h>
-
 #include "simd/quick_lanes.h"
 
 namespace {
 
 #if defined(FLIC_LANES_AVX512)
 
-FLIC_INLINE __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1); }
-
-// The first n values, zeros in the others.
-FLIC_INLINE Lanes load_first(const float* p, int n) {
-    return {_mm512_maskz_loadu_ps(first_lanes(n), p)};
-}
-FLIC_INLINE void store_first(float* p, Lanes a, int n) {
-    _mm512_mask_storeu_ps(p, first_lanes(n), a.v);
-}
 FLIC_INLINE float sum(Lanes a) { return _mm512_reduce_add_ps(a.v); }
 
 // 1 / a and 1 / sqrt(a), within 2^-22 relative, for normal a with a normal result.
@@ -61,17 +50,6 @@ FLIC_INLINE void transpose(Lanes (&rows)[kLanes]) {
 
 #elif defined(FLIC_LANES_AVX2)
 
-FLIC_INLINE __m256i first_lanes(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-FLIC_INLINE Lanes load_first(const float* p, int n) {
-    return {_mm256_maskload_ps(p, first_lanes(n)), _mm256_maskload_ps(p + 8, first_lanes(n - 8))};
-}
-FLIC_INLINE void store_first(float* p, Lanes a, int n) {
-    _mm256_maskstore_ps(p, first_lanes(n), a.lo);
-    _mm256_maskstore_ps(p + 8, first_lanes(n - 8), a.hi);
-}
 FLIC_INLINE float sum(Lanes a) {
     const __m256 s = _mm256_add_ps(a.lo, a.hi);
     __m128 t = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
@@ -127,12 +105,6 @@ FLIC_INLINE void transpose(Lanes (&rows)[kLanes]) {
 
 #else
 
-FLIC_INLINE Lanes load_first(const float* p, int n) {
-    return Lanes::each([=](int i) { return i < n ? p[i] : 0.0f; });
-}
-FLIC_INLINE void store_first(float* p, const Lanes& a, int n) {
-    for (int i = 0; i < kLanes && i < n; ++i) p[i] = a.v[i];
-}
 FLIC_INLINE float sum(const Lanes& a) {
     float s[kLanes];
     a.store(s);

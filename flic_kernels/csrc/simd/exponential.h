@@ -1,7 +1,7 @@
 // Softmax on sixteen lanes in base 2, for the instruction set of the including file.
 #pragma once
-#include "simd/functions.h"
 #include "simd/arithmetic.h"
+#include "simd/functions.h"
 
 namespace {
 

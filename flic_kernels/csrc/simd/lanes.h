@@ -5,8 +5,8 @@
 // for; a file that defines FLIC_LANES_SCALAR gets the plain one. Everything has internal linkage:
 // code compiled for one instruction set must never be merged with another's.
 //
-// The float kernels of cpu/ use it too, through quick_lanes.h, which defines FLIC_LOOSE_FMA: where the
-// plain one has no fused multiply-add it may round twice.
+// The float kernels of cpu/ use it too, through quick_lanes.h, which defines FLIC_LOOSE_FMA: where
+// the plain one has no fused multiply-add it may round twice.
 #pragma once
 #include <float.h>
 #include <stdint.h>

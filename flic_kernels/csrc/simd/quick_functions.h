@@ -1,8 +1,8 @@
 // Activations on sixteen lanes, for the instruction set of the including file. They need not give
 // the same bits everywhere, so quotients are quick ones.
 #pragma once
-#include "simd/functions.h"
 #include "simd/arithmetic.h"
+#include "simd/functions.h"
 
 namespace {
 

@@ -2,9 +2,9 @@
 // image itself, and what follows them in a residual block.
 #include <vector>
 
-#include "cpu/guarded.h"
 #include "base/large_pages.h"
 #include "cpu/conv3x3/patches.h"
+#include "cpu/guarded.h"
 #include "cpu/product/product.h"
 
 namespace flic::cpu {

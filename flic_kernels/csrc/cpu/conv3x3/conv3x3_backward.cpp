@@ -7,8 +7,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "cpu/guarded.h"
 #include "cpu/conv3x3/patches.h"
+#include "cpu/guarded.h"
 #include "cpu/product/product.h"
 #include "cpu/product/rows_as_floats.h"
 #include "cpu/product/weight_gradient.h"

@@ -13,10 +13,10 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/kernels.h"
 #include "cpu/fat_block/fat_block.h"
+#include "cpu/frequency_modulation/frequency_modulation.h"
 #include "cpu/guarded.h"
-#include "cpu/frequency_modulation/modulation.h"
+#include "cpu/kernels.h"
 #include "cpu/product/product.h"
 
 namespace flic::cpu {
@@ -140,10 +140,10 @@ struct Worker {
         const bool narrow = kElement<T> == Element::bfloat16;
         float* const to = narrow ? wide.get() : reinterpret_cast<float*>(n.get());
         kernels().rows.layer_norm(rows, b.stride, count, b.channels, weight, bias, b.shape.eps, to,
-                                 b.stride, false);
+                                  b.stride, false);
         if (narrow) {
             kernels().rows.to_bfloat16(to, reinterpret_cast<Bfloat16*>(n.get()),
-                                      static_cast<ptrdiff_t>(count) * b.stride);
+                                       static_cast<ptrdiff_t>(count) * b.stride);
         }
     }
 };
@@ -219,11 +219,10 @@ void finish(const Block<T>& b, Worker<T>& w, int rows, const Rows<const T>& atte
     for (int tile = 0; tile < rows; tile += b.tile_rows) {
         for (int y = 0; y < b.side; y += size) {
             for (int x = 0; x < b.side; x += size) {
-                const ptrdiff_t at =
-                    (tile + static_cast<ptrdiff_t>(y) * b.side + x) * b.stride;
-                kernels().frequency_modulation.modulate(size, b.channels, b.modulation.get(),
-                                              pixels(filtered + at), pixels(t + at),
-                                              {n + at, b.stride, row, kElement<T>});
+                const ptrdiff_t at = (tile + static_cast<ptrdiff_t>(y) * b.side + x) * b.stride;
+                kernels().frequency_modulation.modulate(
+                    size, b.channels, b.modulation.get(), pixels(filtered + at), pixels(t + at),
+                    {n + at, b.stride, row, kElement<T>});
             }
         }
     }

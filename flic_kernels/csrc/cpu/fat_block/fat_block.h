@@ -2,8 +2,8 @@
 #pragma once
 #include <stdint.h>
 
-#include "cpu/window_attention/window_attention.h"
 #include "cpu/element.h"
+#include "cpu/window_attention/window_attention.h"
 
 namespace flic::cpu {
 

@@ -10,10 +10,10 @@
 #include <type_traits>
 #include <vector>
 
-#include "cpu/kernels.h"
 #include "cpu/fat_block/fat_block.h"
+#include "cpu/frequency_modulation/frequency_modulation.h"
 #include "cpu/guarded.h"
-#include "cpu/frequency_modulation/modulation.h"
+#include "cpu/kernels.h"
 #include "cpu/product/product.h"
 #include "cpu/product/rows_as_floats.h"
 #include "cpu/product/weight_gradient.h"
@@ -46,12 +46,13 @@ struct Norm {
 
     void forward(const float* x, int rows, float* out) const {
         kernels().rows.layer_norm(x, channels, rows, channels, weight, bias, eps, out, channels,
-                                 false);
+                                  false);
     }
     // grad becomes x's gradient.
     void backward(int part, const float* x, int rows, float* grad) const {
         float* const own = sums.get() + 2 * static_cast<size_t>(part) * channels;
-        kernels().gradient_rows.layer_norm(x, grad, rows, channels, weight, eps, grad, own, own + channels);
+        kernels().gradient_rows.layer_norm(x, grad, rows, channels, weight, eps, grad, own,
+                                           own + channels);
     }
     void total(float* dweight, float* dbias) const {
         memset(dweight, 0, channels * sizeof(float));
@@ -270,9 +271,9 @@ class FATGradient {
         kernels().rows.gelu(hidden, w.activated.get(), 4 * count);
         contract_.product.run(rows, {w.activated.get(), 4 * c_}, Matrix(w.filtered.get(), c_));
         for_modulation_windows(rows, [&](ptrdiff_t at) {
-            kernels().frequency_modulation.modulate(shape_.modulation, c_, modulation_.get(),
-                                          pixels(w.filtered.get() + at), pixels(t + at),
-                                          pixels_out(d + at));
+            kernels().frequency_modulation.modulate(
+                shape_.modulation, c_, modulation_.get(), pixels(w.filtered.get() + at),
+                pixels(t + at), pixels_out(d + at));
         });
 
         // Back through conv1_2 and the modulation.

@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/kernels.h"
 #include "base/floats.h"
 #include "base/pool.h"
-#include "cpu/positional_encoding/positional_encoding.h"
 #include "cpu/guarded.h"
+#include "cpu/kernels.h"
+#include "cpu/positional_encoding/positional_encoding.h"
 #include "cpu/product/row_kernels.h"
 
 namespace flic::cpu {

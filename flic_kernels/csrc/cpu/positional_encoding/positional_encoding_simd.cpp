@@ -1,6 +1,6 @@
 // The head of a T-CA layer, compiled for each instruction set.
-#include "simd/each.h"
 #include "cpu/positional_encoding/positional_encoding.h"
+#include "simd/load_store.h"
 #include "simd/quick_functions.h"
 
 namespace {
@@ -218,7 +218,7 @@ void encode_backward(const flic::cpu::EncodingTask& t, const T* u, const T* grad
 
 namespace flic::cpu::FLIC_ISA {
 
-const EncodingKernels positional_encoding = {encode<float>, encode<Bfloat16>, encode_backward<float>,
-                                             encode_backward<Bfloat16>};
+const EncodingKernels positional_encoding = {
+    encode<float>, encode<Bfloat16>, encode_backward<float>, encode_backward<Bfloat16>};
 
 }  // namespace flic::cpu::FLIC_ISA

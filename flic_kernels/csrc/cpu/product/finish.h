@@ -1,8 +1,8 @@
 // The epilogue of a tile of a product, for the instruction set of the including file.
 #pragma once
-#include "simd/quick_functions.h"
 #include "cpu/product/product.h"
-#include "simd/typed.h"
+#include "simd/load_store.h"
+#include "simd/quick_functions.h"
 
 namespace {
 

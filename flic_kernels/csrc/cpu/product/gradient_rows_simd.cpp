@@ -1,8 +1,8 @@
 // The row kernels of backward passes, compiled for each instruction set.
-#include "simd/each.h"
-#include "simd/quick_functions.h"
 #include "cpu/product/gradient_rows.h"
 #include "cpu/product/outer_product.h"
+#include "simd/load_store.h"
+#include "simd/quick_functions.h"
 
 namespace {
 

@@ -6,8 +6,8 @@
 #pragma once
 #include <type_traits>
 
-#include "simd/each.h"
 #include "cpu/product/product.h"
+#include "simd/load_store.h"
 #include "simd/register_tile.h"
 
 namespace {

@@ -9,8 +9,8 @@
 #pragma once
 #include <stddef.h>
 
-#include "base/isa.h"
 #include "base/floats.h"
+#include "base/isa.h"
 #include "base/pool.h"
 #include "cpu/product/row_kernels.h"
 #include "cpu/rows.h"

@@ -4,8 +4,8 @@
 // a small buffer to the epilogue, and are stored once.
 #include <type_traits>
 
-#include "simd/each.h"
 #include "cpu/product/finish.h"
+#include "simd/load_store.h"
 #include "simd/register_tile.h"
 
 namespace {

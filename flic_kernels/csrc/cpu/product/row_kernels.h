@@ -2,8 +2,8 @@
 #pragma once
 #include <stddef.h>
 
-#include "cpu/kernels.h"
 #include "base/isa.h"
+#include "cpu/kernels.h"
 #include "cpu/rows.h"
 
 namespace flic::cpu {

@@ -1,7 +1,7 @@
 // The row kernels, compiled for each instruction set.
-#include "simd/each.h"
-#include "simd/quick_functions.h"
 #include "cpu/product/row_kernels.h"
+#include "simd/load_store.h"
+#include "simd/quick_functions.h"
 
 namespace {
 
@@ -90,7 +90,7 @@ void layer_norm(const float* in, ptrdiff_t in_stride, int rows, int channels, co
 namespace flic::cpu::FLIC_ISA {
 
 const RowKernels rows = {
-    layer_norm,       add_rows,     square_row<float>, square_row<Bfloat16>,
-    add_row<Bfloat16>, gelu_row, leaky_relu_row,    to_bfloat16_row};
+    layer_norm, add_rows, square_row<float>, square_row<Bfloat16>,
+    add_row<Bfloat16>, gelu_row, leaky_relu_row, to_bfloat16_row};
 
 }  // namespace flic::cpu::FLIC_ISA

@@ -3,9 +3,9 @@
 #pragma once
 #include <algorithm>
 
-#include "cpu/kernels.h"
 #include "base/floats.h"
 #include "base/pool.h"
+#include "cpu/kernels.h"
 #include "cpu/product/gradient_rows.h"
 #include "cpu/product/row_kernels.h"
 

@@ -1,10 +1,10 @@
 // Slice attention of whole tensors: the loop over groups and threads, and the C interface.
 #include <new>
 
-#include "cpu/kernels.h"
 #include "base/floats.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "cpu/kernels.h"
 #include "cpu/slice_attention/slice_attention.h"
 
 namespace flic::cpu {

@@ -2,9 +2,9 @@
 //
 // A group's tensors are gathered as [token][position][16 lanes]; everything is then a product of
 // two such arrays, lane by lane.
-#include "simd/load_store.h"
-#include "simd/exponential.h"
 #include "cpu/slice_attention/slice_attention.h"
+#include "simd/exponential.h"
+#include "simd/load_store.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
-// Window attention: what the kernels need prepared, the loops over images, tiles and threads, and the C
-// functions.
+// Window attention: what the kernels need prepared, the loops over images, tiles and threads, and
+// the C functions.
 #include "cpu/window_attention/window_attention.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 // Window attention on the CPU: the branches, what callers prepare, one window, and whole images.
 //
-// A branch's windows are taken one at a time. Lanes are 16 queries, a strip. Scores are kept for one
-// strip only, in base 2: log2(e) is folded into the queries and the bias.
+// A branch's windows are taken one at a time. Lanes are 16 queries, a strip. Scores are kept for
+// one strip only, in base 2: log2(e) is folded into the queries and the bias.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -7,8 +7,9 @@
 #include <type_traits>
 
 #include "cpu/window_attention/window_attention.h"
-#include "simd/load_store.h"
+#include "simd/arithmetic.h"
 #include "simd/exponential.h"
+#include "simd/load_store.h"
 
 namespace {
 
@@ -88,25 +89,20 @@ struct Dims {
     // All heads of a window's tensor, in one pass over its tokens.
     static void gather(const void* from, Element element, ptrdiff_t stride, const ptrdiff_t* at,
                        const Gathered& to, int heads, int first_dim) {
-        float* const rows = to.at(0, first_dim);
-        if (element == Element::float32) {
-            const float* const data = static_cast<const float*>(from) + first_dim;
+        const auto gather_from = [&](const auto* data) {
+            float* const rows = to.at(0, first_dim);
             for (ptrdiff_t n = 0; n < to.tokens; ++n) {
-                const float* token = data + at[n] * stride;
+                const auto* token = data + first_dim + at[n] * stride;
                 float* row = rows + n * D;
                 for (int head = 0; head < heads; ++head, token += to.dim, row += to.head_size) {
                     load_first(token, D).store(row);
                 }
             }
+        };
+        if (element == Element::float32) {
+            gather_from(static_cast<const float*>(from));
         } else {
-            const uint16_t* const data = static_cast<const uint16_t*>(from) + first_dim;
-            for (ptrdiff_t n = 0; n < to.tokens; ++n) {
-                const uint16_t* token = data + at[n] * stride;
-                float* row = rows + n * D;
-                for (int head = 0; head < heads; ++head, token += to.dim, row += to.head_size) {
-                    load_bfloat16(token, D).store(row);
-                }
-            }
+            gather_from(static_cast<const Bfloat16*>(from));
         }
     }
 

@@ -1,7 +1,7 @@
 // Frequency modulation's kernels, compiled for each instruction set.
-#include "simd/load_store.h"
 #include "cpu/frequency_modulation/fourier.h"
-#include "cpu/frequency_modulation/modulation.h"
+#include "cpu/frequency_modulation/frequency_modulation.h"
+#include "simd/load_store.h"
 
 namespace {
 
