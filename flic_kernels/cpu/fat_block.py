@@ -1,4 +1,4 @@
-"""A whole FAT block on a CPU: the operators around csrc/cpu/fat_block.cpp and its backward pass.
+"""A whole FAT block on a CPU: the operators around csrc/cpu/fat_block/ and its backward pass.
 
 Between the two a block keeps its input and its attention's results.
 """
@@ -18,7 +18,7 @@ from .launch import call, check_tensors, element, operator, pointers, threads
 
 
 class _Shape(ctypes.Structure):
-    """FATShape in csrc/cpu/fat_block.h."""
+    """FATShape in csrc/cpu/fat_block/fat_block.h."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in (

@@ -79,7 +79,7 @@ FLIC_INLINE Lanes quick_gelu(Lanes x) {
 
 #else
 
-// Phi(x) - 1/2: the exact engine's rational approximation (exact/functions.h), with a quick
+// Phi(x) - 1/2: the exact engine's rational approximation (functions.h), with a quick
 // reciprocal. Absolute error at most 3e-7.
 FLIC_INLINE Lanes quick_normal(Lanes x) {
     const float numerator[6] = {0x1.988450p-2f,  0x1.116288p-5f,  0x1.30cc4cp-8f,

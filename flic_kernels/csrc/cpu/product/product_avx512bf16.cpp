@@ -2,13 +2,11 @@
 #include <type_traits>
 
 #include "cpu/product/pairs.h"
+#include "simd/register_tile.h"
 
 namespace {
 
-constexpr int kWidest = 4;
-constexpr int tile_rows(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 8 : 12; }
-
-// As the tile of product_tile.h, two k at a time.
+// As the tile of product_simd.cpp, two k at a time.
 template <int ROWS, int VECTORS, class Out>
 void product_tile(const Panels& p, const uint32_t* weights, const Columns& columns, int first,
                   int rows, const Rows<const Bfloat16>& in, const Rows<Out>& out,
