@@ -39,11 +39,12 @@ AVX512_FLAGS = (
     + "-mavx512f -mavx512bw -mavx512dq -mavx512vl".split()
     + "-Wno-uninitialized -Wno-maybe-uninitialized".split()
 )
-INSTRUCTION_SETS = {  # by the end of a source's name
-    "_avx2": AVX2_FLAGS,
-    "_avx512": AVX512_FLAGS,
-    "_avx512bf16": [*AVX512_FLAGS, "-mavx512bf16"],
-    "_amx": [*AVX512_FLAGS, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+INSTRUCTION_SETS = {
+    "scalar": ["-DFLIC_LANES_SCALAR"],
+    "avx2": AVX2_FLAGS,
+    "avx512": AVX512_FLAGS,
+    "avx512bf16": [*AVX512_FLAGS, "-mavx512bf16"],
+    "amx": [*AVX512_FLAGS, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
 }
 NVCC_FLAGS = (
     "-O3 -std=c++17 -Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off "
@@ -63,13 +64,26 @@ def cxx_compiler():
     )
 
 
-def cxx_command(source):
-    flags = list(CXX_FLAGS)
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        for ending, more in INSTRUCTION_SETS.items():
-            if source.stem.endswith(ending):
-                flags += more
-    return [*cxx_compiler(), *flags, "-MMD"]
+def for_x86_64():
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def compilations(sources, x86_64):
+    """(source, flags, object name) for every time that one of the sources is compiled.
+
+    One that ends in _simd is compiled for each instruction set, one that ends in an instruction
+    set's name for that one, all others once and for any processor. FLIC_ISA names the namespace
+    that such a source defines its table in. tests/native_builds.py follows the same rule.
+    """
+    for source in sources:
+        name, ending = f"{source.parent.name}_{source.stem}", source.stem.rpartition("_")[2]
+        if ending != "simd" and ending not in INSTRUCTION_SETS:
+            yield source, [], f"{name}.o"
+            continue
+        for isa in ("scalar", "avx2", "avx512") if ending == "simd" else (ending,):
+            if isa == "scalar" or x86_64:
+                flags = [f"-DFLIC_ISA={isa}", *INSTRUCTION_SETS[isa]]
+                yield source, flags, f"{name}_{isa}.o"
 
 
 def nvcc_architectures():
@@ -114,7 +128,7 @@ def run_tool(command, what):
 
 
 class BuildNative(build_ext):
-    """Compiles each source of an extension in parallel and links one plain shared library."""
+    """Compiles the sources of an extension in parallel and links one plain shared library."""
 
     def get_ext_filename(self, fullname):
         return fullname.replace(".", os.sep) + ".so"
@@ -123,14 +137,16 @@ class BuildNative(build_ext):
         output = Path(self.get_ext_fullpath(ext.name))
         sources = [ROOT / source for source in ext.sources]
         if ext.name == CPU_LIBRARY:
-            self.build_library(sources, output, cxx_command, [*cxx_compiler(), "-shared"])
+            compiler = cxx_compiler()
+            command = [*compiler, *CXX_FLAGS, f"-I{CSRC}", "-MMD"]
+            self.build_library(sources, output, command, [*compiler, "-shared"])
             return
         try:
             architectures = nvcc_architectures()
             self.build_library(
                 sources,
                 output,
-                lambda source: ["nvcc", *NVCC_FLAGS, *architectures, "-MD"],
+                ["nvcc", *NVCC_FLAGS, *architectures, f"-I{CSRC}", "-MD"],
                 ["nvcc", "-shared", *architectures],
             )
         except (CompileError, OSError) as error:
@@ -142,22 +158,20 @@ class BuildNative(build_ext):
         folder = Path(self.build_temp) / output.stem
         folder.mkdir(parents=True, exist_ok=True)
 
-        def compile_one(source):
-            name = "__".join(source.relative_to(CSRC).parts)
-            obj = (folder / name).with_suffix(".o")
+        def compile_one(compilation):
+            source, flags, name = compilation
+            obj = folder / name
             depfile = obj.with_suffix(".d")
             listed = dependencies(depfile)
             inputs = None if listed is None else [*listed, Path(__file__).resolve()]
             if self.force or not is_current(obj, inputs):
-                print(f"compiling {source.relative_to(ROOT)}", flush=True)
-                run_tool(
-                    [*command(source), "-MF", depfile, "-c", source, "-o", obj],
-                    f"compiling {source.relative_to(ROOT)}",
-                )
+                what = f"compiling {source.relative_to(ROOT)} to {name}"
+                print(what, flush=True)
+                run_tool([*command, *flags, "-MF", depfile, "-c", source, "-o", obj], what)
             return obj
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            objects = list(pool.map(compile_one, sources))
+            objects = list(pool.map(compile_one, compilations(sources, for_x86_64())))
         if self.force or not is_current(output, [*objects, Path(__file__).resolve()]):
             output.parent.mkdir(parents=True, exist_ok=True)
             temporary = output.with_suffix(".so.new")
@@ -187,4 +201,5 @@ def extensions():
     return found
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel})
+if __name__ == "__main__":  # not where tests/native_builds.py asks for compilations()
+    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel})

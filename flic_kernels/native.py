@@ -18,9 +18,9 @@ import torch
 _FOLDER = Path(__file__).resolve().parent
 _ISA_NAMES = ("scalar", "avx2", "avx512")
 _BFLOAT16_NAMES = ("widened", "avx512_bf16", "amx")
-_ABI = 6  # csrc/abi.h
+_ABI = 6  # csrc/base/abi.h
 
-# csrc/status.h, in the same order.
+# csrc/base/status.h, in the same order.
 _STATUS = {
     1: (ValueError, "bad argument"),
     2: (MemoryError, "out of memory"),

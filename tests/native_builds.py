@@ -1,10 +1,11 @@
 """Builds parts of the native library and C++ test programs with other compilers and flags.
 
-`python tests/native_builds.py exact-full` compares exp and GELU on all 2^32 inputs (minutes).
+`python tests/native_builds.py exact-full` compares exp and GELU on all 2^32 inputs (minutes);
+`python tests/native_builds.py rans-fuzzer OUTPUT` builds fuzz/rans_fuzzer.cpp with clang++.
 """
 
 import os
-import platform
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,14 +18,7 @@ CSRC = ROOT / "flic_kernels" / "csrc"
 NATIVE = Path(__file__).resolve().parent / "native"
 
 _ALWAYS = "-std=c++17 -fPIC -fvisibility=hidden -Wall -Wextra -pthread".split()
-_AVX2 = "-mavx2 -mfma -mbmi2 -mf16c".split()
-_AVX512 = [*_AVX2, *"-mavx512f -mavx512bw -mavx512dq -mavx512vl".split()]
-_SETS = {
-    "_avx2": _AVX2,
-    "_avx512": _AVX512,
-    "_avx512bf16": [*_AVX512, "-mavx512bf16"],
-    "_amx": [*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
-}
+_FUZZED = "-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined".split()
 
 
 def compiler(*names):
@@ -33,25 +27,24 @@ def compiler(*names):
 
 
 def build(output, sources, flags, command=("g++",), link=()):
-    """Compiles each source with `flags` and its instruction set's, and links `output`."""
-    native = command[0] in ("g++", "c++", "clang++")
+    """Compiles the sources as setup.py does, but with `flags`, and links `output`."""
+    setup = runpy.run_path(str(ROOT / "setup.py"))
+    x86_64 = setup["for_x86_64"]() and command[0] in ("g++", "c++", "clang++")
 
-    def compile_one(source):
-        extra = []
-        if native and platform.machine() in ("x86_64", "AMD64"):
-            extra = next((f for end, f in _SETS.items() if source.stem.endswith(end)), [])
-        obj = output.parent / f"{output.stem}_{source.parent.name}_{source.stem}.o"
-        _run([*command, *_ALWAYS, *flags, *extra, "-c", source, "-o", obj])
+    def compile_one(compilation):
+        source, extra, name = compilation
+        obj = output.parent / f"{output.stem}_{name}"
+        _run([*command, *_ALWAYS, f"-I{CSRC}", *flags, *extra, "-c", source, "-o", obj])
         return obj
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, sources))
+        objects = list(pool.map(compile_one, setup["compilations"](sources, x86_64)))
     _run([*command, "-pthread", *link, *objects, "-o", output])
     return output
 
 
 def _exact_sources():
-    return [*sorted((CSRC / "exact").glob("*.cpp")), CSRC / "isa.cpp", CSRC / "pool.cpp"]
+    return [*sorted((CSRC / "exact").glob("*.cpp")), CSRC / "base/isa.cpp", CSRC / "base/pool.cpp"]
 
 
 def exact_library(folder, flags, command=("g++",)):
@@ -75,8 +68,20 @@ def exact_cuda_library(folder, command=("g++",)):
 
 def exact_full_program(folder, flags=("-O3", "-ffp-contract=off")):
     """tests/native/exact_full.cpp with the kernels."""
-    sources = [NATIVE / "exact_full.cpp", *sorted((CSRC / "exact").glob("kernels_*.cpp"))]
+    sources = [NATIVE / "exact_full.cpp", CSRC / "exact/exact_kernels_simd.cpp"]
     return build(folder / "exact_full", sources, flags)
+
+
+def rans_fuzzer(output):
+    """fuzz/rans_fuzzer.cpp with the coder, for libFuzzer."""
+    sources = [
+        ROOT / "fuzz/rans_fuzzer.cpp",
+        NATIVE / "warp_emulator.cpp",
+        CSRC / "base/isa.cpp",
+        *sorted((CSRC / "rans").glob("*.cpp")),
+    ]
+    link = ["-fsanitize=fuzzer,address,undefined"]
+    return build(output, sources, ["-g", "-O1", *_FUZZED], ("clang++",), link)
 
 
 def _run(command):
@@ -86,6 +91,9 @@ def _run(command):
 
 
 def main():
+    if sys.argv[1:2] == ["rans-fuzzer"] and len(sys.argv) == 3:
+        rans_fuzzer(Path(sys.argv[2]))
+        return
     if sys.argv[1:] != ["exact-full"]:
         sys.exit(__doc__)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,13 +4,13 @@ import ctypes
 import platform
 import re
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from exact_models import CONFIGS, bits, dump, engines, latents, model, run
 from native_builds import (
+    CSRC,
     NATIVE,
     ROOT,
     build,
@@ -126,13 +126,14 @@ def test_the_build_allows_no_inexact_arithmetic():
     assert not re.findall(FORBIDDEN, text)
     for needed in ("-ffp-contract=off", "-fmad=false", "-ftz=false", "-prec-div=true"):
         assert needed in text
-    for source in (ROOT / "flic_kernels" / "csrc" / "exact").iterdir():
+    lanes = [CSRC / "simd" / f"{name}.h" for name in ("lane", "lanes", "soft_fma", "functions")]
+    for source in [*(CSRC / "exact").iterdir(), *lanes]:
         text = source.read_text()
         assert not re.search(r"#\s*pragma\s+(GCC\s+optimize|STDC|clang\s+fp)", text), source
         assert not re.search(r"rsqrt\d*_ps|rcp\d*_ps|__expf|__fdividef|std::exp|\bexpf\(", text)
 
 
 def test_fast_math_does_not_compile(tmp_path):
-    source = Path(ROOT / "flic_kernels/csrc/exact/kernels_scalar.cpp")
+    source = CSRC / "exact/exact_kernels_simd.cpp"
     with pytest.raises(RuntimeError, match="fast-math"):
         build(tmp_path / "x.so", [source], ["-O1", "-ffast-math"], (COMPILER,), ["-shared"])

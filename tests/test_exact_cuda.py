@@ -186,7 +186,7 @@ def test_the_ptx_holds_no_inexact_instruction(tmp_path):
     assert flags in text
     ptx = tmp_path / "kernels.ptx"
     source = CSRC / "exact" / "cuda_engine.cu"
-    command = ["nvcc", "-O3", "-std=c++17", *flags.split(), "-ptx", source, "-o", ptx]
+    command = ["nvcc", "-O3", "-std=c++17", f"-I{CSRC}", *flags.split(), "-ptx", source, "-o", ptx]
     subprocess.run(command, check=True, capture_output=True)
     code = ptx.read_text()
     assert not re.findall(r"\.ftz|\.approx|mad\.\w*\.?f32|\.full\.f32", code)

@@ -274,9 +274,9 @@ def test_the_cuda_file_compiles():
     if shutil.which("nvcc") is None:
         pytest.skip("nvcc is not installed: the CUDA coder was not compiled")
     if not (ROOT.parent / "flic_kernels" / "libflic_kernels_cuda.so").exists():
-        source = ROOT.parent / "flic_kernels" / "csrc" / "rans" / "rans.cu"
-        command = ["nvcc", "-std=c++17", "-arch=sm_90", "-Werror=all-warnings", "-ptx"]
-        subprocess.run([*command, "-o", "/dev/null", str(source)], check=True)
+        csrc = ROOT.parent / "flic_kernels" / "csrc"
+        command = ["nvcc", "-std=c++17", f"-I{csrc}", "-arch=sm_90", "-Werror=all-warnings", "-ptx"]
+        subprocess.run([*command, "-o", "/dev/null", str(csrc / "rans/rans.cu")], check=True)
         return
     library = native.cuda_library()
     for name in ("encode", "decode", "close", "gaussian_indexes"):

@@ -16,7 +16,7 @@ from .launch import call, element, pointers, threads
 
 
 class _Shape(ctypes.Structure):
-    """FATShape in csrc/cpu/fat_block.h."""
+    """FATShape in csrc/cpu/fat_block/fat_block.h."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in (

@@ -1,5 +1,5 @@
 // exp and GELU of the exact engine over all 2^32 inputs: the same bits from every instruction set,
-// right values. Linked with csrc/exact/kernels_*.cpp; tests/native_builds.py builds it.
+// right values. Linked with csrc/exact/exact_kernels_simd.cpp; tests/native_builds.py builds it.
 //
 // Arguments: how many blocks of 2^16 inputs to leave out after each that is taken (0: none), and
 // the number of threads. Prints one line; exits 1 where a bit differs or an error is too large.
@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "../../flic_kernels/csrc/exact/kernels.h"
+#include "exact/exact_kernels.h"
 
 using flic::exact::Kernels;
 
@@ -26,13 +26,13 @@ struct Worst {
 };
 
 std::vector<const Kernels*> available() {
-    std::vector<const Kernels*> all = {&flic::exact::kScalarKernels};
+    std::vector<const Kernels*> all = {&flic::exact::scalar::kernels};
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        all.push_back(&flic::exact::kAvx2Kernels);
+        all.push_back(&flic::exact::avx2::kernels);
     }
-    if (__builtin_cpu_supports("avx512f")) all.push_back(&flic::exact::kAvx512Kernels);
+    if (__builtin_cpu_supports("avx512f")) all.push_back(&flic::exact::avx512::kernels);
 #endif
     return all;
 }

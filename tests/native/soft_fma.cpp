@@ -8,7 +8,7 @@
 
 #include <random>
 
-#include "../../flic_kernels/csrc/exact/soft_fma.h"
+#include "simd/soft_fma.h"
 
 namespace {
 

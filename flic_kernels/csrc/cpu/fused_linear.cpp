@@ -4,11 +4,12 @@
 #include <type_traits>
 #include <vector>
 
-#include "guarded.h"
-#include "large_pages.h"
-#include "product.h"
-#include "rows_as_floats.h"
-#include "weight_gradient.h"
+#include "base/large_pages.h"
+#include "cpu/guarded.h"
+#include "cpu/kernels.h"
+#include "cpu/product/product.h"
+#include "cpu/product/rows_as_floats.h"
+#include "cpu/product/weight_gradient.h"
 
 namespace flic::cpu {
 namespace {
@@ -89,14 +90,14 @@ class Forward {
         for (ptrdiff_t r = 0; r < rows; ++r) {
             float* const to = normed + r * s_.channels;
             const float* const wide = as_floats(x + r * s_.inner_stride, s_.channels, to);
-            row_kernels().layer_norm(wide, 0, 1, s_.channels, p_.norm_weight, p_.norm_bias, s_.eps,
-                                     to, 0, false);
+            kernels().rows.layer_norm(wide, 0, 1, s_.channels, p_.norm_weight, p_.norm_bias, s_.eps,
+                                      to, 0, false);
         }
         if constexpr (std::is_same_v<T, float>) {
             return normed;
         } else {
             T* const to = reinterpret_cast<T*>(narrow);
-            row_kernels().to_bfloat16(normed, to, static_cast<ptrdiff_t>(rows) * s_.channels);
+            kernels().rows.to_bfloat16(normed, to, static_cast<ptrdiff_t>(rows) * s_.channels);
             return to;
         }
     }
@@ -224,15 +225,15 @@ class Backward {
         Matrix normed = x;
         if (p_.norm_weight) {
             normed = {w.normed.get(), s_.channels};
-            row_kernels().layer_norm(x.first, x.stride, rows, s_.channels, p_.norm_weight,
-                                     p_.norm_bias, s_.eps, w.normed.get(), s_.channels, false);
+            kernels().rows.layer_norm(x.first, x.stride, rows, s_.channels, p_.norm_weight,
+                                      p_.norm_bias, s_.eps, w.normed.get(), s_.channels, false);
         }
         if (s_.gelu) {
             float* const hidden = w.hidden.get();
             forward_[group].run(rows, normed, Rows<float>(hidden, s_.outputs));
             for (ptrdiff_t r = 0; r < rows; ++r) {
                 float* const row = hidden + r * s_.outputs;
-                gradient_rows().gelu(row, grad.first + r * grad.stride, row, s_.outputs);
+                kernels().gradient_rows.gelu(row, grad.first + r * grad.stride, row, s_.outputs);
             }
             grad = {hidden, s_.outputs};
         }
@@ -245,8 +246,9 @@ class Backward {
         const ptrdiff_t stride = in_place ? in_stride : s_.channels;
         back_[group].run(rows, grad, Rows<float>(dx, stride));
         if (p_.norm_weight) {  // then there is one group, and rows lie side by side
-            gradient_rows().layer_norm(x.first, dx, rows, s_.channels, p_.norm_weight, s_.eps, dx,
-                                       norm_sums(part), norm_sums(part) + s_.channels);
+            kernels().gradient_rows.layer_norm(x.first, dx, rows, s_.channels, p_.norm_weight,
+                                               s_.eps, dx, norm_sums(part),
+                                               norm_sums(part) + s_.channels);
         }
         for (int r = 0; r < rows && !in_place; ++r) {
             store_floats(dx_ + in_at + r * in_stride, dx + r * stride, s_.channels);

@@ -2,11 +2,12 @@
 #include <algorithm>
 #include <vector>
 
-#include "guarded.h"
-#include "large_pages.h"
-#include "product.h"
-#include "rows_as_floats.h"
-#include "weight_gradient.h"
+#include "base/large_pages.h"
+#include "cpu/guarded.h"
+#include "cpu/kernels.h"
+#include "cpu/product/product.h"
+#include "cpu/product/rows_as_floats.h"
+#include "cpu/product/weight_gradient.h"
 
 namespace flic::cpu {
 namespace {
@@ -62,7 +63,7 @@ void gradient(const T* grad, const T* x, int64_t rows, int channels, const float
     for (int i = 0; i < pool.threads(); ++i) {
         workers.emplace_back(static_cast<size_t>(kGradientTokens) * channels);
     }
-    const GradientRows& kernels = gradient_rows();
+    const GradientRows& gradient = kernels().gradient_rows;
     pool.run(parts.parts, [&](int part, int worker) {
         Worker& w = workers[worker];
         parts.for_steps(part, [&](int64_t first, int count) {
@@ -71,10 +72,10 @@ void gradient(const T* grad, const T* x, int64_t rows, int channels, const float
             const float* const given = as_floats(grad + at, size, w.grad.get());
             square(wide, w.squares.get(), size);
             norm.run(count, {w.squares.get(), channels}, Rows<float>(w.norm.get(), channels));
-            kernels.gdn(wide, given, w.norm.get(), inverse, w.direct.get(), w.norm.get(), size);
+            gradient.gdn(wide, given, w.norm.get(), inverse, w.direct.get(), w.norm.get(), size);
             back.run(count, {w.norm.get(), channels}, Rows<float>(w.dsquares.get(), channels));
             float* const to = room_for(dx + at, w.direct.get());
-            kernels.add_squares(w.direct.get(), wide, w.dsquares.get(), to, size);
+            gradient.add_squares(w.direct.get(), wide, w.dsquares.get(), to, size);
             store_floats(dx + at, to, size);
             weights.add(part, count, w.norm.get(), channels, {w.squares.get(), channels});
         });

@@ -2,9 +2,9 @@
 #pragma once
 #include <new>
 
-#include "../status.h"
-#include "element.h"
-#include "rows.h"
+#include "base/status.h"
+#include "cpu/element.h"
+#include "cpu/rows.h"
 
 namespace flic::cpu {
 

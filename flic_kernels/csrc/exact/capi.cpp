@@ -5,10 +5,10 @@
 #include <mutex>
 #include <new>
 
-#include "../isa.h"
-#include "../status.h"
-#include "engine.h"
-#include "../float_environment.h"
+#include "base/float_environment.h"
+#include "base/isa.h"
+#include "base/status.h"
+#include "exact/engine.h"
 
 using namespace flic::exact;
 
@@ -50,10 +50,10 @@ const Kernels& kernels_for(int isa) {
     if (level > flic_isa_best())
         throw Error(FLIC_NO_SUCH_ISA, "the machine lacks the instruction set");
 #if defined(__x86_64__)
-    if (level == 2) return kAvx512Kernels;
-    if (level == 1) return kAvx2Kernels;
+    if (level == 2) return avx512::kernels;
+    if (level == 1) return avx2::kernels;
 #endif
-    return kScalarKernels;
+    return scalar::kernels;
 }
 
 constexpr int kMaxThreads = 256;

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "../status.h"
-#include "weights.h"
+#include "base/status.h"
+#include "exact/weights.h"
 
 namespace {
 

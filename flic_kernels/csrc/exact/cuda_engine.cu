@@ -9,8 +9,8 @@
 #include <mutex>
 #include <vector>
 
-#include "device_picture.h"
-#include "../float_environment.h"
+#include "base/float_environment.h"
+#include "exact/device_picture.h"
 
 namespace {
 

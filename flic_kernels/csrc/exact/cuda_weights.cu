@@ -1,4 +1,4 @@
 // The weights' folding and packing for the CUDA library: the CPU library's sources, compiled once
 // more.
-#include "load_weights.cpp"
-#include "weights.cpp"
+#include "exact/load_weights.cpp"
+#include "exact/weights.cpp"

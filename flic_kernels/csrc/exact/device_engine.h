@@ -6,10 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "../status.h"
-#include "cuda_backend.h"
-#include "device_tca_kernels.h"
-#include "weights.h"
+#include "base/status.h"
+#include "exact/cuda_backend.h"
+#include "exact/device_tca_kernels.h"
+#include "exact/weights.h"
 
 namespace flic::exact::device {
 namespace {

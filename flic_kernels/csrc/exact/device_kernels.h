@@ -6,10 +6,10 @@
 #pragma once
 #include <stddef.h>
 
-#include "lane.h"
+#include "simd/lane.h"
 // lane.h says what FLIC_FUNCTION is
-#include "functions.h"
-#include "kernels.h"
+#include "exact/exact_kernels.h"
+#include "simd/functions.h"
 
 namespace flic::exact::device {
 namespace {

@@ -4,7 +4,7 @@
 #pragma once
 #include <algorithm>
 
-#include "device_engine.h"
+#include "exact/device_engine.h"
 
 namespace flic::exact::device {
 namespace {

@@ -1,7 +1,7 @@
 // T-CA's kernels as one thread's work each, like those of device_kernels.h. Windows are 8x8 pixels
 // of an image [pixel][inner]; channel = 16 * token + head.
 #pragma once
-#include "device_kernels.h"
+#include "exact/device_kernels.h"
 
 namespace flic::exact::device {
 namespace {

@@ -1,11 +1,11 @@
-#include "engine.h"
+#include "exact/engine.h"
 
 #include <math.h>
 
 #include <algorithm>
 #include <atomic>
 
-#include "../status.h"
+#include "base/status.h"
 
 namespace flic::exact {
 

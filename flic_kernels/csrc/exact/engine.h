@@ -5,8 +5,8 @@
 
 #include <vector>
 
-#include "../pool.h"
-#include "weights.h"
+#include "base/pool.h"
+#include "exact/weights.h"
 
 namespace flic::exact {
 

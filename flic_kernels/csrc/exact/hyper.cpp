@@ -4,8 +4,8 @@
 #include <atomic>
 #include <vector>
 
-#include "../status.h"
-#include "engine.h"
+#include "base/status.h"
+#include "exact/engine.h"
 
 namespace flic::exact {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <utility>
 
-#include "soft_fma.h"
-#include "weights.h"
+#include "exact/weights.h"
+#include "simd/soft_fma.h"
 
 namespace flic::exact {
 namespace {

@@ -1,9 +1,9 @@
 // Elementwise operations, statistics and normalisations for the instruction set of the including
 // file.
 #pragma once
-#include "functions.h"
-#include "kernels.h"
-#include "lanes.h"
+#include "exact/exact_kernels.h"
+#include "simd/functions.h"
+#include "simd/lanes.h"
 
 namespace {
 

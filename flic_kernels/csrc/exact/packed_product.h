@@ -1,4 +1,5 @@
-// A product or 3x3 convolution with its weights packed for the register tile (product.h runs it).
+// A product or 3x3 convolution with its weights packed for the register tile, which
+// exact_product.h runs.
 #pragma once
 #include <stddef.h>
 

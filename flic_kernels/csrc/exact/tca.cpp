@@ -7,9 +7,9 @@
 
 #include <atomic>
 
-#include "../status.h"
-#include "engine.h"
-#include "soft_fma.h"
+#include "base/status.h"
+#include "exact/engine.h"
+#include "simd/soft_fma.h"
 
 namespace flic::exact {
 namespace {

@@ -1,9 +1,9 @@
-#include "weights.h"
+#include "exact/weights.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "../status.h"
+#include "base/status.h"
 
 namespace flic::exact {
 

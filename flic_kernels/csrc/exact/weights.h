@@ -7,8 +7,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "../floats.h"
-#include "kernels.h"
+#include "base/floats.h"
+#include "exact/exact_kernels.h"
 
 namespace flic::exact {
 

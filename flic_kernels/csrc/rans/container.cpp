@@ -1,4 +1,4 @@
-#include "container.h"
+#include "rans/container.h"
 
 #include <memory>
 #include <new>

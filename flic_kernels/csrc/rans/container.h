@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "stream.h"
+#include "rans/stream.h"
 
 namespace flic {
 namespace rans {

@@ -7,7 +7,8 @@
 #if defined(__CUDACC__)
 #define FLIC_HD __host__ __device__ __forceinline__
 #else
-#define FLIC_HD inline
+// Nothing is left to merge: code compiled for one instruction set must not stand for another's.
+#define FLIC_HD inline __attribute__((always_inline))
 #endif
 
 namespace flic {

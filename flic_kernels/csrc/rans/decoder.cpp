@@ -5,8 +5,8 @@
 #include <new>
 #include <vector>
 
-#include "container.h"
-#include "symbol.h"
+#include "rans/container.h"
+#include "rans/symbol.h"
 
 namespace flic {
 namespace rans {

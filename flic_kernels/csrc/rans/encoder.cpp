@@ -6,9 +6,9 @@
 #include <new>
 #include <vector>
 
-#include "../float_environment.h"
-#include "container.h"
-#include "symbol.h"
+#include "base/float_environment.h"
+#include "rans/container.h"
+#include "rans/symbol.h"
 
 namespace flic {
 namespace rans {

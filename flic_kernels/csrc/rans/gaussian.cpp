@@ -1,23 +1,8 @@
-#include "gaussian.h"
+#include "rans/gaussian.h"
 
-#include "../float_environment.h"
-#include "../isa.h"
-#include "../status.h"
-
-namespace flic {
-namespace rans {
-
-int gaussian_indexes_scalar(const GaussianGrid& grid, const GaussianSpan& span, int64_t begin) {
-    bool finite = true;
-    for (int64_t i = begin; i < span.count; ++i) {
-        finite &= is_finite(span.means[i]) && is_finite(span.scales[i]);
-        span.indexes[i] = gaussian_index(grid, span.means[i], span.scales[i], &span.centers[i]);
-    }
-    return finite ? FLIC_OK : FLIC_NOT_FINITE;
-}
-
-}  // namespace rans
-}  // namespace flic
+#include "base/float_environment.h"
+#include "base/isa.h"
+#include "base/status.h"
 
 using namespace flic::rans;
 
@@ -34,10 +19,10 @@ FLIC_API int flic_rans_gaussian_indexes(const float* means, const float* scales,
     const GaussianSpan span{means, scales, count, indexes, centers};
 #if defined(__x86_64__)
     switch (flic::isa()) {
-        case flic::Isa::avx512: return gaussian_indexes_avx512(grid, span);
-        case flic::Isa::avx2: return gaussian_indexes_avx2(grid, span);
+        case flic::Isa::avx512: return avx512::gaussian_indexes(grid, span);
+        case flic::Isa::avx2: return avx2::gaussian_indexes(grid, span);
         case flic::Isa::scalar: break;
     }
 #endif
-    return gaussian_indexes_scalar(grid, span, 0);
+    return scalar::gaussian_indexes(grid, span);
 }

@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "core.h"
+#include "base/isa.h"
+#include "rans/core.h"
 
 namespace flic {
 namespace rans {
@@ -59,10 +60,8 @@ struct GaussianSpan {
     int32_t* centers;
 };
 
-// From position `begin` on; returns a status.
-int gaussian_indexes_scalar(const GaussianGrid& grid, const GaussianSpan& span, int64_t begin);
-int gaussian_indexes_avx2(const GaussianGrid& grid, const GaussianSpan& span);
-int gaussian_indexes_avx512(const GaussianGrid& grid, const GaussianSpan& span);
+// Returns a status.
+FLIC_FOR_EACH_ISA(int gaussian_indexes(const GaussianGrid& grid, const GaussianSpan& span))
 
 }  // namespace rans
 }  // namespace flic

@@ -3,8 +3,8 @@
 
 #include <cuda_runtime.h>
 
-#include "../abi.h"
-#include "warp_encode.h"
+#include "base/abi.h"
+#include "rans/warp_encode.h"
 
 namespace flic {
 namespace rans {

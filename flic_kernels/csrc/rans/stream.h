@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "../status.h"
-#include "core.h"
+#include "base/status.h"
+#include "rans/core.h"
 
 namespace flic {
 namespace rans {

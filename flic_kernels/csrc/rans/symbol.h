@@ -3,8 +3,8 @@
 
 #include <cstring>
 
-#include "../status.h"
-#include "lanes.h"
+#include "base/status.h"
+#include "rans/lane_coder.h"
 
 namespace flic {
 namespace rans {

@@ -1,9 +1,9 @@
-#include "tables.h"
+#include "rans/tables.h"
 
 #include <algorithm>
 #include <new>
 
-#include "../status.h"
+#include "base/status.h"
 
 namespace flic {
 namespace rans {

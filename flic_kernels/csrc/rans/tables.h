@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "core.h"
+#include "rans/core.h"
 
 namespace flic {
 namespace rans {

@@ -1,11 +1,11 @@
-// V for lanes_simd.h and gaussian_simd.h: eight lanes in an AVX2 register. For avx2 files only.
+// V (vectors.h): eight lanes in an AVX2 register.
 #pragma once
 
 #include <immintrin.h>
 
 #include <array>
 
-#include "lanes.h"
+#include "rans/lane_coder.h"
 
 namespace flic {
 namespace rans {

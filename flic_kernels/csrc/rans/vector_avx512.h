@@ -1,9 +1,9 @@
-// V for lanes_simd.h and gaussian_simd.h: sixteen lanes in an AVX-512 register. For avx512 files only.
+// V (vectors.h): sixteen lanes in an AVX-512 register.
 #pragma once
 
 #include <immintrin.h>
 
-#include "lanes.h"
+#include "rans/lane_coder.h"
 
 namespace flic {
 namespace rans {

@@ -7,8 +7,8 @@
 // All threads call them together. What is named without "my" is equal in all threads.
 #pragma once
 
-#include "gaussian.h"
-#include "stream.h"
+#include "rans/gaussian.h"
+#include "rans/stream.h"
 
 namespace flic {
 namespace rans {

@@ -1,7 +1,7 @@
 // Encoding on a GPU: one warp codes one group's pushes, the last symbol first. See warp.h.
 #pragma once
 
-#include "warp.h"
+#include "rans/warp.h"
 
 namespace flic {
 namespace rans {

@@ -1,1 +1,0 @@
-#include "abi.h"  // into the CPU library

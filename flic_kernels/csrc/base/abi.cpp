@@ -1,0 +1,1 @@
+#include "base/abi.h"  // into the CPU library

@@ -1,0 +1,20 @@
+#include "rans/lane_coder.h"
+
+#include "base/isa.h"
+
+namespace flic {
+namespace rans {
+
+const LaneCoder& lane_coder() {
+#if defined(__x86_64__)
+    switch (isa()) {
+        case Isa::avx512: return avx512::lane_coder;
+        case Isa::avx2: return avx2::lane_coder;
+        case Isa::scalar: break;
+    }
+#endif
+    return scalar::lane_coder;
+}
+
+}  // namespace rans
+}  // namespace flic
