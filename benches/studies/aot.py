@@ -1,4 +1,4 @@
-"""Compile every Triton kernel ahead of time for given targets, without a GPU, and report resources.
+"""Compile every Triton kernel ahead of time, without a GPU: registers, stack, shared memory.
 
     python -m benches aot [--targets 80,90,100] [--subset] [--write docs/kernels.md] [--only NAME]
 
