@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bjontegaard
 import numpy as np
 import pytest
 from PIL import Image
@@ -185,17 +186,23 @@ def test_recipes_trains_and_compares(command, photos, tmp_path, monkeypatch):
         program = commands[-1].index("flic")
         assert not app([*commands[-1][program + 1 :], *LITTLE], standalone_mode=False)
 
+    def bd_rate(*curves, measured=bjontegaard.bd_rate, **options):
+        """Of other curves: those of untrained models are points, which have none."""
+        assert [len(values) for values in curves] == [3] * 4
+        return measured([1, 2, 3], [30, 31, 32], [2, 4, 6], [30, 31, 32], **options)
+
     for part in ("train", "eval"):
         (photos / part).mkdir()
         save_ramp(photos / part, 192, 192)
     monkeypatch.setattr(subprocess, "run", flic)
+    monkeypatch.setattr(bjontegaard, "bd_rate", bd_rate)
     monkeypatch.setattr(recipes, "CHANGES", {"the fast recipe": []})
     given = ("recipes", "--photos", photos, "--steps", 1, "--out", tmp_path / "out")
     printed = command(*given)
     assert len(commands) == 4
     assert re.search(r"^\| the fast recipe \| [\d.]+ \| [\d.]+", printed, re.MULTILINE)
     assert len(re.findall(r"^\| lambda [\d.]+ alone ", printed, re.MULTILINE)) == 3
-    assert "BD-rate of the one model against the 3" in printed
+    assert "BD-rate of the one model against the 3: +100.0 %" in printed
     command(*given)
     assert len(commands) == 4
 
