@@ -174,17 +174,14 @@ OPTIONAL = (constriction, torchac, range_coder)
 
 def timed(function, repeats, device):
     """Seconds of each call, after one to warm up."""
-    times = []
-    for i in range(repeats + 1):
-        if device == "cuda":
-            torch.cuda.synchronize()
+    wait, times = torch.cuda.synchronize if device == "cuda" else lambda: None, []
+    for _ in range(repeats + 1):
+        wait()
         start = time.perf_counter()
         function()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        if i:
-            times.append(time.perf_counter() - start)
-    return times
+        wait()
+        times.append(time.perf_counter() - start)
+    return times[1:]
 
 
 def measure(case, rate, ideal, repeats):
@@ -228,9 +225,8 @@ def main(arguments: Sequence[str]) -> None:
         compared = None
         for cases in (compressai(data, tables), ours(data, tables), *others):
             for case in cases:
-                whole = len(torch.as_tensor(case.symbols).flatten()) >= len(data.y)
-                copies = len(torch.as_tensor(case.symbols).flatten()) / len(data.y)
-                ideal = data.ideal / 8 * copies if whole else None
+                copies = torch.as_tensor(case.symbols).numel() / len(data.y)
+                ideal = data.ideal / 8 * copies if copies >= 1 else None
                 slow = case.name.startswith(("CompressAI", "constriction", "torchac", "range"))
                 repeats = max(3, args.repeats // 4) if slow else args.repeats
                 found = list(measure(case, rate, ideal, repeats))

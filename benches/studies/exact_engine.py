@@ -98,11 +98,8 @@ def main(arguments: Sequence[str]) -> None:
     width, height = (-(-side // 128) * 8 for side in given.size)
     z = torch.round(3 * torch.randn(1, model.config.hyper, height // 4, width // 4))
     y = torch.round(3 * torch.randn(1, model.config.latent, height, width))
-    found = [
-        measure(isa, model, z, y, given.threads, given.repetitions)
-        for isa in native.available_isas()
-        if isa != "scalar"
-    ]
+    isas = [isa for isa in native.available_isas() if isa != "scalar"]
+    found = [measure(isa, model, z, y, given.threads, given.repetitions) for isa in isas]
     print(table(found))
     if given.json:
         case = "{} {}x{}".format(given.config, *given.size)
