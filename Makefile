@@ -80,15 +80,15 @@ bench: $(LIBRARY)
 	$(BIN)/python -m benches $(ARGS)
 
 bench-coder: $(LIBRARY) $(VENV)/.bench
-	$(BIN)/python -m benches.bench_exact
-	$(BIN)/python -m benches.bench_rans
+	$(BIN)/python -m benches exact_engine
+	$(BIN)/python -m benches entropy_coders
 
 bench-gpu: $(LIBRARY)
 	@test -n "$(OUT)" || { echo "make: say where: make bench-gpu OUT=DIR" >&2; exit 2; }
-	$(BIN)/python -m benches.gpu --out "$(OUT)" $(ARGS)
+	$(BIN)/python -m benches gpu --out "$(OUT)" $(ARGS)
 
 aot: $(LIBRARY)
-	$(BIN)/python -m benches.aot --write docs/kernels.md $(ARGS)
+	$(BIN)/python -m benches aot --write docs/kernels.md $(ARGS)
 
 # Begins with the shipped weights where there is no run yet. Ctrl-C or a kill loses at most --every steps.
 RUN := runs/built-in

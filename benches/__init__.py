@@ -1,1 +1,5 @@
-"""Benchmarks; `python -m benches` runs them all, each in a process of its own."""
+"""Benchmarks; `python -m benches` runs them, `python -m benches --list` names them.
+
+suites/ are timed by pytest-benchmark, studies/ are commands with options of their own, harness/ is
+what they share.
+"""

@@ -108,3 +108,9 @@ def poisoned(monkeypatch):
         return fresh.fill_(float("nan")) if fresh.is_floating_point() else fresh
 
     monkeypatch.setattr(torch.Tensor, "new_empty", new_empty)
+
+
+@pytest.fixture
+def outside_xdist(monkeypatch):
+    """In a worker of pytest-xdist pytest-benchmark times nothing, nor do its child processes."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)

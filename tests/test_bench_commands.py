@@ -1,31 +1,40 @@
-"""The benchmarks that are commands of their own, started as a user starts them, on little."""
+"""The studies, and the suites as a whole: `python -m benches NAME`, on little."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import bjontegaard
 import numpy as np
 import pytest
 from PIL import Image
 
+from benches import __main__ as benches
+from benches.harness.rows import read
+from benches.studies import entropy_coders, rans_overhead, recipes
+from flic.cli import app
 from flic.evaluation import meter
+from flic_kernels import native
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+ROOT = Path(benches.__file__).parent
+FOLDERS = ("suites", "studies")
+MODES = ("encode", "decode")
+SMALLEST = "widths=8,8,8 heads=4,4,4 latent=16 hyper=8 slices=2 ratio=2 depth=1"
+LITTLE = ("--config", SMALLEST, "--batch-size", "1", "--crop", "128", "--no-linear-start")
 
 
 @pytest.fixture
-def command(monkeypatch, capfd):
-    """`python -m benches.ARGUMENTS` in this process; what it prints. Its children print as well."""
+def command(capfd):
+    """`python -m benches ARGUMENTS` in this process; what it prints. Its children print as well."""
 
-    def run(name, *arguments) -> str:
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        runpy.run_module(f"benches.{name}", run_name="__main__")
+    def run(*arguments) -> str:
+        assert benches.main([*map(str, arguments)]) == 0
         return capfd.readouterr().out
 
     return run
@@ -58,12 +67,10 @@ def test_large_reports_each_process_memory_not_that_of_the_one_that_started_it(c
     command("large", "--config", "tiny", "--sizes", "64x64", "--json", tmp_path / "rows")
     own = meter.resident_bytes("VmRSS")
     assert own > ballast.nbytes
-    rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
-    assert [(row["size"], row["mode"]) for row in rows] == [
-        ("64x64", "encode"),
-        ("64x64", "decode"),
-    ]
-    assert all(row["bytes"] > 0 and 5e7 < row["peak_bytes"] < own for row in rows)
+    found = read(tmp_path / "rows")
+    assert [(row.case, row.mode) for row in found] == [("64x64", "encode"), ("64x64", "decode")]
+    assert all(row.values["bytes"] > 0 and row.p50 > 0 and row.commit for row in found)
+    assert all(5e7 < row.values["process_peak_bytes"] < own for row in found)
 
 
 def test_folders_encodes_and_decodes(command, photos):
@@ -134,3 +141,97 @@ def test_file_overhead_adds_up(command, photos):
 
 def test_traffic_counts_every_block(command):
     assert "| FAT block 96/8 |" in command("traffic")
+
+
+def test_optimizers_times_both(command):
+    ours, theirs = command("optimizers").splitlines()
+    assert ours.startswith("flic.training.optimizers.Muon: ")
+    assert theirs.startswith("torch.optim.Muon: ")
+
+
+def test_exact_engine_on_every_instruction_set(command, tmp_path):
+    path = tmp_path / "new" / "rows"
+    little = ("--config", "tiny", "--size", 128, 128, "--threads", 1, "--repetitions", 1)
+    head, *lines = command("exact_engine", *little, "--json", path).splitlines()
+    isas = [isa for isa in native.available_isas() if isa != "scalar"]
+    assert head.startswith("isa ") and [line.split()[0] for line in lines] == isas
+    assert [(row.isa, row.case) for row in read(path)] == [(i, "tiny 128x128") for i in isas]
+    assert all(row.values["share_of_peak"] > 0 for row in read(path))
+
+
+def test_entropy_coders_append_their_rows(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(entropy_coders, "OPTIONAL", ())
+    path = tmp_path / "rows"
+    for _ in range(2):
+        command("entropy_coders", "--symbols", 2000, "--rate", 1, "--repeats", 1, "--json", path)
+    found = read(path)
+    modes = [mode for _ in range(2 + 2 * len(native.available_isas())) for mode in MODES]
+    assert [row.mode for row in found] == modes and found[0].impl == "CompressAI"
+    assert all(row.p50 > 0 and row.values["bytes"] > 0 and row.versions for row in found)
+
+
+def test_rans_overhead_has_a_line_for_each_case(command, monkeypatch):
+    monkeypatch.setattr(rans_overhead, "CASES", [(2000, 1.0), (1000, 0.5)])
+    cells = table(command("rans_overhead"))
+    assert [row[:2] for row in cells] == [["2000", "1.00"], ["1000", "0.50"]]
+    assert all(len(row) == 13 for row in cells)
+
+
+def test_recipes_trains_and_compares(command, photos, tmp_path, monkeypatch):
+    """The runs' own options, on the smallest model, in this process; none is made again."""
+    commands = []
+
+    def flic(arguments, check):
+        commands.append([str(argument) for argument in arguments])
+        program = commands[-1].index("flic")
+        assert not app([*commands[-1][program + 1 :], *LITTLE], standalone_mode=False)
+
+    def bd_rate(*curves, measured=bjontegaard.bd_rate, **options):
+        """Of other curves: those of untrained models are points, which have none."""
+        assert [len(values) for values in curves] == [3] * 4
+        return measured([1, 2, 3], [30, 31, 32], [2, 4, 6], [30, 31, 32], **options)
+
+    for part in ("train", "eval"):
+        (photos / part).mkdir()
+        save_ramp(photos / part, 192, 192)
+    monkeypatch.setattr(subprocess, "run", flic)
+    monkeypatch.setattr(bjontegaard, "bd_rate", bd_rate)
+    monkeypatch.setattr(recipes, "CHANGES", {"the fast recipe": []})
+    given = ("recipes", "--photos", photos, "--steps", 1, "--out", tmp_path / "out")
+    printed = command(*given)
+    assert len(commands) == 4
+    assert re.search(r"^\| the fast recipe \| [\d.]+ \| [\d.]+", printed, re.MULTILINE)
+    assert len(re.findall(r"^\| lambda [\d.]+ alone ", printed, re.MULTILINE)) == 3
+    assert "BD-rate of the one model against the 3: +100.0 %" in printed
+    command(*given)
+    assert len(commands) == 4
+
+
+def test_suites_run(command, tmp_path, outside_xdist):
+    """What a run on tiny inputs shows of every suite in seconds."""
+    where = ("--rows", tmp_path / "rows", "--chart", tmp_path / "chart")
+    some = ("--dtypes", "float32", "-k", "gdn and not conv or tca or decode or crops")
+    command(*benches.SUITES, "--small", "--no-compile", *some, *where)
+    found = read(tmp_path / "rows")
+    assert {row.op for row in found} == {"gdn", "tca", "decode", "crops, kept", "crops, decoded"}
+    assert {row.status for row in found} == {"ok"}
+
+
+def test_the_list_names_every_suite_and_study(command):
+    lines = command("--list").splitlines()
+    named = {line.split()[0] for line in lines if line.startswith("  ")}
+    files = {path.stem for folder in FOLDERS for path in (ROOT / folder).glob("[!_]*.py")}
+    assert named == files - {"conftest"}
+    assert all(len(line) < 120 and line.endswith(".") for line in lines if line.startswith("  "))
+
+
+def test_imports_lead_from_suites_and_studies_to_the_harness():
+    for folder in ("harness", *FOLDERS):
+        for path in (ROOT / folder).glob("*.py"):
+            found = re.findall(r"^ *(?:from|import) benches\b(\S*)", path.read_text(), re.MULTILINE)
+            assert all(name.startswith(".harness") for name in found), path
+
+
+def test_kept_rows_are_readable():
+    for path in (ROOT / "results").iterdir():
+        assert read(path), path

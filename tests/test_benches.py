@@ -9,19 +9,11 @@ import pytest
 import torch
 
 from benches import __main__ as command
-from benches import (
-    bench_codec,
-    bench_ops,
-    bench_training,
-    bench_transforms,
-    clock,
-    gpu,
-    measure,
-    report,
-    rows,
-)
-from benches.machine import PeakMemory
-from benches.problems import BOTH, FORWARD, ModuleProblem, OperationProblem, Spec
+from benches.harness import clock, measure, report, rows
+from benches.harness.machine import PeakMemory
+from benches.harness.problems import BOTH, FORWARD, ModuleProblem, OperationProblem, Spec
+from benches.studies import gpu
+from benches.suites import codec, ops, training, transforms
 from flic_kernels import NotAvailable
 from flic_kernels.ops import OPERATIONS
 from flic_kernels.ops.registry import Implementation
@@ -51,12 +43,6 @@ def run():
     run = measure.Run("cpu", None, False, 0.01, (3, 5), float("inf"))
     run.__dict__["shared"] = shared
     return run
-
-
-@pytest.fixture
-def outside_xdist(monkeypatch):
-    """In a worker of pytest-xdist pytest-benchmark times nothing, nor do its child processes."""
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
 
 def gdn_problem(monkeypatch, **implementations):
@@ -232,8 +218,8 @@ def test_modules_as_they_are_count_where_the_registry_has_something(monkeypatch)
 
 
 def test_a_transform_in_all_its_ways():
-    small = bench_transforms.SMALL
-    problem = bench_transforms.transform("hyper_synthesis", torch.float32, "cpu", True, small)
+    small = transforms.SMALL
+    problem = transforms.transform("hyper_synthesis", torch.float32, "cpu", True, small)
     for name in ("reference", "accelerated", "exact", "default"):
         assert max(problem.check(name, FORWARD)[1].values()) < 1e-5, name
     # What passes between stages: more than parameters, input and output, which count once.
@@ -246,19 +232,19 @@ def test_a_transform_in_all_its_ways():
 
 def test_counted_work_of_the_network():
     """g_a's products are 164 GFLOP at 768x512; this is a 24th of that."""
-    model = bench_transforms.network(False)
+    model = transforms.network(False)
     x = torch.rand(1, 3, 128, 128)
-    problem = ModuleProblem(model.g_a, [x], bench_transforms.stages, {})
+    problem = ModuleProblem(model.g_a, [x], transforms.stages, {})
     assert problem.expected.costs[FORWARD].flops / 1e9 == pytest.approx(164 / 24, rel=0.01)
 
 
 def test_specs_name_every_thing_once():
-    for module in (bench_ops, bench_transforms, bench_codec, bench_training):
+    for module in (ops, transforms, codec, training):
         for small in (True, False):
             dtypes = [torch.bfloat16, torch.float32]
             names = [str(spec) for spec in module.specs("cpu", dtypes, small)]
             assert len(set(names)) == len(names)
-    names = " ".join(str(s) for s in bench_ops.specs("cpu", [torch.float32], False))
+    names = " ".join(str(s) for s in ops.specs("cpu", [torch.float32], False))
     assert all(f"{name}-" in names for name in OPERATIONS)
     assert "fat_block-256-shifted" in names
 
@@ -277,12 +263,12 @@ def test_rows_of_two_runs():
     ]  # fmt: skip
 
 
-def test_unknown_groups_are_refused(capsys):
+def test_unknown_names_are_refused(capsys):
     assert command.main(["opps"]) == 2
-    assert (
-        capsys.readouterr().err
-        == "benches: no group 'opps' (there are ops, transforms, codec, training)\n"
-    )
+    why = "benches: no suite or study 'opps' (python -m benches --list names all)\n"
+    assert capsys.readouterr().err == why
+    assert command.main(["ops", "large"]) == 2
+    assert "benches: large is a study, which runs alone" in capsys.readouterr().err
     assert command.main(["--help"]) == 0
 
 
@@ -301,7 +287,7 @@ def test_the_gpu_part_without_one(tmp_path, monkeypatch, capsys, outside_xdist):
     """Its steps on CPU tensors."""
     (tmp_path / "test_one.py").write_text("def test_one(): pass\n")
     monkeypatch.setattr(gpu, "TESTS", (str(tmp_path / "test_one.py"),))
-    monkeypatch.setattr(gpu, "STEPS", {"eager": (1, command.GROUPS, [])})
+    monkeypatch.setattr(gpu, "STEPS", {"eager": (1, command.SUITES, [])})
     out = tmp_path / "out"
     only = "(gdn and not conv) or h_a or encode or fat_block"
     arguments = ["--out", str(out), "--device", "cpu", "--small", "--only", only]
@@ -325,5 +311,5 @@ def test_a_step_of_the_gpu_part_is_stopped(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_the_gpu_part_wants_a_gpu(tmp_path, capsys):
     assert gpu.main(["--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == "benches.gpu: no CUDA device is available\n"
+    assert capsys.readouterr().err == "benches gpu: no CUDA device is available\n"
     assert not (tmp_path / "out").exists()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from itertools import takewhile
 from pathlib import Path
 
 import pytest
 import torch
 
-from benches import document, traffic
+from benches.harness import document, report, rows
+from benches.studies import traffic
 from flic_kernels.ops import OPERATIONS
 from flic_kernels.ops.positional_encoding import from_windows, to_windows
 
@@ -37,10 +37,14 @@ def test_the_operation_table_has_every_operation_and_no_other():
     assert sorted(row[0].strip("`") for row in rows) == sorted(OPERATIONS)
 
 
-def test_the_byte_tables_are_what_the_command_prints(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["traffic"])
-    traffic.main()
+def test_the_byte_tables_are_what_the_command_prints(capsys):
+    traffic.main([])
     assert document.part(KERNELS, "traffic") == capsys.readouterr().out.strip("\n")
+
+
+def test_the_table_of_times_is_what_its_rows_say():
+    found = rows.read(ROOT / "benches" / "results" / "xeon-amx-2-cores.jsonl")
+    assert document.part(ROOT / "docs" / "performance.md", "bench") == report.markdown(found)
 
 
 def test_the_byte_tables_count_the_copy_from_windows():
@@ -53,8 +57,8 @@ def test_the_byte_tables_count_the_copy_from_windows():
 
 def test_the_registers_table_lists_the_launches_as_they_are():
     pytest.importorskip("triton")
-    from benches import aot
-    from benches.launches import every_launch
+    from benches.harness.launches import every_launch
+    from benches.studies import aot
 
     rows = cells(document.part(KERNELS, aot.PART).split("\n\n")[1])
     expected = [
@@ -66,7 +70,7 @@ def test_the_registers_table_lists_the_launches_as_they_are():
 
 def test_some_rows_of_the_registers_table_are_replaced_and_no_others(tmp_path):
     pytest.importorskip("triton")
-    from benches import aot
+    from benches.studies import aot
 
     def row(case, kernel, warps, cell):
         return (case, kernel, "float16", warps, cell)

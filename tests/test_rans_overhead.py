@@ -6,9 +6,9 @@ import types
 
 import pytest
 
-from benches import bench_rans
-from benches.rans_data import simulate
-from benches.rans_overhead import framed
+from benches.harness.simulated_latents import simulate
+from benches.studies import entropy_coders
+from benches.studies.rans_overhead import framed
 from flic_kernels import rans
 
 
@@ -36,16 +36,13 @@ def test_overhead_with_everything_counted(symbols, rate, most):
 @pytest.fixture
 def bench(monkeypatch):
     """Runs the coders' benchmark on few symbols, with none of the optional coders."""
-    monkeypatch.setattr(bench_rans, "OPTIONAL", ())
-    monkeypatch.setattr(
-        sys, "argv", ["bench_rans", "--symbols", "2000", "--rate", "1", "--repeats", "1"]
-    )
-    return bench_rans.main
+    monkeypatch.setattr(entropy_coders, "OPTIONAL", ())
+    return lambda: entropy_coders.main(["--symbols", "2000", "--rate", "1", "--repeats", "1"])
 
 
 def test_the_benchmark_compares_with_compressai(bench, one_thread, monkeypatch, capsys):
     seconds = iter([1.0, 0.5] + [0.05, 0.01] * 10)
-    monkeypatch.setattr(bench_rans, "timed", lambda *_: [next(seconds)] * 3)
+    monkeypatch.setattr(entropy_coders, "timed", lambda *_: [next(seconds)])
     bench()
     lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith("x")]
     assert lines[0].startswith("CompressAI") and lines[0].split()[-2:] == ["1.0x", "1.0x"]
@@ -63,7 +60,7 @@ def test_a_failure_of_ours_fails_the_benchmark(bench, one_thread, monkeypatch):
 
 
 def test_a_missing_coder_is_left_out(bench, one_thread, monkeypatch, capsys):
-    monkeypatch.setattr(bench_rans, "OPTIONAL", (bench_rans.constriction,))
+    monkeypatch.setattr(entropy_coders, "OPTIONAL", (entropy_coders.constriction,))
     monkeypatch.setitem(sys.modules, "constriction", None)
     bench()
     assert "constriction                     left out" in capsys.readouterr().out
@@ -74,6 +71,6 @@ def test_the_benchmark_leaves_no_folder(monkeypatch, tmp_path):
     fake = types.SimpleNamespace(RangeDecoder=None, RangeEncoder=None)
     monkeypatch.setitem(sys.modules, "range_coder", fake)
     data = simulate(100, 1.0)
-    for _ in bench_rans.where_installed(bench_rans.range_coder, data, None):
+    for _ in entropy_coders.where_installed(entropy_coders.range_coder, data, None):
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []

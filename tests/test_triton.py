@@ -102,9 +102,9 @@ else:
 
 
 def compiles(*options: str) -> None:
-    """`benches.aot` finds no spilled register, and shared memory within the limit."""
+    """`python -m benches aot` finds no spilled register, and shared memory within the limit."""
     root = Path(__file__).parent.parent
-    command = [sys.executable, "-m", "benches.aot", *options]
+    command = [sys.executable, "-m", "benches", "aot", *options]
     result = subprocess.run(
         command, cwd=root, env=without_interpreter(), capture_output=True, text=True, timeout=300
     )

@@ -5,7 +5,7 @@ picture. So g_s runs with 128 pixels of neighbouring latents, and what the next 
 need is cut off on the way; g_a begins with 32 pixels, and on the way the border is repeated to what
 the next resolution needs. Grids of windows agree with those of the whole picture. A tile that is
 the whole picture has no margins, and nothing here changes a bit of it.
-`python -m benches.tiles` measures seams and rate.
+`python -m benches tiles` measures seams and rate.
 """
 
 from __future__ import annotations

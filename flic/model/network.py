@@ -47,7 +47,7 @@ def pad(x: Tensor, size: tuple[int, int] | None = None, mean: Tensor | None = No
     """Pictures [B, C, H, W] continued to the right and below up to multiples of 128.
 
     The last column and row fade into each picture's mean within a few pixels: of the paddings that
-    `python -m benches.padding` compares, the one that costs the fewest bits.
+    `python -m benches padding` compares, the one that costs the fewest bits.
 
     Args:
         size: the height and width to continue to; default: the next multiples of 128.

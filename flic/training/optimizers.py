@@ -2,7 +2,7 @@
 
 torch.optim.Muon takes one matrix at a time and in bfloat16: for the 355 matrices of the `small`
 configuration 5.0 s a step on one CPU core, where those of one shape together in float32, as here,
-take 0.18 s (python -m benches.recipes --optimizers).
+take 0.18 s (python -m benches optimizers).
 """
 
 from __future__ import annotations

@@ -1,25 +1,28 @@
 """Whole .flic files of photographs against their ideal code length.
 
-    python -m benches.file_overhead --photos DIR [-m MODEL]
+    python -m benches file_overhead --photos DIR [-m MODEL]
 
 Ideal is the sum of -log2 of the likelihoods that the model's own forward pass gives for the coded
 integers; everything else in the file counts as overhead. Prints a table in Markdown.
 """
 
+from collections.abc import Sequence
+
 import torch
 
-from benches import photos
+from benches.harness import options, photos
 from flic.codec.codec import Codec
 from flic.format import container, stream
 from flic.model import loading
 
 
-def main() -> None:
-    options = photos.options(__doc__)
-    codec = Codec(loading.load_model(options.model))
+def main(arguments: Sequence[str]) -> None:
+    parser = options.parser(__name__, __doc__, model="the built-in one")
+    given = parser.parse_args(arguments)
+    codec = Codec(loading.load_model(given.model))
     print("| picture | ideal | file | over | coder | checks | header |")
     print("|" + "---|" * 7)
-    for name, picture in photos.pictures(options.photos):
+    for name, picture in photos.pictures(given.photos):
         data = codec.encode_picture(picture, tile="none")
         x = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None] / 255
         with torch.no_grad():
@@ -32,7 +35,3 @@ def main() -> None:
         cells = [name, f"{ideal:.0f}", f"{len(data)}"]
         cells += [f"{over:+.0f} ({100 * over / ideal:.2f} %)", *(f"{part:+.0f}" for part in parts)]
         print(f"| {' | '.join(cells)} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()

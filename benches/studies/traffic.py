@@ -1,6 +1,6 @@
 """Count the bytes that a block moves through memory, eagerly and with the fused operations.
 
-    python -m benches.traffic [--write docs/kernels.md]
+    python -m benches traffic [--write docs/kernels.md]
 
 The unit is C elements a pixel: an activation of the block's width read or written once. Weights are
 left out (a few hundred KB a block) and so are re-reads that a cache serves. Eager attention writes
@@ -9,10 +9,10 @@ its scores, so its traffic depends on heads and windows; everything else is the 
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from benches import document
+from benches.harness import document, options
 from flic_kernels.ops.window_attention import BRANCHES, branch_windows
 
 MODULATION_EAGER = 1 + 1.125 + 2 * 1.125 + 2 * 1.125 + 2 * 1.125 + 1.125 + 1
@@ -93,17 +93,13 @@ def tables() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(arguments: Sequence[str]) -> None:
+    parser = options.parser(__name__, __doc__)
     parser.add_argument("--write", type=Path, help="put the tables between this file's markers")
-    options = parser.parse_args()
+    given = parser.parse_args(arguments)
     print(tables())
-    if options.write:
+    if given.write:
         try:
-            document.replace(options.write, "traffic", tables())
+            document.replace(given.write, "traffic", tables())
         except ValueError as error:
-            parser.error(f"{options.write}: {error}")
-
-
-if __name__ == "__main__":
-    main()
+            parser.error(f"{given.write}: {error}")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benches import document, report
-from benches.clock import timer_of
-from benches.measure import Run
+from benches.harness import document, report
+from benches.harness.clock import timer_of
+from benches.harness.measure import Run
 
 RUN = pytest.StashKey[Run]()
 SPECS = pytest.StashKey[dict]()
@@ -47,7 +47,6 @@ def dtypes_of(config) -> list[torch.dtype]:
 def pytest_configure(config):
     path, small = config.getoption("rows"), config.getoption("small")
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
     device = device_of(config)
     config.stash[RUN] = Run(

@@ -1,12 +1,12 @@
 """A folder of pictures: one picture a core against all cores on one picture.
 
-    python -m benches.folders --photos DIR [-m MODEL | --config base] [--count 8] [--jobs 1 2 ...]
+    python -m benches folders --photos DIR [-m MODEL | --config base] [--count 8] [--jobs 1 2 ...]
 
 Runs `flic encode` and `flic decode` on COUNT of the folder's pictures (repeated where it has fewer)
 with each number of worker processes, which share the cores among them. Prints whole seconds, start
 of the program and its workers included, and megapixels a second between the first picture and the
 last, where these came at different times. Without -m the model has random weights of the
-configuration, as in benches.large.
+configuration, as in `python -m benches large`.
 """
 
 import json
@@ -17,35 +17,34 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
-from benches import photos
-from benches.large import save_model
+from benches.harness import options, photos
+from benches.harness.models import save_spread_model
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     cores = len(os.sched_getaffinity(0))
-    parser = photos.parser(__doc__, "random weights of --config")
+    parser = options.parser(__name__, __doc__, model="random weights of --config")
     parser.add_argument("--config", default="base")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--jobs", type=int, nargs="+", default=sorted({1, cores}))
-    options = parser.parse_args()
-    paths = photos.paths(options.photos)
+    given = parser.parse_args(arguments)
+    paths = photos.paths(given.photos)
     if not paths:
-        parser.error(f"{options.photos} has no pictures")
+        parser.error(f"{given.photos} has no pictures")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = options.model or save_model(options.config, folder)
+        model = given.model or save_spread_model(given.config, folder)
         (folder / "in").mkdir()
-        for i, path in enumerate(islice(cycle(paths), options.count)):
+        for i, path in enumerate(islice(cycle(paths), given.count)):
             shutil.copy(path, folder / "in" / f"{i:04d}{path.suffix}")
         print("| | jobs | threads each | whole | megapixels/s |\n|---|---|---|---|---|")
-        for jobs in options.jobs:
-            for mode, *places in (
-                ("encode", "in", f"{jobs}"),
-                ("decode", f"{jobs}", f"{jobs}.out"),
-            ):
+        for jobs in given.jobs:
+            coded, decoded = f"{jobs}", f"{jobs}.out"
+            for mode, *places in (("encode", "in", coded), ("decode", coded, decoded)):
                 threads = max(1, cores // jobs)
                 command = [mode, *(folder / place for place in places), "-m", model]
                 seconds, rate = run(command, jobs, threads)
@@ -68,7 +67,3 @@ def run(arguments: list, jobs: int, threads: int) -> tuple[float, float]:
     elapsed = written[-1][0] - written[0][0]
     pixels = sum(pixels for _, pixels in written[1:])
     return seconds, pixels / 1e6 / elapsed if elapsed else math.nan
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """The GPU part in under 8 minutes: tests of the kernels on the card, then the benchmarks.
 
-    python -m benches.gpu --out DIR
+    python -m benches gpu --out DIR
 
 The tests run in float32, bfloat16 and float16. The benchmarks run twice: without torch.compile,
 then with it, whose compilations take most of the time, until the time is used up: rows that were
@@ -11,7 +11,6 @@ GPU, a test fails, a result is wrong or something had to be stopped.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -22,13 +21,12 @@ from pathlib import Path
 
 import torch
 
-from benches import report, rows
-from benches.__main__ import pytest_arguments
+from benches.harness import options, report, rows
 
 TESTS = ("tests/test_ops.py", "tests/test_triton.py", "tests/test_accelerate.py")
 SECONDS = 460
 TESTS_SHARE = 0.35
-# Benchmarks: their share of the time that is left, groups in order of importance, options.
+# Benchmarks: their share of the time that is left, suites in order of importance, options.
 STEPS = {
     "eager": (0.65, ("transforms", "codec", "ops"), ["--no-compile"]),
     "compile": (1.0, ("ops", "transforms"), []),
@@ -61,56 +59,53 @@ def test_command() -> list[str]:
 
 
 def bench_command(
-    groups: Sequence[str], path: Path, device: str, budget: float, options: Sequence[str]
+    suites: Sequence[str], path: Path, device: str, budget: float, more: Sequence[str]
 ) -> list[str]:
     """Benchmarks whose rows go to `path`, none begun after `budget` seconds."""
-    own = ("--rows", str(path), "--device", device, "--budget", f"{max(0, budget):.0f}")
-    return [sys.executable, "-m", "pytest", *pytest_arguments(groups), *own, *options]
+    written = ("--rows", str(path), "--chart", str(path.with_name("chart")))
+    limits = ("--device", device, "--budget", f"{max(0, budget):.0f}")
+    return [sys.executable, "-m", "benches", *suites, *written, *limits, *more]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(arguments: Sequence[str]) -> int:
+    parser = options.parser(__name__, __doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for everything")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny inputs, to see that it runs")
     parser.add_argument("--only", metavar="NAME", help="benchmarks that pytest's -k NAME chooses")
-    options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print("benches.gpu: no CUDA device is available", file=sys.stderr)
+    given = parser.parse_args(arguments)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        print("benches gpu: no CUDA device is available", file=sys.stderr)
         return 2
-    end = time.monotonic() + options.seconds
+    end = time.monotonic() + given.seconds
     left = lambda: end - time.monotonic()  # noqa: E731
-    options.out.mkdir(parents=True, exist_ok=True)
-    rest = ["--small"] if options.small else []
-    rest += ["-k", options.only] if options.only else []
-    name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
+    given.out.mkdir(parents=True, exist_ok=True)
+    rest = ["--small"] if given.small else []
+    rest += ["-k", given.only] if given.only else []
+    name = torch.cuda.get_device_name() if given.device == "cuda" else "cpu"
 
-    log = options.out / "tests.txt"
+    log = given.out / "tests.txt"
     failed = []
-    status = run_step(test_command(), log, TESTS_SHARE * options.seconds)
+    status = run_step(test_command(), log, TESTS_SHARE * given.seconds)
     print(f"tests on {name}: {'stopped' if status is None else last_line(log)}", flush=True)
     if status != 0:
         failed.append("tests")
 
     found: list[rows.Row] = []
-    for step, (share, groups, more) in STEPS.items():
-        path = options.out / f"{step}.json"
+    for step, (share, suites, more) in STEPS.items():
+        path = given.out / f"{step}.json"
         path.unlink(missing_ok=True)
         budget = share * left() - SLOWEST
-        command = bench_command(groups, path, options.device, budget, [*more, *rest])
+        command = bench_command(suites, path, given.device, budget, [*more, *rest])
         status = run_step(command, path.with_suffix(".txt"), left())
         if status != 0:
             failed.append(f"benchmarks, {step}" + (" (stopped)" if status is None else ""))
         made = rows.read(path) if path.exists() else []
         found = rows.merge(found, made)
-    rows.write(found, options.out / "rows.json")
-    report.chart(found, options.out / "chart")
+    rows.write(found, given.out / "rows.json")
+    report.chart(found, given.out / "chart")
     if failed:
-        print(f"failed: {'; '.join(failed)} (see {options.out})", flush=True)
+        print(f"failed: {'; '.join(failed)} (see {given.out})", flush=True)
     report.show(found)
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,23 +11,20 @@ decoded picture is compared with the one that the eager transform gives for them
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benches.measure import compare
-from benches.problems import COUNTS, FORWARD, ModuleProblem, Problem, Spec, eagerly
-from benches.rows import Row
+from benches.harness.measure import compare
+from benches.harness.models import spread_model
+from benches.harness.problems import COUNTS, FORWARD, ModuleProblem, Problem, Spec, eagerly
+from benches.harness.rows import Row
+from benches.harness.stages import Stages
 from flic.coding import entropy
 from flic.coding.entropy_engine import engine_of
-from flic.model.network import FLIC
 from tests.operation_checks import error
 
 PICTURE = 512, 768  # height, width
@@ -44,18 +41,6 @@ def specs(device: str, dtypes: list[torch.dtype], small: bool) -> Iterator[Spec]
         yield Spec(op, f"{width}x{height}", torch.float32, names, tolerances, build)
 
 
-@cache
-def spread_model(config: str) -> FLIC:
-    """A model with random weights and latents that are not all zero."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
-        model = FLIC(config).eval()
-    with torch.no_grad():
-        model.g_a[9].weight.mul_(20)
-        model.h_a[3].weight.mul_(20)
-    return model
-
-
 class Coding(Problem):
     """Encoding or decoding a picture; notes what the stages take."""
 
@@ -67,7 +52,7 @@ class Coding(Problem):
         coarse = torch.rand(1, 3, *(side // 8 for side in self.size), generator=generator)
         x = torch.nn.functional.interpolate(coarse, size=self.size, mode="bicubic")
         self.x = x.clamp(0, 1).to(device)
-        self.taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.stages = Stages(device)
         latents, self.streams = self.encode("reference")
         self.latents = latents.y, latents.z
 
@@ -79,7 +64,7 @@ class Coding(Problem):
             decoded, _ = entropy.decode(self.model, streams, self.size)
             same = torch.equal(decoded.y, latents.y.cpu())
             off = 0.0 if same and torch.equal(decoded.z, latents.z.cpu()) else float("inf")
-        self.taken.clear()
+        self.stages.clear()
         return partial(getattr(self, self.op), name), {"out": off}
 
     @cached_property
@@ -100,31 +85,18 @@ class Coding(Problem):
     @torch.no_grad()
     def describe(self, row: Row) -> None:
         row.shape, row.flops = list(self.x.shape), self.flops
-        row.stages = {
-            stage: statistics.median(times[1:])  # the first is a call that was not timed
-            for (name, stage), times in self.taken.items()
-            if name == row.impl
-        }
-
-    @contextmanager
-    def stage(self, name: str, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        with eagerly() if name == "reference" else nullcontext():
-            yield
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        self.taken[name, stage].append(time.perf_counter() - start)
+        row.stages = self.stages.medians(row.impl)
 
     def encode(self, name: str) -> tuple[entropy.Latents, list[bytes]]:
-        with self.stage(name, "g_a, h_a"):
+        with self.stages.timed(name, "g_a, h_a"):
             latents = self.model.analyze(self.x)
-        with self.stage(name, "exact engine, rANS"):
+        with self.stages.timed(name, "exact engine, rANS"):
             return latents, entropy.encode(self.model, latents)
 
     def decode(self, name: str) -> Tensor:
-        with self.stage(name, "exact engine, rANS"):
+        with self.stages.timed(name, "exact engine, rANS"):
             _, y_hat = entropy.decode(self.model, self.streams, self.size)
-        with self.stage(name, "g_s"):
+        with self.stages.timed(name, "g_s"):
             return self.model.synthesize(y_hat, self.size)
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benches import rows
-from benches.clock import timer_of
-from benches.environment import environment
-from benches.machine import PeakMemory, copy_rate, device_name, fma_gflops
-from benches.problems import Problem, Spec, dtype_name
-from benches.rows import FAILED, OK, SKIPPED, WRONG, Row
+from benches.harness import rows
+from benches.harness.clock import timer_of
+from benches.harness.environment import environment
+from benches.harness.machine import PeakMemory, copy_rate, fma_gflops
+from benches.harness.problems import Problem, Spec, dtype_name
+from benches.harness.rows import FAILED, OK, SKIPPED, WRONG, Row
 from flic_kernels import NotAvailable, native
 
 CACHE_BYTES = 2**28  # written between turns on a GPU, so that no turn finds its inputs in the cache
@@ -40,8 +40,7 @@ class Run:
 
     @cached_property
     def shared(self) -> dict:
-        found = environment()
-        found |= {"device": device_name(self.device, found["machine"])}
+        found = environment(self.device)
         elements = 2**20 if self.small else 2**28 if self.device == "cuda" else 2**25
         found |= {"copy_bytes_per_second": copy_rate(self.device, elements)}
         if self.device == "cpu":

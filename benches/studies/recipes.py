@@ -1,13 +1,11 @@
 """What each choice of the fast recipe gains: short runs of one budget, one choice changed in each.
 
-    python -m benches.recipes --photos DIR [--steps 150] [--out runs/recipes]
-    python -m benches.recipes --optimizers
+    python -m benches recipes --photos DIR [--steps 150] [--out runs/recipes]
 
 DIR holds train/ and eval/. Runs `flic train --recipe fast` on one thread, once as it is and once
 for each change; prints, for the pictures in eval/ and whole files, the loss at three quantisation
 steps (lower is better), and the BD-rate of the one model with variable rates against three models
 that had as many steps for one rate each. Runs that are there already are not made again.
-The second line times a step of this project's Muon and of torch's on the matrices of `small`.
 """
 
 import argparse
@@ -18,14 +16,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import bjontegaard
-import torch
 
-from flic.model.network import FLIC
+from benches.harness import options
 from flic.training import FAST, Recipe
-from flic.training.optimizers import Muon, Split, optimizers_for
 
 CHANGES = {
     "the fast recipe": [],
@@ -43,20 +40,15 @@ def single_rates() -> dict[str, list[str]]:
     return {f"lambda {v:.4f} alone": ["--no-variable", "--lambda", f"{v:.4f}"] for v in lambdas}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    work = parser.add_mutually_exclusive_group(required=True)
-    work.add_argument("--photos", type=Path)
-    work.add_argument("--optimizers", action="store_true")
+def main(arguments: Sequence[str]) -> None:
+    parser = options.parser(__name__, __doc__)
+    parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
-    options = parser.parse_args()
-    if options.optimizers:
-        time_optimizers()
-        return
-    changed = {name: run(options, name, extra) for name, extra in CHANGES.items()}
-    alone = {name: run(options, name, extra) for name, extra in single_rates().items()}
-    print(f"{options.steps} steps of {FAST['batch']} crops of {FAST['crop']} pixels")
+    given = parser.parse_args(arguments)
+    changed = {name: run(given, name, extra) for name, extra in CHANGES.items()}
+    alone = {name: run(given, name, extra) for name, extra in single_rates().items()}
+    print(f"{given.steps} steps of {FAST['batch']} crops of {FAST['crop']} pixels")
     print("| run | CPU minutes | loss at the finest step | at 1 | at the coarsest | mean |")
     print("|---|---|---|---|---|---|")
     for name, (minutes, rows) in changed.items():
@@ -80,18 +72,18 @@ def main() -> None:
     print(f"\nBD-rate of the one model against the {len(several)}: {value:+.1f} %")
 
 
-def run(options: argparse.Namespace, name: str, extra: list[str]) -> tuple[float, list[dict]]:
+def run(given: argparse.Namespace, name: str, extra: list[str]) -> tuple[float, list[dict]]:
     """CPU minutes of a run, and its last validation's rows."""
-    folder = options.out / name.replace(" ", "-")
+    folder = given.out / name.replace(" ", "-")
     facts = folder / "minutes.json"
     if not facts.exists():
         before, begin = _child_seconds(), time.time()
         subprocess.run(
             [
                 *(sys.executable, "-W", "ignore", "-m", "flic", "train", "--recipe", "fast"),
-                *("-d", options.photos / "train", "--validation", options.photos / "eval"),
-                *("--steps", str(options.steps), "--save", folder, "--threads", "1", *extra),
-                *("--validate-every", str(options.steps), "--every", str(options.steps)),
+                *("-d", given.photos / "train", "--validation", given.photos / "eval"),
+                *("--steps", str(given.steps), "--save", folder, "--threads", "1", *extra),
+                *("--validate-every", str(given.steps), "--every", str(given.steps)),
             ],
             check=True,
         )
@@ -100,41 +92,9 @@ def run(options: argparse.Namespace, name: str, extra: list[str]) -> tuple[float
         facts.write_text(json.dumps(minutes))
     with (folder / "validation.csv").open(newline="") as file:
         rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    return json.loads(facts.read_text()), [row for row in rows if row["step"] == options.steps]
-
-
-def time_optimizers() -> None:
-    """Print what a step takes on one thread, after one that allocates."""
-    torch.set_num_threads(1)
-    ours = muon_of(FLIC(FAST["config"]))
-    matrices = []
-    for group in ours.param_groups:
-        split = Split(group["count"], group["interleaved"])
-        for parameter in group["params"]:
-            parameter.grad = torch.randn_like(parameter)
-            for matrix, gradient in zip(
-                split.apart(parameter.detach()), split.apart(parameter.grad), strict=True
-            ):
-                matrices.append(torch.nn.Parameter(matrix.clone()))
-                matrices[-1].grad = gradient.clone()
-    theirs = torch.optim.Muon(matrices, lr=1e-3)
-    for name, optimizer in (("flic.training.optimizers.Muon", ours), ("torch.optim.Muon", theirs)):
-        optimizer.step()
-        begin = time.process_time()
-        optimizer.step()
-        print(f"{name}: {time.process_time() - begin:.2f} s, {len(matrices)} matrices")
-
-
-def muon_of(model: FLIC) -> Muon:
-    """The fast recipe's Muon for all of a model."""
-    parameters = [p for name, p in model.named_parameters() if not name.endswith(".quantiles")]
-    return optimizers_for(Recipe(steps=1, optimizer="muon"), model, parameters)[0]
+    return json.loads(facts.read_text()), [row for row in rows if row["step"] == given.steps]
 
 
 def _child_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-if __name__ == "__main__":
-    main()

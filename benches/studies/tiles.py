@@ -1,6 +1,6 @@
 """What tiles cost and whether their seams show, against the same pictures coded whole.
 
-    python -m benches.tiles --photos DIR [-m MODEL] [--tile 384] [--mirror 1]
+    python -m benches tiles --photos DIR [-m MODEL] [--tile 384] [--mirror 1]
 
 --mirror N makes each picture N times as wide and high, by mirroring it. For each picture: bytes and
 PSNR of the whole and of the tiled file; PSNR within 8 pixels of the seams; the root mean square of
@@ -11,10 +11,11 @@ Prints a table in Markdown.
 
 import math
 import statistics
+from collections.abc import Sequence
 
 import numpy as np
 
-from benches import photos
+from benches.harness import options, photos
 from flic.codec.codec import Codec
 from flic.model import loading
 from flic.pictures import metrics
@@ -23,27 +24,22 @@ from flic.pictures.images import Picture
 BAND = 8
 
 
-def main() -> None:
-    parser = photos.parser(__doc__)
+def main(arguments: Sequence[str]) -> None:
+    parser = options.parser(__name__, __doc__, model="the built-in one")
     parser.add_argument("--tile", type=int, default=384, help="the tiles' side, pixels")
     parser.add_argument("--mirror", type=int, default=1, metavar="N")
-    options = parser.parse_args()
-    codec = Codec(loading.load_model(options.model))
+    given = parser.parse_args(arguments)
+    codec = Codec(loading.load_model(given.model))
     print("| picture | bytes | tiled | PSNR | tiled | at seams | tiled | steps | tiled", end="")
     print(" | of the difference | everywhere |\n" + "|---" * 11 + "|")
     rows = []
-    for name, picture in photos.pictures(options.photos):
-        pixels = mirrored(picture.pixels, options.mirror)
-        if max(pixels.shape[:2]) > options.tile:
-            rows.append(measure(codec, Picture(pixels), options.tile))
+    for name, picture in photos.pictures(given.photos):
+        sides = given.mirror * picture.width, given.mirror * picture.height
+        if max(sides) > given.tile:
+            larger = Picture(photos.mirrored(picture.pixels, *sides))
+            rows.append(measure(codec, larger, given.tile))
             show(name, rows[-1])
     show("mean", [statistics.mean(column) for column in zip(*rows, strict=True)])
-
-
-def mirrored(pixels: np.ndarray, times: int) -> np.ndarray:
-    """uint8 [H, W, 3], continued to `times` its height and width."""
-    height, width = ((times - 1) * side for side in pixels.shape[:2])
-    return np.pad(pixels, ((0, height), (0, width), (0, 0)), mode="symmetric")
 
 
 def measure(codec: Codec, picture: Picture, tile: int) -> list[float]:
@@ -83,7 +79,3 @@ def show(name: str, row: list[float]) -> None:
     size, growth, *psnrs = row[:6]
     cells = [name, f"{size:.0f}", f"{growth:+.2f} %", *(f"{value:.3f}" for value in psnrs)]
     print("| " + " | ".join([*cells, *(f"{value:.2f}" for value in row[6:])]) + " |", flush=True)
-
-
-if __name__ == "__main__":
-    main()

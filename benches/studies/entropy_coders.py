@@ -1,23 +1,25 @@
 """The entropy coder against others: symbols a second and bytes, on simulated latents.
 
-Run: python -m benches.bench_rans [--symbols N] [--rate BITS] [--repeats R] [--json FILE]. One
-thread. CompressAI is a dependency; constriction, torchac and range-coder are compared where they
-are installed. Every result is checked by decoding before its time counts. The last columns are
+    python -m benches entropy_coders [--symbols N] [--rate BITS] [--repeats R] [--json FILE]
+
+One thread. CompressAI is a dependency; constriction, torchac and range-coder are compared where
+they are installed. Every result is checked by decoding before its time counts. The last columns are
 speeds as multiples of CompressAI's.
 """
 
-import argparse
-import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benches.environment import environment
-from benches.rans_data import simulate
+from benches.harness import options, rows
+from benches.harness.environment import environment
+from benches.harness.simulated_latents import simulate
 from flic_kernels import native, rans, rans_batch
 
 
@@ -41,12 +43,9 @@ def ours(data, tables):
         return call
 
     for isa in native.available_isas():
-        yield Case(
-            f"flic_kernels {isa}",
-            symbols,
-            with_isa(isa, lambda: rans.encode(symbols, indexes, tables)),
-            with_isa(isa, lambda stream: rans.decode(stream, indexes, tables)),
-        )
+        encode = with_isa(isa, lambda: rans.encode(symbols, indexes, tables))
+        decode = with_isa(isa, lambda stream: rans.decode(stream, indexes, tables))
+        yield Case(f"flic_kernels {isa}", symbols, encode, decode)
     if torch.cuda.is_available():
         for pictures in (1, 16, 256):
             yield on_cuda(symbols, indexes, tables, pictures)
@@ -67,14 +66,8 @@ def on_cuda(symbols, indexes, tables, pictures):
         decoder.close()
         return result
 
-    return Case(
-        f"flic_kernels CUDA x{pictures}",
-        many,
-        encode,
-        decode,
-        size=lambda streams: sum(map(len, streams)),
-        device="cuda",
-    )
+    name, size = f"flic_kernels CUDA x{pictures}", lambda streams: sum(map(len, streams))
+    return Case(name, many, encode, decode, size, device="cuda")
 
 
 def compressai(data, tables):
@@ -87,13 +80,9 @@ def compressai(data, tables):
     _, centers = rans.gaussian_indexes(data.means, data.scales, tables)
     y, centers = data.y.float()[None, None], centers.float()[None, None]
     indexes = model.build_indexes(data.scales[None, None])
-    yield Case(
-        "CompressAI",
-        y,
-        lambda: model.compress(y, indexes, centers),
-        lambda strings: model.decompress(strings, indexes, means=centers),
-        size=lambda strings: len(strings[0]),
-    )
+    encode = partial(model.compress, y, indexes, centers)
+    decode = partial(model.decompress, indexes=indexes, means=centers)
+    yield Case("CompressAI", y, encode, decode, size=lambda strings: len(strings[0]))
 
 
 def constriction(data, tables):
@@ -133,12 +122,9 @@ def torchac(data, tables):
     low = int(y.min())
     cdf = cdf_of_each(data, count, low, int(y.max())).float()
     symbols = (y - low).short()
-    yield Case(
-        f"torchac (first {count})",
-        symbols,
-        lambda: torchac.encode_float_cdf(cdf, symbols),
-        lambda stream: torchac.decode_float_cdf(cdf, stream),
-    )
+    encode = partial(torchac.encode_float_cdf, cdf, symbols)
+    decode = partial(torchac.decode_float_cdf, cdf)
+    yield Case(f"torchac (first {count})", symbols, encode, decode)
 
 
 def range_coder(data, tables):
@@ -149,10 +135,8 @@ def range_coder(data, tables):
     y = data.y[:count]
     low = int(y.min())
     cdf = cdf_of_each(data, count, low, int(y.max())).numpy()
-    width = cdf.shape[1]
     tables = [[int(p * 2**20) + k for k, p in enumerate(row)] for row in cdf]
     symbols = (y - low).tolist()
-    assert width > 2
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stream")
 
@@ -189,21 +173,19 @@ OPTIONAL = (constriction, torchac, range_coder)
 
 
 def timed(function, repeats, device):
-    """(p20, p50, p80) of a call, in seconds, after one to warm up."""
-    times = []
-    for i in range(repeats + 1):
-        if device == "cuda":
-            torch.cuda.synchronize()
+    """Seconds of each call, after one to warm up."""
+    wait, times = torch.cuda.synchronize if device == "cuda" else lambda: None, []
+    for _ in range(repeats + 1):
+        wait()
         start = time.perf_counter()
         function()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        if i:
-            times.append(time.perf_counter() - start)
-    return np.quantile(times, (0.2, 0.5, 0.8)).tolist()
+        wait()
+        times.append(time.perf_counter() - start)
+    return times[1:]
 
 
-def measure(case, rate, ideal, repeats, shared):
+def measure(case, rate, ideal, repeats):
+    """The rows of a coder: encoding, decoding."""
     stream = case.encode()
     decoded = torch.as_tensor(np.asarray(torch.as_tensor(case.decode(stream)).cpu()))
     expected = torch.as_tensor(np.asarray(torch.as_tensor(case.symbols).cpu()))
@@ -212,34 +194,28 @@ def measure(case, rate, ideal, repeats, shared):
     count = expected.numel()
     calls = {"encode": case.encode, "decode": lambda: case.decode(stream)}
     for mode, call in calls.items():
-        p20, p50, p80 = timed(call, repeats, case.device)
-        yield {
-            "op": "rans",
-            "impl": case.name,
-            "device": case.device,
-            "dtype": "int32",
-            "shape": [count],
-            "mode": mode,
-            "p20": p20,
-            "p50": p50,
-            "p80": p80,
-            "symbols_per_second": count / p50,
+        name = f"{rate:g} bits a symbol"
+        row = rows.Row("rans", name, case.name, mode, "int32", rows.OK, **environment(case.device))
+        row.shape = [count]
+        row.timed(timed(call, repeats, case.device), None)
+        row.values = {
+            "symbols_per_second": count / row.p50,
             "bits_per_symbol": rate,
             "bytes": case.size(stream),
             "ideal_bytes": ideal,
-            **shared,
         }
+        yield row
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str]) -> None:
+    parser = options.parser(__name__, __doc__)
     parser.add_argument("--symbols", type=int, default=491_520)
     parser.add_argument("--rate", type=float, action="append", help="bits a symbol")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json", type=Path, help="append the results to this file, one a line")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    shared, tables, results = environment(), rans.gaussian_tables(), []
+    tables, results = rans.gaussian_tables(), []
     for rate in args.rate or [0.25, 1.0]:
         data = simulate(args.symbols, rate)
         print(f"\n{args.symbols} symbols, {rate} bits each; ideal {data.ideal / 8:.0f} bytes")
@@ -249,24 +225,17 @@ def main():
         compared = None
         for cases in (compressai(data, tables), ours(data, tables), *others):
             for case in cases:
-                whole = len(torch.as_tensor(case.symbols).flatten()) >= len(data.y)
-                copies = len(torch.as_tensor(case.symbols).flatten()) / len(data.y)
-                ideal = data.ideal / 8 * copies if whole else None
+                copies = torch.as_tensor(case.symbols).numel() / len(data.y)
+                ideal = data.ideal / 8 * copies if copies >= 1 else None
                 slow = case.name.startswith(("CompressAI", "constriction", "torchac", "range"))
                 repeats = max(3, args.repeats // 4) if slow else args.repeats
-                rows = list(measure(case, rate, ideal, repeats, shared))
-                speeds = [row["symbols_per_second"] for row in rows]
+                found = list(measure(case, rate, ideal, repeats))
+                speeds = [row.values["symbols_per_second"] for row in found]
                 compared = compared or speeds
-                ratio = f"{rows[0]['bytes'] / ideal:.4f}" if ideal else "a part only"
+                ratio = f"{found[0].values['bytes'] / ideal:.4f}" if ideal else "a part only"
                 cells = [f"{speed / 1e6:10.2f}" for speed in speeds] + [f"{ratio:>13}"]
                 cells += [f"{a / b:9.1f}x" for a, b in zip(speeds, compared, strict=True)]
                 print(f"{case.name:32}{''.join(cells)}", flush=True)
-                results += rows
+                results += found
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        with args.json.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in results)
-
-
-if __name__ == "__main__":
-    main()
+        rows.write(results, args.json, "a")

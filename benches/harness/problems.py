@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 import flic_kernels
-from benches.rows import Row
-from benches.sdpa import SERVES
+from benches.harness.rows import Row
+from benches.harness.sdpa import SERVES
 from flic_kernels.ops import OPERATIONS, backends
 from flic_kernels.ops.registry import Case, Operation
 from tests.operation_checks import convert, error, tensors_of

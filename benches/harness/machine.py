@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from benches.clock import timer_of
+from benches.harness.clock import timer_of
 from flic.evaluation import meter
 from flic_kernels import native
 
@@ -54,11 +54,6 @@ def copy_rate(device: str, elements: int) -> float:
         target.copy_(source)
         times.append(clock() - start)
     return 2 * source.numel() * source.element_size() / statistics.median(times[2:])
-
-
-def device_name(device: str, processor: str) -> str:
-    """The GPU's name, or the processor's."""
-    return torch.cuda.get_device_name() if device == "cuda" else processor
 
 
 class PeakMemory:

@@ -1,6 +1,6 @@
 """What ways of padding a picture to multiples of 128 cost in bits.
 
-    python -m benches.padding --photos DIR [-m MODEL]
+    python -m benches padding --photos DIR [-m MODEL]
 
 Crops of 420x300 and 200x340 (padded area 56 and 45 % larger) of every picture: the sum of -log2 of
 the likelihoods, relative to repeating the border, and the PSNR inside the crop.
@@ -8,12 +8,13 @@ the likelihoods, relative to repeating the border, and the PSNR inside the crop.
 
 import math
 import sys
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benches import photos
+from benches.harness import options, photos
 from flic.model import loading, network
 
 CROPS = ((300, 420), (340, 200))
@@ -49,13 +50,14 @@ PADDINGS = {
 
 
 @torch.no_grad()
-def main() -> None:
-    options = photos.options(__doc__)
-    net = loading.load_model(options.model)
+def main(arguments: Sequence[str]) -> None:
+    parser = options.parser(__name__, __doc__, model="the built-in one")
+    given = parser.parse_args(arguments)
+    net = loading.load_model(given.model)
     bits, errors = dict.fromkeys(PADDINGS, 0.0), dict.fromkeys(PADDINGS, 0.0)
     pixels = 0
     least = [max(sides) for sides in zip(*CROPS, strict=True)]
-    for name, picture in photos.pictures(options.photos):
+    for name, picture in photos.pictures(given.photos):
         if picture.height < least[0] or picture.width < least[1]:
             sys.exit(f"{name} is smaller than {least[1]}x{least[0]}")
         whole = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None] / 255
@@ -72,7 +74,3 @@ def main() -> None:
     for name in PADDINGS:
         psnr = -10 * math.log10(errors[name] / pixels)
         print(f"| {name} | {bits[name] / bits['repeated border']:.3f} | {psnr:.2f} dB |")
-
-
-if __name__ == "__main__":
-    main()

@@ -11,11 +11,7 @@ shipped ones.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -23,9 +19,10 @@ import numpy
 import torch
 
 import flic
-from benches.measure import compare
-from benches.problems import BOTH, FORWARD, ModuleProblem, Problem, Spec, dtype_name, eagerly
-from benches.rows import Row
+from benches.harness.measure import compare
+from benches.harness.problems import BOTH, FORWARD, ModuleProblem, Problem, Spec, dtype_name
+from benches.harness.rows import Row
+from benches.harness.stages import Stages, using
 from flic.training import Options, Recipe
 from flic.training.crops import Crops, batches, to_tensor
 from flic.training.distributed import World
@@ -47,13 +44,9 @@ def specs(device: str, dtypes: list[torch.dtype], small: bool) -> Iterator[Spec]
         for dtype in dtypes:
             if dtype not in TOLERANCES:
                 continue
-            recipe = Recipe(
-                config=config, batch=batch, crop=crop, dtype=dtype_name(dtype), steps=10**6
-            )
-            tolerances = {BOTH: TOLERANCES[dtype]}
-            yield Spec(
-                "training step", case, dtype, names, tolerances, partial(Step, recipe, device)
-            )
+            recipe = Recipe(config, batch=batch, crop=crop, dtype=dtype_name(dtype), steps=10**6)
+            build, tolerances = partial(Step, recipe, device), {BOTH: TOLERANCES[dtype]}
+            yield Spec("training step", case, dtype, names, tolerances, build)
         for op, cache in CACHES.items():
             build = partial(Batch, recipe, cache)
             yield Spec(op, case, torch.float32, ("default",), {FORWARD: 1e-12}, build)
@@ -68,9 +61,9 @@ class Step(Problem):
 
     def __init__(self, recipe: Recipe, device: str):
         self.recipe, self.world = recipe, World(device=torch.device(device))
-        self.taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.stages = Stages(device)
         exact = Trainer(recipe, start=Trainer(recipe).model.double(), world=self.world)
-        with eagerly():
+        with using("reference"):
             self.expected = self.gradients(exact)
 
     def gradients(self, trainer: Trainer) -> list[torch.Tensor]:
@@ -82,7 +75,7 @@ class Step(Problem):
 
     def check(self, name: str, mode: str) -> tuple[Callable[[], object], dict[str, float]]:
         trainer = Trainer(self.recipe, world=self.world)
-        with eagerly() if name == "reference" else nullcontext():
+        with using(name):
             errors = {"out": error(self.gradients(trainer), self.expected)}
         trainer.model.zero_grad()
         crops = crops_of(self.recipe, Options.cache)
@@ -92,29 +85,16 @@ class Step(Problem):
 
     def describe(self, row: Row) -> None:
         row.shape = [self.recipe.batch, 3, self.recipe.crop, self.recipe.crop]
-        row.stages = {
-            stage: statistics.median(times[1:])  # the first is a call that was not timed
-            for (name, stage), times in self.taken.items()
-            if name == row.impl
-        }
-
-    @contextmanager
-    def stage(self, name: str, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        with eagerly() if name == "reference" else nullcontext():
-            yield
-        if self.world.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.taken[name, stage].append(time.perf_counter() - start)
+        row.stages = self.stages.medians(row.impl)
 
     def step(self, name: str, trainer: Trainer, stream: Iterator[numpy.ndarray]) -> None:
-        with self.stage(name, "data"):
+        with self.stages.timed(name, "data"):
             x = to_tensor(next(stream), self.world.device)
-        with self.stage(name, "forward"):
+        with self.stages.timed(name, "forward"):
             loss = trainer.forward(x)["loss"]
-        with self.stage(name, "backward"):
+        with self.stages.timed(name, "backward"):
             loss.backward()
-        with self.stage(name, "optimizers"):
+        with self.stages.timed(name, "optimizers"):
             trainer.apply()
 
 

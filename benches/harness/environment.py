@@ -12,18 +12,16 @@ from flic_kernels import native
 _PACKAGES = ("torch", "triton", "numpy", "compressai", "constriction", "torchac", "range-coder")
 
 
-def environment() -> dict:
-    """Fields to merge into a benchmark's rows."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    )
+def environment(device: str = "cpu") -> dict:
+    """The fields of rows.Row that say where and with what."""
+    machine = _processor()
+    command = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else machine,
         "versions": {"python": platform.python_version()} | {n: _version(n) for n in _PACKAGES},
         "commit": commit.stdout.strip() or None,
-        "machine": _processor(),
+        "machine": machine,
         "threads": torch.get_num_threads(),
         "isa": native.isa(),
     }

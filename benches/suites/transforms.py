@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 import flic_kernels
-from benches.bench_exact import t_ca
-from benches.measure import compare
-from benches.problems import BOTH, FORWARD, ModuleProblem, Spec
+from benches.harness.measure import compare
+from benches.harness.models import exact_tca
+from benches.harness.problems import BOTH, FORWARD, ModuleProblem, Spec
 from flic.model.network import FLIC
 from flic_kernels.exact import ExactEngine
 
@@ -121,23 +121,23 @@ def stages(module: nn.Module) -> list[nn.Module]:
     return [module, *module.TCA.layers]
 
 
-def exact_hyper(model: FLIC) -> Callable:
+def exact_engine_hyper(model: FLIC) -> Callable:
     engine = ExactEngine(model.state_dict(), threads=torch.get_num_threads())
     return lambda z: torch.cat(engine.hyper(z), dim=1)
 
 
-def exact_tca(model: FLIC) -> Callable:
+def exact_engine_tca(model: FLIC) -> Callable:
     engine = ExactEngine(model.state_dict(), threads=torch.get_num_threads())
 
     def compute(hyper: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         means, scales = hyper[0].chunk(2)
-        results, _ = t_ca(engine, means, scales, y[0])
+        results, _ = exact_tca(engine, means, scales, y[0])
         return tuple(torch.cat(parts)[None] for parts in zip(*results, strict=True))
 
     return compute
 
 
-EXACT = {"hyper_synthesis": exact_hyper, "tca": exact_tca}
+EXACT = {"hyper_synthesis": exact_engine_hyper, "tca": exact_engine_tca}
 
 
 def test_transforms(run, benchmark, spec, problem):

@@ -1,12 +1,17 @@
 """What the entropy coder spends beyond the ideal code length, part by part, on simulated latents.
 
-Run: python -m benches.rans_overhead. Prints a table in Markdown (docs/rans.md holds one). "Checks"
-and "file" are the frames of docs/format.md for five slices of a 768x512 picture.
+    python -m benches rans_overhead
+
+Prints a table in Markdown (docs/rans.md holds one). "Checks" and "file" are the frames of
+docs/format.md for five slices of a 768x512 picture.
 """
+
+from collections.abc import Sequence
 
 import torch
 
-from benches.rans_data import simulate
+from benches.harness import options
+from benches.harness.simulated_latents import simulate
 from flic.format import container, stream
 from flic_kernels import rans
 
@@ -52,7 +57,8 @@ def framed(payload: bytes) -> tuple[int, int]:
     return len(coded) - len(payload), len(file) - len(coded)
 
 
-def main():
+def main(arguments: Sequence[str]) -> None:
+    options.parser(__name__, __doc__).parse_args(arguments)
     tables = rans.gaussian_tables()
     print(
         "| symbols | bits each | ideal | lanes | stream | tables | escapes | header | lanes | rANS "
@@ -76,7 +82,3 @@ def main():
         cells[2:2] = [f"{escapes:+}"]
         cells[-1:-1] = [f"{checks:+}", f"{file:+}"]
         print(f"| {count} | {rate:.2f} | {ideal:.0f} | {lanes} | " + " | ".join(cells) + " |")
-
-
-if __name__ == "__main__":
-    main()

@@ -32,6 +32,7 @@ class Row:
         copy_share: bytes_moved / p50 over the rate of a large copy, `copy_bytes_per_second`.
         gflops, peak_share: flops / p50 in 10^9, and its share of `fma_gflops`, float32 on CPUs.
         stages: medians of the parts' times, by name, where something has parts.
+        values: what else a study found, by names of its own.
         device, versions, commit, machine, threads, isa: where and with what.
     """
 
@@ -59,6 +60,7 @@ class Row:
     peak_share: float | None = None
     fma_gflops: float | None = None
     stages: dict[str, float] | None = None
+    values: dict | None = None
     device: str | None = None
     versions: dict | None = None
     commit: str | None = None
@@ -81,6 +83,7 @@ class Row:
 
 def write(rows: Iterable[Row], path: Path, mode: str = "w") -> None:
     """Rows to a file, a whole line at a time; mode "a" appends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open(mode) as file:
         file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
 

@@ -1,22 +1,21 @@
 """The exact entropy engine against eager PyTorch float32 and the processor's peak, in one run.
 
-    python -m benches.bench_exact [--threads 2] [--size 768 512] [--json out.json]
+    python -m benches exact_engine [--threads 2] [--size 768 512] [--config base] [--json FILE]
 
 Weights and latents are random but fixed: the time does not depend on them. Refuses to report where
 the engine and eager PyTorch disagree.
 """
 
-from __future__ import annotations
-
-import argparse
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from benches.environment import environment
-from benches.machine import best_of, fma_gflops
+from benches.harness import options, rows
+from benches.harness.environment import environment
+from benches.harness.machine import best_of, fma_gflops
+from benches.harness.models import exact_tca
 from flic.model.network import FLIC
 from flic_kernels import native
 from flic_kernels.exact import ExactEngine
@@ -27,16 +26,6 @@ PRODUCT_GOAL = 0.75  # of the peak
 HYPER_GOAL = 0.15  # of T-CA's time
 
 
-def t_ca(engine, means, scales, y):
-    """One picture's T-CA through the engine: the results and the number of multiply-adds."""
-    picture = engine.begin(means, scales)
-    previous, results = None, []
-    for current in y.split(engine.slice_channels):
-        results.append(picture.next_slice(previous))
-        previous = current
-    return results, picture.multiply_adds()
-
-
 def assert_near(value, expected, what):
     error = ((value - expected).abs().max() / expected.abs().max()).item()
     if not error <= TOLERANCE:
@@ -45,33 +34,33 @@ def assert_near(value, expected, what):
 
 @torch.inference_mode()
 def measure(isa, model, z, y, threads, repetitions):
-    """One row of the table."""
+    """One instruction set's row of the table."""
     engine = ExactEngine(model.state_dict(), isa=isa, threads=threads)
     means, scales = engine.hyper(z)
-    results, multiply_adds = t_ca(engine, means[0], scales[0], y[0])
+    results, multiply_adds = exact_tca(engine, means[0], scales[0], y[0])
     hyper = model.hyper_features(z)
     assert_near(torch.cat((means, scales), 1), hyper, "hyper-synthesis")
     for parts, expected in zip(zip(*results, strict=True), model.tca(hyper, y), strict=True):
         assert_near(torch.cat(parts), expected[0], "T-CA")
 
-    eager_tca, exact_tca, eager_hyper, exact_hyper = best_of(
+    eager_tca, own_tca, eager_hyper, exact_hyper = best_of(
         repetitions,
         lambda: model.tca(hyper, y),
-        lambda: t_ca(engine, means[0], scales[0], y[0]),
+        lambda: exact_tca(engine, means[0], scales[0], y[0]),
         lambda: model.hyper_features(z),
         lambda: engine.hyper(z),
     )
     peak = fma_gflops(isa, threads)
-    rate = 2e-9 * multiply_adds / exact_tca
+    rate = 2e-9 * multiply_adds / own_tca
     return {
         "isa": isa,
         "eager_tca_s": eager_tca,
-        "exact_tca_s": exact_tca,
-        "tca_ratio": exact_tca / eager_tca,
+        "exact_tca_s": own_tca,
+        "tca_ratio": own_tca / eager_tca,
         "tca_ratio_goal": GOALS.get(isa),
         "eager_hyper_s": eager_hyper,
         "exact_hyper_s": exact_hyper,
-        "hyper_to_tca": exact_hyper / exact_tca,
+        "hyper_to_tca": exact_hyper / own_tca,
         "hyper_to_tca_goal": HYPER_GOAL,
         "tca_gflops": rate,
         "peak_gflops": peak,
@@ -81,11 +70,11 @@ def measure(isa, model, z, y, threads, repetitions):
     }
 
 
-def table(rows):
+def table(found):
     lines = [
         "isa     T-CA eager   exact   ratio (goal)   hyper  /T-CA (goal)   GFLOP/s  of peak (goal)"
     ]
-    for r in rows:
+    for r in found:
         lines.append(
             f"{r['isa']:7} {r['eager_tca_s']:9.3f} s {r['exact_tca_s']:6.3f} s  "
             f"{r['tca_ratio']:.2f} ({r['tca_ratio_goal']})   {r['exact_hyper_s']:.3f} s  "
@@ -95,32 +84,27 @@ def table(rows):
     return "\n".join(lines)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str]) -> None:
+    parser = options.parser(__name__, __doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, nargs=2, default=(768, 512), metavar=("W", "H"))
     parser.add_argument("--config", default="base")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--json", type=Path, help="append the results to this file, one a line")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    model = FLIC(arguments.config).eval()
-    width, height = (-(-side // 128) * 8 for side in arguments.size)
+    model = FLIC(given.config).eval()
+    width, height = (-(-side // 128) * 8 for side in given.size)
     z = torch.round(3 * torch.randn(1, model.config.hyper, height // 4, width // 4))
     y = torch.round(3 * torch.randn(1, model.config.latent, height, width))
-    rows = [
-        measure(isa, model, z, y, arguments.threads, arguments.repetitions)
-        for isa in native.available_isas()
-        if isa != "scalar"
-    ]
-    print(table(rows))
-    if arguments.json:
-        common = {"config": arguments.config, "size": list(arguments.size), **environment()}
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        with arguments.json.open("a") as file:
-            file.writelines(json.dumps({**common, **row}) + "\n" for row in rows)
-
-
-if __name__ == "__main__":
-    main()
+    isas = [isa for isa in native.available_isas() if isa != "scalar"]
+    found = [measure(isa, model, z, y, given.threads, given.repetitions) for isa in isas]
+    print(table(found))
+    if given.json:
+        case = "{} {}x{}".format(given.config, *given.size)
+        for values in found:
+            where = environment() | {"isa": values.pop("isa")}
+            row = rows.Row("exact engine", case, "exact", "forward", "float32", rows.OK, **where)
+            row.values = values
+            rows.write([row], given.json, "a")

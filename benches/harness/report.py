@@ -8,8 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from benches.problems import BOTH, FORWARD
-from benches.rows import OK, Row
+from benches.harness.problems import BOTH, FORWARD
+from benches.harness.rows import OK, Row
 
 COLORS = {
     "reference": "0.65", "compile": "tab:blue", "sdpa": "tab:orange", "default": "tab:purple",

@@ -1,6 +1,6 @@
-"""Compile every Triton kernel ahead of time for given targets, without a GPU, and report resources.
+"""Compile every Triton kernel ahead of time, without a GPU: registers, stack, shared memory.
 
-    python -m benches.aot [--targets 80,90,100] [--subset] [--write docs/kernels.md] [--only NAME]
+    python -m benches aot [--targets 80,90,100] [--subset] [--write docs/kernels.md] [--only NAME]
 
 The launches are the ones the operators make, built from meta tensors at the codec's own shapes and
 with the wider heads that window attention takes. Run it without TRITON_INTERPRET. A kernel that
@@ -10,12 +10,11 @@ replaces the rows of the kernels compiled and no others.
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
-import sys
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,17 +22,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from benches import document
-from benches.launches import every_launch
+from benches.harness import document, options
+from benches.harness.launches import every_launch
 from flic_kernels.triton.launch import INTERPRETED, Launch
 
 # Shared memory a block can have, in bytes (CUDA programming guide, compute capabilities).
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
-POINTERS = {
-    torch.float32: "*fp32",
-    torch.bfloat16: "*bf16",
-    torch.float16: "*fp16",
-}
+POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 PART = "aot"  # of the document
 
 
@@ -130,25 +125,21 @@ def write(path: Path, rows: list[tuple], targets: list[int], whole: bool) -> Non
     document.replace(path, PART, "\n".join(lines))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(arguments: Sequence[str]) -> int:
+    parser = options.parser(__name__, __doc__)
     parser.add_argument("--targets", default="80,90,100")
     parser.add_argument("--subset", action="store_true", help="bfloat16, one case an operation")
     parser.add_argument("--write", type=Path, help="put the table between the markers of this file")
     parser.add_argument("--only", default="", help="kernels whose case or name contains this")
-    options = parser.parse_args()
+    given = parser.parse_args(arguments)
     if INTERPRETED:
         parser.error("TRITON_INTERPRET is set: nothing can be compiled in this process")
-    targets = [int(t) for t in options.targets.split(",")]
-    rows, failures = report(targets, options.subset, options.only)
-    if options.write:
+    targets = [int(t) for t in given.targets.split(",")]
+    rows, failures = report(targets, given.subset, given.only)
+    if given.write:
         try:
-            write(options.write, rows, targets, whole=not (options.subset or options.only))
+            write(given.write, rows, targets, whole=not (given.subset or given.only))
         except ValueError as error:
-            parser.error(f"{options.write}: {error}")
+            parser.error(f"{given.write}: {error}")
     print(f"{len(rows)} kernels for {len(targets)} targets, {failures} over a limit")
     return 1 if failures or not rows else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Every operation of the registry in every implementation, forward and backward.
 
-    python -m benches ops [--compile] [-k window_attention] [--help]
+    python -m benches ops [--no-compile] [-k window_attention] [--help]
 
 They run on the cases that their files name for it: the codec's sizes at 768x512.
 """
@@ -12,8 +12,8 @@ from functools import partial
 
 import torch
 
-from benches.measure import compare
-from benches.problems import BOTH, FORWARD, OperationProblem, Spec
+from benches.harness.measure import compare
+from benches.harness.problems import BOTH, FORWARD, OperationProblem, Spec
 from flic_kernels.ops import OPERATIONS
 
 

@@ -1,0 +1,1 @@
+"""What pytest-benchmark times; `python -m benches SUITE ...` runs them."""
