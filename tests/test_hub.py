@@ -136,7 +136,7 @@ def test_a_repository_is_downloaded(small_model, folder, monkeypatch):
 
 def load_again(name: str):
     """A second copy of a module of flic."""
-    spec = importlib.util.find_spec(f"flic.{name}")
+    spec = importlib.util.find_spec(f"flic.model.{name}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -145,7 +145,7 @@ def load_again(name: str):
 def test_without_huggingface_hub(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.setitem(sys.modules, "flic.model.hub", load_again("hub"))
-    model = load_again("model").FLIC(SMALL)
+    model = load_again("network").FLIC(SMALL)
     assert list(model.state_dict()) == list(FLIC(SMALL).state_dict())
     for call in (
         lambda: model.save_pretrained(tmp_path),
