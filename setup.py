@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,6 +30,9 @@ CSRC = ROOT / "flic_kernels" / "csrc"
 CPU_LIBRARY = "flic_kernels.libflic_kernels"
 CUDA_LIBRARY = "flic_kernels.libflic_kernels_cuda"
 
+# Whatever compiles: where headers are, and the checksum of the C interface, as native.py takes it.
+INTERFACE = zlib.crc32((CSRC / "include" / "flic_kernels.h").read_bytes())
+OWN_FLAGS = [f"-I{CSRC}", f"-DFLIC_INTERFACE={INTERFACE:#x}u"]
 CXX_FLAGS = (
     "-O3 -std=c++17 -fPIC -ffp-contract=off -fvisibility=hidden -Wall -Wextra -pthread".split()
 )
@@ -138,7 +142,7 @@ class BuildNative(build_ext):
         sources = [ROOT / source for source in ext.sources]
         if ext.name == CPU_LIBRARY:
             compiler = cxx_compiler()
-            command = [*compiler, *CXX_FLAGS, f"-I{CSRC}", "-MMD"]
+            command = [*compiler, *CXX_FLAGS, *OWN_FLAGS, "-MMD"]
             self.build_library(sources, output, command, [*compiler, "-shared"])
             return
         try:
@@ -146,7 +150,7 @@ class BuildNative(build_ext):
             self.build_library(
                 sources,
                 output,
-                ["nvcc", *NVCC_FLAGS, *architectures, f"-I{CSRC}", "-MD"],
+                ["nvcc", *NVCC_FLAGS, *architectures, *OWN_FLAGS, "-MD"],
                 ["nvcc", "-shared", *architectures],
             )
         except (CompileError, OSError) as error:

@@ -261,7 +261,7 @@ class ExactPicture:
         windows = height * width // 64
         inner = self.engine.inner
         out = torch.empty(windows, 64, inner)
-        count = ctypes.c_int64(out.numel())
+        count = out.numel()
         self._native.call("hidden", "exact T-CA", self._handle, native.pointer(out), count)
         return out
 
@@ -287,7 +287,7 @@ def apply_function(name: str, x: Tensor, isa: str | None = None) -> Tensor:
         ("exp", "gelu").index(name),
         native.pointer(padded),
         native.pointer(out),
-        ctypes.c_int64(padded.numel()),
+        padded.numel(),
         -1 if isa is None else _ISAS.index(isa),
     )
     return out[: x.numel()].reshape(x.shape)
@@ -354,7 +354,6 @@ class _Functions:
     def __init__(self, cuda: bool):
         self._library = native.cuda_library() if cuda else native.library()
         self._prefix = "flic_exact_cuda_" if cuda else "flic_exact_"
-        self.get("error").restype = ctypes.c_char_p
 
     def get(self, name: str):
         return getattr(self._library, self._prefix + name)

@@ -15,26 +15,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from . import interface
+
 _FOLDER = Path(__file__).resolve().parent
 _ISA_NAMES = ("scalar", "avx2", "avx512")
 _BFLOAT16_NAMES = ("widened", "avx512_bf16", "amx")
-_ABI = 6  # csrc/base/abi.h
-
-# csrc/base/status.h, in the same order.
-_STATUS = {
-    1: (ValueError, "bad argument"),
-    2: (MemoryError, "out of memory"),
-    3: (ValueError, "NaN or infinity where a finite number is needed"),
-    4: (IndexError, "table index outside the tables"),
-    6: (RuntimeError, "this machine lacks the instruction set"),
-    7: (ValueError, "frequencies that do not form tables"),
-    8: (RuntimeError, "the CUDA kernel could not be launched"),
-    20: ("corrupt", "malformed header"),
-    21: ("corrupt", "malformed lane states"),
-    22: ("corrupt", "the words run out"),
-    23: ("corrupt", "an escape is malformed or missing"),
-    24: ("corrupt", "wrong end state or data left over"),
-    25: ("corrupt", "more or fewer pulls than pushes"),
+_CORRUPT = {  # a rANS stream
+    "CORRUPT_HEADER": "malformed header",
+    "CORRUPT_STATES": "malformed lane states",
+    "CORRUPT_WORDS": "the words run out",
+    "CORRUPT_ESCAPE": "an escape is malformed or missing",
+    "CORRUPT_END": "wrong end state or data left over",
+    "CORRUPT_PULLS": "more or fewer pulls than pushes",
+}
+_FAILURES = {
+    "BAD_ARGUMENT": (ValueError, "bad argument"),
+    "OUT_OF_MEMORY": (MemoryError, "out of memory"),
+    "NOT_FINITE": (ValueError, "NaN or infinity where a finite number is needed"),
+    "BAD_INDEX": (IndexError, "table index outside the tables"),
+    "NO_SUCH_ISA": (RuntimeError, "this machine lacks the instruction set"),
+    "BAD_TABLES": (ValueError, "frequencies that do not form tables"),
+    "CUDA_ERROR": (RuntimeError, "the CUDA kernel could not be launched"),
 }
 
 
@@ -53,18 +54,17 @@ def check(status: int, what: str) -> None:
     """
     if status == 0:
         return
-    kind, message = _STATUS.get(status, (RuntimeError, f"unknown status {status}"))
-    raise (CorruptStream if kind == "corrupt" else kind)(f"{what}: {message}")
+    name = {value: name for name, value in interface.statuses().items()}.get(status)
+    if name in _CORRUPT:
+        raise CorruptStream(f"{what}: {_CORRUPT[name]}")
+    kind, message = _FAILURES.get(name, (RuntimeError, f"unknown status {status}"))
+    raise kind(f"{what}: {message}")
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
     """The CPU library, loaded on first use. Raises NativeLibraryMissing where it cannot be."""
     loaded = _load("libflic_kernels.so", "run `pip install .` or `make build`")
-    loaded.flic_rans_bytes_data.restype = ctypes.c_void_p
-    loaded.flic_rans_bytes_size.restype = ctypes.c_int64
-    loaded.flic_default_float_environment.restype = ctypes.c_uint64
-    loaded.flic_exchange_float_environment.restype = ctypes.c_uint64
     _share_threads(loaded)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_one_thread)
@@ -82,7 +82,8 @@ def _share_threads(loaded: ctypes.CDLL) -> None:
         parallel, most = linked.GOMP_parallel, linked.omp_get_max_threads
     except (OSError, AttributeError):
         return
-    loaded.flic_share_threads(parallel, most)
+    pointers = (ctypes.cast(function, ctypes.c_void_p) for function in (parallel, most))
+    loaded.flic_share_threads(*pointers)
 
 
 def _one_thread() -> None:
@@ -129,10 +130,10 @@ def _load(name: str, advice: str) -> ctypes.CDLL:
     if not path.exists():
         raise NativeLibraryMissing(f"the native library {name} is not built: {advice}")
     try:
-        loaded = ctypes.CDLL(str(path))
+        loaded = interface.declared(ctypes.CDLL(str(path)))
     except OSError as error:
         raise NativeLibraryMissing(f"{name} cannot be loaded ({error}): {advice}") from error
-    if not hasattr(loaded, "flic_abi") or loaded.flic_abi() != _ABI:
+    if not hasattr(loaded, "flic_abi") or loaded.flic_abi() != interface.checksum():
         raise NativeLibraryMissing(f"{name} is from another version of flic_kernels: {advice}")
     return loaded
 
@@ -243,8 +244,8 @@ def default_float_environment() -> Iterator[None]:
 def float_environment(mode: int) -> Iterator[None]:
     """A mode of the processor (x86 MXCSR, aarch64 FPCR) inside a `with` block, for this thread."""
     native = library()
-    before = native.flic_exchange_float_environment(ctypes.c_uint64(mode))
+    before = native.flic_exchange_float_environment(mode)
     try:
         yield
     finally:
-        native.flic_exchange_float_environment(ctypes.c_uint64(before))
+        native.flic_exchange_float_environment(before)

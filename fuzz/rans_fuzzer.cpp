@@ -1,7 +1,8 @@
 // libFuzzer target over the rANS coder. The first byte chooses: decode the rest as a stream, or
-// encode it as symbols and decode the result. Every instruction set of the machine must do the same,
-// and so must the GPU's code, on an emulated warp, where there is little to do (it is slow). The
-// third byte's upper bits choose how wide symbols and indexes are stored, which must change nothing.
+// encode it as symbols and decode the result. Every instruction set of the machine must do the
+// same, and so must the GPU's code, on an emulated warp, where there is little to do (it is slow).
+// The third byte's upper bits choose how wide symbols and indexes are stored, which must change
+// nothing.
 
 #include <cstdint>
 #include <cstdio>
@@ -11,37 +12,7 @@
 
 #include "rans/warp.h"
 
-struct Tables;
-struct Decoder;
-struct Bytes;
-
-struct Push {
-    const void* symbols;
-    const void* indexes;
-    int64_t count;
-    const Tables* tables;
-    int32_t symbol_bytes;
-    int32_t index_bytes;
-};
-
-extern "C" {
-int flic_isa_best();
-int flic_set_isa(int level);
-int flic_rans_tables_new(int64_t, const int64_t*, const int32_t*, const int32_t*, Tables**);
-int flic_rans_encode(const Push*, int64_t, int, int, Bytes**);
-int64_t flic_rans_bytes_size(const Bytes*);
-const uint8_t* flic_rans_bytes_data(const Bytes*);
-void flic_rans_bytes_free(Bytes*);
-int flic_rans_decoder_new(const uint8_t*, int64_t, Decoder**);
-int flic_rans_decoder_pull(Decoder*, const void*, int, int64_t, const Tables*, int32_t*);
-int flic_rans_decoder_close(const Decoder*);
-void flic_rans_decoder_free(Decoder*);
-int flic_rans_tables_arrays(const Tables*, flic::rans::TablesView*, int64_t*);
-int flic_rans_records_open(const uint8_t*, int64_t, int, int64_t, flic::rans::GroupRecord*, int*);
-int flic_rans_cuda_decode(flic::rans::GroupRecord*, int64_t, const flic::rans::WarpPush*,
-                          const uint8_t*, int32_t*, void*);
-int flic_rans_cuda_close(flic::rans::GroupRecord*, int64_t, void*);
-}
+using Push = FlicPush;
 
 namespace {
 
@@ -54,12 +25,11 @@ void require(bool condition, const char* what) {
 }
 
 // One symbol, binary, skewed, flat, escapes only.
-const Tables* tables() {
-    static Tables* made = nullptr;
+const FlicTables* tables() {
+    static FlicTables* made = nullptr;
     if (!made) {
-        const int32_t frequencies[] = {32767, 1,    16384, 16383, 1,    20000, 10000, 2000, 700,
-                                       60,    5,    2,     1,     8192, 8192,  8192,  8191, 1,
-                                       32768};
+        const int32_t frequencies[] = {32767, 1, 16384, 16383, 1,    20000, 10000, 2000, 700,  60,
+                                       5,     2, 1,     8192,  8192, 8192,  8191,  1,    32768};
         const int64_t first[] = {0, 2, 5, 13, 18, 19};
         const int32_t minimum[] = {0, -1, -3, 32700, 0};
         require(flic_rans_tables_new(5, first, minimum, frequencies, &made) == FLIC_OK, "tables");
@@ -90,14 +60,14 @@ struct Array {
 using Pulls = std::vector<Array>;  // table indexes
 
 Result decode(const uint8_t* data, size_t size, const Pulls& pulls) {
-    Decoder* decoder = nullptr;
+    FlicDecoder* decoder = nullptr;
     Result result{flic_rans_decoder_new(data, static_cast<int64_t>(size), &decoder), {}};
     if (result.status != FLIC_OK) return result;
     for (const auto& indexes : pulls) {
         std::vector<int32_t> symbols(indexes.count);
-        result.status = flic_rans_decoder_pull(decoder, indexes.data.data(), indexes.bytes,
-                                               static_cast<int64_t>(indexes.count), tables(),
-                                               symbols.data());
+        result.status =
+            flic_rans_decoder_pull(decoder, indexes.data.data(), indexes.bytes,
+                                   static_cast<int64_t>(indexes.count), tables(), symbols.data());
         if (result.status != FLIC_OK) break;
         result.symbols.insert(result.symbols.end(), symbols.begin(), symbols.end());
     }
@@ -110,8 +80,8 @@ Result decode(const uint8_t* data, size_t size, const Pulls& pulls) {
 Result decode_by_warps(const uint8_t* data, size_t size, const Pulls& pulls) {
     flic::rans::GroupRecord records[flic::rans::kMaxGroups];
     int groups = 0;
-    Result result{
-        flic_rans_records_open(data, static_cast<int64_t>(size), 0, 0, records, &groups), {}};
+    Result result{flic_rans_records_open(data, static_cast<int64_t>(size), 0, 0, records, &groups),
+                  {}};
     if (result.status != FLIC_OK) return result;
     flic::rans::TablesView view;
     int64_t bytes[5];
@@ -119,8 +89,8 @@ Result decode_by_warps(const uint8_t* data, size_t size, const Pulls& pulls) {
     for (const auto& indexes : pulls) {
         std::vector<int32_t> symbols(indexes.count);
         const flic::rans::WarpPush push{
-            nullptr, indexes.data.data(), static_cast<int64_t>(indexes.count), view, 0,
-            indexes.bytes};
+            nullptr, indexes.data.data(), static_cast<int64_t>(indexes.count), view,
+            0,       indexes.bytes};
         flic_rans_cuda_decode(records, groups, &push, data, symbols.data(), nullptr);
         result.symbols.insert(result.symbols.end(), symbols.begin(), symbols.end());
     }
@@ -137,7 +107,7 @@ void require_same(const Result& found, const Result& expected) {
 }
 
 std::vector<uint8_t> encode(const std::vector<Push>& pushes, int lanes, int groups) {
-    Bytes* bytes = nullptr;
+    FlicBytes* bytes = nullptr;
     const int status =
         flic_rans_encode(pushes.data(), static_cast<int64_t>(pushes.size()), lanes, groups, &bytes);
     require(status == FLIC_OK, "encoding valid input");

@@ -34,7 +34,7 @@ def build(output, sources, flags, command=("g++",), link=()):
     def compile_one(compilation):
         source, extra, name = compilation
         obj = output.parent / f"{output.stem}_{name}"
-        _run([*command, *_ALWAYS, f"-I{CSRC}", *flags, *extra, "-c", source, "-o", obj])
+        _run([*command, *_ALWAYS, *setup["OWN_FLAGS"], *flags, *extra, "-c", source, "-o", obj])
         return obj
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -20,7 +20,7 @@ from native_builds import (
     exact_run_program,
 )
 
-from flic_kernels import exact, native
+from flic_kernels import exact, interface, native
 from flic_kernels.exact import ExactEngine
 
 X86 = platform.machine() in ("x86_64", "AMD64")
@@ -53,7 +53,7 @@ def variants():
 )
 def test_same_bits_from_another_build(tmp_path, monkeypatch, command, flags):
     expected = [results("odd"), results("narrow")]
-    other = ctypes.CDLL(str(exact_library(tmp_path, flags, command)))
+    other = interface.declared(ctypes.CDLL(str(exact_library(tmp_path, flags, command))))
     monkeypatch.setattr(native, "library", lambda: other)
     assert [results("odd"), results("narrow")] == expected
 

@@ -13,7 +13,7 @@ import torch
 from exact_models import CONFIGS, bits, latents, model, run, slices
 from native_builds import CSRC, ROOT, compiler, exact_cuda_library
 
-from flic_kernels import native
+from flic_kernels import interface, native
 from flic_kernels.exact import ExactEngine
 
 COMPILER = compiler("g++", "c++", "clang++")
@@ -28,7 +28,9 @@ def visible(results):
 def library(tmp_path_factory):
     if COMPILER is None:
         pytest.skip("no C++ compiler on the path")
-    return ctypes.CDLL(str(exact_cuda_library(tmp_path_factory.mktemp("cuda"), (COMPILER,))))
+    return interface.declared(
+        ctypes.CDLL(str(exact_cuda_library(tmp_path_factory.mktemp("cuda"), (COMPILER,))))
+    )
 
 
 @pytest.fixture

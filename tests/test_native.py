@@ -1,15 +1,16 @@
 """The packages' own loading: modules on first use, and libraries that do not fit."""
 
+import ctypes
 import os
 import re
 import subprocess
 import sys
-import zlib
 
 import pytest
 from native_builds import CSRC, NATIVE, ROOT, build, compiler
 
-from flic_kernels import native
+from flic_kernels import interface, native
+from flic_kernels.ops.fat_block import FATParameters
 
 COMPILER = compiler("g++", "c++", "clang++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler on the path")
@@ -67,34 +68,70 @@ def test_a_library_of_another_version_is_refused(tmp_path, monkeypatch, loader, 
         getattr(native, loader).__wrapped__()
 
 
-# The interface's number and the CRC-32 of its declarations. Where this fails, raise the number in
-# csrc/base/abi.h and in native.py, unless only the wording changed, and put the new values here.
-INTERFACE = (6, 3498566675)
-
-
-def test_a_changed_interface_has_a_new_number():
-    declarations = []
-    for path in sorted(CSRC.rglob("*")):
-        if path.suffix in (".cpp", ".cu"):
-            declarations += re.findall(r"^FLIC_API [^{]*", path.read_text(), re.MULTILINE)
-    structures = (
-        ("rans/stream.h", "GroupRecord"),
-        ("rans/warp.h", "WarpPush"),
-        ("rans/core.h", "TablesView"),
-        ("cpu/fat_block/fat_block.h", "FATShape"),
-        ("cpu/fat_block/fat_block.h", "FATParameters"),
-        ("cpu/fused_linear.cpp", "Shape"),
-        ("cpu/fused_linear.cpp", "Parameters"),
-        ("cpu/fused_linear.cpp", "Gradients"),
-        ("cpu/fat_block/fat_block.h", "FATGradients"),
+def test_the_header_is_c_and_means_what_python_reads(tmp_path):
+    """Sizes and offsets of the structures, statuses, functions: by a C compiler and by ctypes."""
+    compiler_of_c = compiler("cc", "gcc", "clang")
+    if compiler_of_c is None:
+        pytest.skip("no C compiler on the path")
+    names = re.findall(r"^} (Flic\w+);", interface.HEADER.read_text(), re.MULTILINE)
+    assert len(names) == 12
+    lines = []
+    for name in names:
+        structure = interface.structure(name)
+        lines += [f'printf("{name} %zu\\n", sizeof({name}));']
+        lines += [
+            f'printf("{name}.{field} %zu\\n", offsetof({name}, {field}));'
+            for field, _ in structure._fields_
+        ]
+    lines += [f'printf("{name} %d\\n", FLIC_{name});' for name in interface.statuses()]
+    program = tmp_path / "sizes.c"
+    program.write_text(
+        '#include <stddef.h>\n#include <stdio.h>\n#include "include/flic_kernels.h"\n'
+        f"int main(void) {{ {' '.join(lines)} return 0; }}\n"
     )
-    for path, name in structures:
-        declarations += re.findall(
-            rf"^struct {name} {{.*?^}};", (CSRC / path).read_text(), re.M | re.S
+    strict = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{CSRC}"]
+    subprocess.run([compiler_of_c, *strict, program, "-o", tmp_path / "sizes"], check=True)
+    printed = subprocess.run([tmp_path / "sizes"], capture_output=True, text=True, check=True)
+    expected = []
+    for name in names:
+        structure = interface.structure(name)
+        expected.append(f"{name} {ctypes.sizeof(structure)}")
+        expected += [
+            f"{name}.{field} {getattr(structure, field).offset}" for field, _ in structure._fields_
+        ]
+    expected += [f"{name} {value}" for name, value in interface.statuses().items()]
+    assert printed.stdout.splitlines() == expected
+
+
+def test_python_knows_every_function_and_status():
+    """All that the libraries define is in the header, and the other way around."""
+    defined = set()
+    for path in sorted(CSRC.rglob("*")):
+        if path.suffix in (".cpp", ".cu", ".h") and path.parent.name != "include":
+            defined |= set(re.findall(r"^FLIC_API [^({]*?(flic_\w+)\(", path.read_text(), re.M))
+    declared = re.findall(r"^FLIC_API [^(]*?(flic_\w+)\(", interface.HEADER.read_text(), re.M)
+    assert len(declared) == len(set(declared)) > 50 and set(declared) == defined
+    for name in defined - {name for name in defined if "cuda" in name}:
+        assert getattr(native.library(), name).argtypes is not None, name
+    assert interface.statuses().keys() == {"OK", *native._FAILURES, *native._CORRUPT}
+
+
+def test_a_block_gets_its_parameters_in_their_order():
+    for name in ("FlicFatParameters", "FlicFatGradients"):
+        fields = [field for field, _ in interface.structure(name)._fields_]
+        at = fields.index("tables")
+        assert (*fields[:at], *(f"table{i}" for i in range(4)), *fields[at + 1 :]) == (
+            FATParameters._fields
         )
-    assert len(declarations) > 30
-    text = " ".join(" ".join(sorted(declarations)).split())
-    assert (native._ABI, zlib.crc32(text.encode())) == INTERFACE
+
+
+def test_a_call_of_too_many_or_wrong_arguments_is_refused():
+    from flic_kernels.cpu.launch import call
+
+    with pytest.raises(TypeError, match="gdn takes 10 arguments, not 2"):
+        call("gdn", None, 0)
+    with pytest.raises(ctypes.ArgumentError):
+        call("gdn", None, "float32", 1, 1, None, None, 0, None, None, 1)
 
 
 @needs_compiler

@@ -16,7 +16,7 @@ import torch
 from rans_cases import draw, latents, small_tables
 from test_rans_golden import NAMES, case
 
-from flic_kernels import native, rans
+from flic_kernels import interface, native, rans
 from flic_kernels.rans import cuda as rans_cuda
 from flic_kernels.rans import reference as rans_reference
 
@@ -32,7 +32,7 @@ def emulator(tmp_path_factory):
     csrc = ROOT.parent / "flic_kernels" / "csrc"
     command = [compiler, "-O2", "-std=c++17", "-Wall", "-Wextra", "-fPIC", "-shared", f"-I{csrc}"]
     subprocess.run([*command, str(ROOT / "native/warp_emulator.cpp"), "-o", library], check=True)
-    return ctypes.CDLL(str(library))
+    return interface.declared(ctypes.CDLL(str(library)))
 
 
 @pytest.fixture(params=["emulated", "cuda"])

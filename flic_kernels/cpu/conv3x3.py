@@ -11,7 +11,7 @@ import torch
 
 from ..ops.conv3x3 import allocate
 from ..ops.operators import gradients_like
-from .launch import call, element, int64, threads
+from .launch import call, element, threads
 
 
 def forward(x, weight, bias, gamma, beta, residual, stride, leaky, shuffle, inverse):
@@ -24,8 +24,8 @@ def forward(x, weight, bias, gamma, beta, residual, stride, leaky, shuffle, inve
     out = allocate(x, weight, bias, gamma, beta, residual, stride, leaky, shuffle, inverse)
     batch, height, width, channels = x.shape
     call(
-        "conv3x3", x, element(x), int64(batch), height, width, channels, weight, bias,
-        weight.shape[0], stride, int(leaky), shuffle, gamma, beta, int(inverse), residual, out,
+        "conv3x3", x, element(x), batch, height, width, channels, weight, bias,
+        weight.shape[0], stride, leaky, shuffle, gamma, beta, inverse, residual, out,
         threads(),
     )  # fmt: skip
     return out
@@ -39,7 +39,7 @@ def backward(grad, out, x, weight, bias, stride, shuffle, with_dx):
     dbias = x.new_empty(weight.shape[0], dtype=torch.float32)
     batch, height, width, channels = x.shape
     call(
-        "conv3x3_backward", grad, out, x, element(x), int64(batch), height, width, channels, narrow,
+        "conv3x3_backward", grad, out, x, element(x), batch, height, width, channels, narrow,
         weight.shape[0], stride, shuffle, dx if with_dx else None, dweight, dbias, threads(),
     )  # fmt: skip
     return dx, *gradients_like((weight, bias), (dweight, dbias))

@@ -9,21 +9,13 @@ import ctypes
 
 import torch
 
+from .. import interface
 from ..ops.fat_block import PRODUCTS, FATParameters, allocate, allocate_backward
 from ..ops.operators import gradients_like
 from ..ops.registry import NotAvailable
 from .launch import call, element, pointers, threads
 
-
-class _Shape(ctypes.Structure):
-    """FATShape in csrc/cpu/fat_block/fat_block.h."""
-
-    _fields_ = [
-        *((name, ctypes.c_int32) for name in (
-            "batch", "height", "width", "channels", "heads", "window", "modulation", "shifted",
-        )),
-        ("eps", ctypes.c_float),
-    ]  # fmt: skip
+_Shape = interface.structure("FlicFatShape")
 
 
 def _shape(x, parameters, num_heads, window, shifted, eps) -> _Shape:
@@ -47,7 +39,7 @@ def forward(x, parameters, num_heads, window, shifted, eps, keep):
     shape = _shape(x, parameters, num_heads, window, shifted, eps)
     kept = (attended, lse) if keep else (None, None)
     call(
-        "cpu_fat_block", x, element(x), pointers(weights), ctypes.byref(shape), out, *kept,
+        "fat_block", x, element(x), pointers(weights), ctypes.byref(shape), out, *kept,
         threads(),
     )  # fmt: skip
     return out, attended, lse
@@ -64,7 +56,7 @@ def backward(grad, x, attended, lse, parameters, num_heads, window, shifted, eps
     )
     shape = _shape(x, parameters, num_heads, window, shifted, eps)
     call(
-        "cpu_fat_block_backward", grad, x, attended.contiguous(), lse.contiguous(), element(x),
+        "fat_block_backward", grad, x, attended.contiguous(), lse.contiguous(), element(x),
         pointers(weights), ctypes.byref(shape), dx, pointers(gradients), threads(),
     )  # fmt: skip
     return [dx, *gradients_like(parameters, gradients)]

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ..ops.frequency_modulation import allocate
 from ..ops.registry import NotAvailable
-from .launch import call, element, int64, threads
+from .launch import call, element, threads
 
 SIZES = (2, 4, 8, 16)
 
 
 def _sizes(x: Tensor, weight: Tensor) -> tuple:
     batch, height, width, channels = x.shape
-    return int64(batch), height, width, channels, weight.shape[0], threads()
+    return batch, height, width, channels, weight.shape[0], threads()
 
 
 def forward(x, weight, residual):

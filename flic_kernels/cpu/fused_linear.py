@@ -1,4 +1,4 @@
-"""A Linear with what surrounds it, on a CPU: operators around the C++ kernels.
+"""A Linear with what surrounds it, on a CPU: the C++ kernels.
 
 Rows are normalised just before the product that reads them; bias, GELU and residual are its
 epilogue. The backward pass recomputes what stands before the GELU and sums the parameters'
@@ -12,19 +12,12 @@ from math import prod
 
 from torch import Tensor
 
+from .. import interface
 from ..ops.fused_linear import allocate
 from ..ops.operators import gradients_like
 from .launch import call, element, threads
 
-
-class _Shape(ctypes.Structure):
-    """Shape in csrc/cpu/fused_linear.cpp."""
-
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("outer", "inner", "outer_stride", "inner_stride")),
-        *((name, ctypes.c_int32) for name in ("channels", "outputs", "groups", "gelu")),
-        ("eps", ctypes.c_float),
-    ]
+_Shape = interface.structure("FlicLinearShape")
 
 
 def _two_levels(x: Tensor) -> tuple[int, int, int, int] | None:
@@ -56,9 +49,11 @@ def _shape(rows, weight, gelu, groups, eps) -> _Shape:
     return _Shape(*rows, weight.shape[1], weight.shape[0] // groups, groups, gelu, eps)
 
 
-def _pointers(*tensors: Tensor | None) -> ctypes.Array:
-    """A C structure of pointers, null for None."""
-    return (ctypes.c_void_p * len(tensors))(*(t if t is None else t.data_ptr() for t in tensors))
+def _structure(name: str, *tensors: Tensor | None):
+    """A C structure of pointers, null for None; the caller keeps the tensors alive."""
+    return ctypes.byref(
+        interface.structure(name)(*(t if t is None else t.data_ptr() for t in tensors))
+    )
 
 
 def _wide(*tensors: Tensor | None) -> list[Tensor | None]:
@@ -77,9 +72,10 @@ def forward(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps
     residual = None if residual is None else residual.contiguous()
     out = allocate(x, weight, *parameters, residual, gelu, groups, eps)
     shape = _shape(rows, weight, gelu, groups, eps)
+    given = _structure("FlicLinearParameters", *parameters)
     native_x = ctypes.c_void_p(x.data_ptr())  # its rows may lie apart
     call(
-        "fused_linear", native_x, element(x), ctypes.byref(shape), weight, _pointers(*parameters),
+        "fused_linear", native_x, element(x), ctypes.byref(shape), weight, given,
         residual, out, threads(),
     )  # fmt: skip
     return out
@@ -92,9 +88,11 @@ def backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps):
     dbias = wide.new_empty(weight.shape[0])
     dnorms = [wide.new_zeros(0 if norm_weight is None else x.shape[-1]) for _ in range(2)]
     shape = _shape(_dense(x), wide, gelu, groups, eps)
+    given = _structure("FlicLinearParameters", *parameters)
+    wanted = _structure("FlicLinearGradients", dweight, dbias, *dnorms)
     call(
         "fused_linear_backward", grad, x, element(x), ctypes.byref(shape), wide,
-        _pointers(*parameters), dx, _pointers(dweight, dbias, *dnorms), threads(),
+        given, dx, wanted, threads(),
     )  # fmt: skip
-    given = (weight, bias, norm_weight, norm_bias)
-    return [dx, *gradients_like(given, [dweight, dbias, *dnorms])]
+    parameters = (weight, bias, norm_weight, norm_bias)
+    return [dx, *gradients_like(parameters, [dweight, dbias, *dnorms])]

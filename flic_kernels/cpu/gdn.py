@@ -9,11 +9,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..ops.gdn import allocate, allocate_backward
-from .launch import call, element, int64, threads
+from .launch import call, element, threads
 
 
 def _rows(x: Tensor) -> tuple:
-    return int64(x.numel() // x.shape[-1]), x.shape[-1]
+    return x.numel() // x.shape[-1], x.shape[-1]
 
 
 def forward(x, gamma, beta, residual, inverse):
@@ -23,7 +23,7 @@ def forward(x, gamma, beta, residual, inverse):
     residual = None if residual is None else residual.contiguous()
     out = allocate(x, gamma, beta, residual, inverse)
     call(
-        "gdn", x, element(x), *_rows(x), gamma, beta, int(inverse), residual, out, threads()
+        "gdn", x, element(x), *_rows(x), gamma, beta, inverse, residual, out, threads()
     )  # fmt: skip
     return out
 
@@ -33,7 +33,7 @@ def backward(grad, x, gamma, beta, inverse):
     wide, wide_beta = gamma.float().contiguous(), beta.float().contiguous()
     dx, dgamma, dbeta = allocate_backward(grad, x, wide, wide_beta, inverse)
     call(
-        "gdn_backward", grad, x, element(x), *_rows(x), wide, wide_beta, int(inverse), dx, dgamma,
+        "gdn_backward", grad, x, element(x), *_rows(x), wide, wide_beta, inverse, dx, dgamma,
         dbeta, threads(),
     )  # fmt: skip
     return dx, dgamma.to(gamma.dtype), dbeta.to(beta.dtype)

@@ -45,10 +45,10 @@ def pointers(tensors: Sequence[Tensor]) -> ctypes.Array:
 def call(name: str, *arguments) -> None:
     """Calls flic_<name> of the native library.
 
-    Tensors go as addresses, None as a null pointer, integers as C int; `int64` marks longer ones.
+    Tensors go as addresses, None as a null pointer.
     """
+    function = getattr(native.library(), f"flic_{name}")
+    if len(arguments) != len(function.argtypes):  # ctypes itself lets more of them pass
+        raise TypeError(f"{name} takes {len(function.argtypes)} arguments, not {len(arguments)}")
     converted = (address(a) if isinstance(a, Tensor) else a for a in arguments)
-    native.check(getattr(native.library(), f"flic_{name}")(*converted), name)
-
-
-int64 = ctypes.c_int64
+    native.check(function(*converted), name)

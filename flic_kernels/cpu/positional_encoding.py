@@ -6,11 +6,9 @@ which computes it again.
 
 from __future__ import annotations
 
-import ctypes
-
 from ..ops.operators import gradients_like
 from ..ops.positional_encoding import allocate, allocate_backward
-from .launch import call, element, int64, pointers, threads
+from .launch import call, element, pointers, threads
 
 
 def forward(u, parameters, slices, window, eps):
@@ -18,8 +16,8 @@ def forward(u, parameters, slices, window, eps):
     out = allocate(u, wide, slices, window, eps)
     batch, height, width, channels = u.shape
     call(
-        "positional_encoding", u, element(u), int64(batch), height, width, channels,
-        pointers(wide), slices, window, ctypes.c_float(eps), out, threads(),
+        "positional_encoding", u, element(u), batch, height, width, channels,
+        pointers(wide), slices, window, eps, out, threads(),
     )  # fmt: skip
     return out
 
@@ -30,7 +28,7 @@ def backward(grad, u, parameters, slices, window, eps):
     du, *gradients = allocate_backward(grad, u, wide, slices, window, eps)
     batch, height, width, channels = u.shape
     call(
-        "positional_encoding_backward", grad, u, element(u), int64(batch), height, width, channels,
-        pointers(wide), slices, window, ctypes.c_float(eps), du, pointers(gradients), threads(),
+        "positional_encoding_backward", grad, u, element(u), batch, height, width, channels,
+        pointers(wide), slices, window, eps, du, pointers(gradients), threads(),
     )  # fmt: skip
     return [du, *gradients_like(parameters, gradients)]

@@ -8,12 +8,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..ops.slice_attention import allocate, allocate_backward
-from .launch import call, element, int64, threads
+from .launch import call, element, threads
 
 
 def _sizes(q: Tensor, slices: int, heads: int) -> tuple:
     windows, positions, channels = q.shape
-    return int64(windows), positions, heads, slices, channels // heads, threads()
+    return windows, positions, heads, slices, channels // heads, threads()
 
 
 def forward(q, k, v, slices, heads, with_lse):

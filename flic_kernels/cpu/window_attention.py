@@ -9,13 +9,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..ops.window_attention import allocate
-from .launch import call, element, int64, pointers, threads
+from .launch import call, element, pointers, threads
 
 
 def _sizes(qkv: Tensor, num_heads: int, window: int, shifted: bool) -> tuple:
     batch, height, width, channels = qkv.shape
     dim = channels // (3 * num_heads)
-    return int64(batch), height, width, num_heads, dim, window, int(shifted), threads()
+    return batch, height, width, num_heads, dim, window, shifted, threads()
 
 
 def forward(qkv, tables, num_heads, window, shifted, with_lse):

@@ -4,7 +4,7 @@ import ctypes
 
 import torch
 
-from flic_kernels import native
+from flic_kernels import interface, native
 
 from . import cuda
 from .tables import Tables
@@ -13,15 +13,7 @@ _SYMBOL_TYPES = (torch.int8, torch.int16, torch.int32)
 _INDEX_TYPES = (torch.int32, torch.uint16)
 
 
-class _Push(ctypes.Structure):
-    _fields_ = [
-        ("symbols", ctypes.c_void_p),
-        ("indexes", ctypes.c_void_p),
-        ("count", ctypes.c_int64),
-        ("tables", ctypes.c_void_p),
-        ("symbol_bytes", ctypes.c_int32),
-        ("index_bytes", ctypes.c_int32),
-    ]
+_Push = interface.structure("FlicPush")
 
 
 def gaussian_indexes(
@@ -50,7 +42,7 @@ def gaussian_indexes(
     status = native.library().flic_rans_gaussian_indexes(
         native.pointer(means),
         native.pointer(scales),
-        ctypes.c_int64(means.numel()),
+        means.numel(),
         native.pointer(tables.row_first),
         native.pointer(tables.row_size),
         native.pointer(tables.padded_cells),
@@ -114,7 +106,7 @@ class Encoder:
         stream = ctypes.c_void_p()
         status = native.library().flic_rans_encode(
             array,
-            ctypes.c_int64(len(pushes)),
+            len(pushes),
             self._lanes or 0,
             self._groups or 0,
             ctypes.byref(stream),
@@ -140,9 +132,7 @@ class Decoder:
         library = native.library()
         self._handle = ctypes.c_void_p()
         data = bytes(data)
-        status = library.flic_rans_decoder_new(
-            data, ctypes.c_int64(len(data)), ctypes.byref(self._handle)
-        )
+        status = library.flic_rans_decoder_new(data, len(data), ctypes.byref(self._handle))
         native.check(status, "rANS decoder")
         native.free_with(self, library.flic_rans_decoder_free, self._handle)
 
@@ -161,7 +151,7 @@ class Decoder:
             self._handle,
             native.pointer(indexes),
             indexes.element_size(),
-            ctypes.c_int64(indexes.numel()),
+            indexes.numel(),
             tables.handle,
             native.pointer(symbols),
         )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from flic_kernels import native
+from flic_kernels import interface, native
 
 from .tables import Tables
 
@@ -21,36 +21,10 @@ _PAYLOAD_PER_LANE = 128  # csrc/rans/stream.h, as is the next
 _SYMBOLS_PER_GROUP = 1 << 20
 _PADDING = 64
 
-# csrc/rans/stream.h: GroupRecord
-_RECORD = np.dtype(
-    [("states", "<u4", (32,))]
-    + [(name, "<i8") for name in ("words", "words_end", "escapes", "escapes_end")]
-    + [(name, "<i8") for name in ("tail_symbols", "pushes", "pulled")]
-    + [(name, "<i4") for name in ("picture", "group", "groups", "lanes", "status", "unused")]
-)
-
-
-class _View(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_void_p) for name in ("encode", "locators", "busy", "intervals", "buckets")
-    ] + [("count", ctypes.c_uint32)]
-
-
-class _Push(ctypes.Structure):
-    _fields_ = [
-        ("symbols", ctypes.c_void_p),
-        ("indexes", ctypes.c_void_p),
-        ("count", ctypes.c_int64),
-        ("tables", _View),
-        ("symbol_bytes", ctypes.c_int32),
-        ("index_bytes", ctypes.c_int32),
-    ]
-
-
-class _Grid(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("row_first", "row_size", "cells")]
-
-
+_RECORD = np.dtype(interface.structure("FlicGroupRecord"))
+_View = interface.structure("FlicTablesView")
+_Push = interface.structure("FlicWarpPush")
+_Grid = interface.structure("FlicGaussianGrid")
 _uploads: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -110,7 +84,7 @@ def gaussian_indexes(
         means.device,
         native.pointer(means),
         native.pointer(scales),
-        ctypes.c_int64(means.numel()),
+        means.numel(),
         ctypes.byref(grid),
         native.pointer(indexes),
         native.pointer(centers),
@@ -246,7 +220,7 @@ class _EncoderJob:
             "rANS encoder",
             self._device,
             native.pointer(on_device),
-            ctypes.c_int64(records.size),
+            records.size,
             native.pointer(self._on_device),
             len(self._pushes),
             native.pointer(buffer),
@@ -275,7 +249,7 @@ class _EncoderJob:
         status = native.library().flic_rans_records_close(
             native.pointer(records),
             len(records),
-            ctypes.c_int64(len(self._pushes)),
+            len(self._pushes),
             native.pointer(data),
             ctypes.byref(stream),
         )
@@ -295,9 +269,9 @@ class CudaDecoder:
             groups = ctypes.c_int()
             status = library.flic_rans_records_open(
                 bytes(data),
-                ctypes.c_int64(len(data)),
+                len(data),
                 picture,
-                ctypes.c_int64(base),
+                base,
                 native.pointer(records),
                 ctypes.byref(groups),
             )
@@ -332,7 +306,7 @@ class CudaDecoder:
             "rANS decoder",
             self._device,
             native.pointer(self._records),
-            ctypes.c_int64(self._count),
+            self._count,
             ctypes.byref(push),
             native.pointer(self._data),
             native.pointer(symbols),
@@ -342,6 +316,6 @@ class CudaDecoder:
     def close(self) -> None:
         """Waits for the device and raises what went wrong, in the first picture where it did."""
         records = native.pointer(self._records)
-        _launch("close", "rANS decoder", self._device, records, ctypes.c_int64(self._count))
+        _launch("close", "rANS decoder", self._device, records, self._count)
         for record in self._records.cpu().numpy().view(_RECORD):
             native.check(int(record["status"]), f"rANS decoder, picture {record['picture']}")

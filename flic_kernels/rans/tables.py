@@ -75,7 +75,7 @@ class Tables:
         handle = ctypes.c_void_p()
         native.check(
             library.flic_rans_tables_new(
-                ctypes.c_int64(len(self)),
+                len(self),
                 native.pointer(self.first),
                 native.pointer(self.minimum),
                 native.pointer(self.frequencies),

@@ -9,17 +9,7 @@
 #include <string>
 #include <vector>
 
-extern "C" {
-const char* flic_exact_error();
-int flic_exact_create(const int32_t*, int, const char* const*, const float* const*, const int64_t*,
-                      int, int, int, void**);
-int flic_exact_hyper(void*, const float*, int, int, float*, float*);
-int flic_exact_begin(void*, const float*, const float*, int, int, void**);
-int flic_exact_slice(void*, int, const float*, float*, float*, float*);
-int flic_exact_hidden(const void*, float*, int64_t);
-int flic_exact_end(void*);
-int flic_exact_destroy(void*);
-}
+#include "include/flic_kernels.h"
 
 namespace {
 
@@ -72,7 +62,8 @@ int main(int argc, char** argv) {
     const std::vector<float> z = read<float>(config[0] * pixels / 16),
                              y = read<float>(latent * pixels);
 
-    void *engine, *picture;
+    FlicEngine* engine;
+    FlicPicture* picture;
     check(flic_exact_create(config.data(), 7, name_pointers.data(), data.data(), sizes.data(),
                             count, -1, argc > 1 ? atoi(argv[1]) : 1, &engine));
     std::vector<float> means(latent * pixels), scales(latent * pixels);

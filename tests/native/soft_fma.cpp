@@ -1,14 +1,14 @@
 // soft_fma against the hardware's: random triples, many of them close to ties, cancellation and
 // subnormal results.
 // Compiled with -mfma on x86-64. Argument: how many triples. Exits 1 where a bit differs.
+#include "simd/soft_fma.h"
+
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <random>
-
-#include "simd/soft_fma.h"
 
 namespace {
 

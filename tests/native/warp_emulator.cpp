@@ -18,7 +18,7 @@ constexpr int kThreads = 32;
 constexpr size_t kStack = 128 * 1024;
 
 class Fibers {
-public:
+  public:
     void run(const std::function<void()>& body) {
         body_ = &body;
         for (int i = 0; i < kThreads; ++i) {
@@ -60,7 +60,7 @@ public:
         return result;
     }
 
-private:
+  private:
     static void enter();
     void meet() { swapcontext(&threads_[current_], &scheduler_); }
 
@@ -89,14 +89,14 @@ struct EmulatedWarp {
 }  // namespace
 
 FLIC_API int flic_rans_cuda_decode(GroupRecord* records, int64_t count, const WarpPush* push,
-                                   const uint8_t* data, int32_t* out, void*) {
+                                   const uint8_t* data, int32_t* out, FlicStream) {
     for (int64_t i = 0; i < count; ++i) {
         fibers.run([&] { flic::rans::warp_decode<EmulatedWarp>(records[i], *push, data, out); });
     }
     return FLIC_OK;
 }
 
-FLIC_API int flic_rans_cuda_close(GroupRecord* records, int64_t count, void*) {
+FLIC_API int flic_rans_cuda_close(GroupRecord* records, int64_t count, FlicStream) {
     for (int64_t i = 0; i < count; ++i) {
         fibers.run([&] { flic::rans::warp_close<EmulatedWarp>(records[i]); });
     }
@@ -104,7 +104,7 @@ FLIC_API int flic_rans_cuda_close(GroupRecord* records, int64_t count, void*) {
 }
 
 FLIC_API int flic_rans_cuda_encode(GroupRecord* records, int64_t count, const WarpPush* pushes,
-                                   int push_count, uint8_t* buffer, int choose, void*) {
+                                   int push_count, uint8_t* buffer, int choose, FlicStream) {
     for (int64_t i = 0; i < count; ++i) {
         fibers.run([&] {
             flic::rans::warp_encode<EmulatedWarp>(records[i], pushes, push_count, buffer,
@@ -116,7 +116,7 @@ FLIC_API int flic_rans_cuda_encode(GroupRecord* records, int64_t count, const Wa
 
 FLIC_API int flic_rans_cuda_gaussian_indexes(const float* means, const float* scales, int64_t count,
                                              const GaussianGrid* grid, int32_t* indexes,
-                                             int32_t* centers, void*) {
+                                             int32_t* centers, FlicStream) {
     for (int64_t i = 0; i < count; ++i) {
         indexes[i] = flic::rans::warp_gaussian_index(*grid, means[i], scales[i], &centers[i]);
     }

@@ -1,7 +1,7 @@
 // The float environment for callers that do their own arithmetic beside the library's.
 #include "base/float_environment.h"
 
-#include "base/status.h"
+#include "include/flic_kernels.h"
 
 using flic::FloatEnvironment;
 

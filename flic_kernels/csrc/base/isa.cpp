@@ -10,7 +10,7 @@
 
 #include <atomic>
 
-#include "base/status.h"
+#include "include/flic_kernels.h"
 
 namespace flic {
 namespace {

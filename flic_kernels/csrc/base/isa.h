@@ -8,8 +8,8 @@ enum class Isa : int { scalar = 0, avx2 = 1, avx512 = 2 };
 // The one in use: the best the machine has, unless flic_set_isa forced a lesser one.
 Isa isa();
 
-// How products of bfloat16 are computed: by the same instructions as float32 ones after widening, or
-// by those that multiply and add several at a time.
+// How products of bfloat16 are computed: by the same instructions as float32 ones after widening,
+// or by those that multiply and add several at a time.
 enum class Bfloat16Isa : int { widened = 0, avx512_bf16 = 1, amx = 2 };
 
 // The one in use: the best that the machine and isa() have, unless flic_set_bfloat16_isa forced a

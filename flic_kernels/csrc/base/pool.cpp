@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/float_environment.h"
-#include "base/status.h"
+#include "include/flic_kernels.h"
 
 namespace flic {
 namespace {
@@ -30,13 +30,13 @@ bool spin_until(Condition condition) {
 }
 
 // Another library's threads, and the process that has them.
-std::atomic<Parallel> lent{nullptr};
+std::atomic<FlicParallel> lent{nullptr};
 std::atomic<int (*)()> most_lent{nullptr};
 std::atomic<pid_t> lent_to{0};
 
 }  // namespace
 
-void share_threads(Parallel parallel, int (*most)()) {
+void share_threads(FlicParallel parallel, FlicMostThreads most) {
 #if !defined(__SANITIZE_THREAD__)  // which does not see how another library's threads meet
     lent_to.store(getpid());
     most_lent.store(most);
@@ -149,7 +149,7 @@ void Pool::run_job(const Job& job) {
         for (int item = 0; item < job.items; ++item) job.call(job.work, item, 0);
         return;
     }
-    const Parallel parallel = lent.load();
+    const FlicParallel parallel = lent.load();
     if (parallel && lent_to.load() == getpid() && threads_ <= most_lent.load()()) {
         Shared shared{job};
         parallel(Shared::take_part, &shared, static_cast<unsigned>(threads_), 0);
@@ -201,6 +201,6 @@ void Mutex::unlock() { state().mutex.unlock(); }
 }  // namespace flic
 
 // GOMP_parallel and omp_get_max_threads of the OpenMP whose threads jobs run on from now on.
-FLIC_API void flic_share_threads(flic::Parallel parallel, int (*most)()) {
+FLIC_API void flic_share_threads(FlicParallel parallel, FlicMostThreads most) {
     flic::share_threads(parallel, most);
 }

@@ -1,5 +1,5 @@
-// A fixed set of threads that share out the items of a job. Items are outputs or parts of a sum that
-// are the same for every number of threads, so the number of threads changes no bit.
+// A fixed set of threads that share out the items of a job. Items are outputs or parts of a sum
+// that are the same for every number of threads, so the number of threads changes no bit.
 //
 // A forked child has none of its parent's threads, and finds locks as they were when it began. Both
 // classes here notice that they are used in another process and start anew there; what belonged to
@@ -7,6 +7,8 @@
 #pragma once
 #include <atomic>
 #include <memory>
+
+#include "include/flic_kernels.h"
 
 namespace flic {
 
@@ -44,14 +46,12 @@ class Pool {
     int threads_;
 };
 
-// OpenMP's GOMP_parallel: work(data) on up to `threads` threads at once; returns when all are done.
-using Parallel = void (*)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
-
-// All pools of this process, not of its children, run their jobs on those threads as long as they
-// want no more than most(): OpenMP ends the process where the system gives it none. A program that
-// computes with OpenMP as well needs this: its threads wait by spinning, and would take the cores
-// from a pool's own.
-void share_threads(Parallel parallel, int (*most)());
+// parallel: OpenMP's GOMP_parallel, which does work(data) on up to `threads` threads at once and
+// returns when all are done. All pools of this process, not of its children, run their jobs on
+// those threads as long as they want no more than most(): OpenMP ends the process where the system
+// gives it none. A program that computes with OpenMP as well needs this: its threads wait by
+// spinning, and would take the cores from a pool's own.
+void share_threads(FlicParallel parallel, FlicMostThreads most);
 
 // The calling thread's own set, made on first use and again where another number is asked for.
 Pool& team(int threads);

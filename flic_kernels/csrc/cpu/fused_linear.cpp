@@ -1,5 +1,5 @@
-// A Linear with LayerNorm before it and bias, GELU and a residual after it; and its gradients. Grouped
-// ones are products beside each other.
+// A Linear with LayerNorm before it and bias, GELU and a residual after it; and its gradients.
+// Grouped ones are products beside each other.
 #include <algorithm>
 #include <type_traits>
 #include <vector>
@@ -20,17 +20,9 @@ constexpr int kStepsOfThread = 4;  // at least, if there are so many rows
 // Of the C interface; flic_kernels/cpu/fused_linear.py fills the same ones.
 //
 // Rows of x: `outer` times `inner` of them, groups * channels values each.
-struct Shape {
-    int64_t outer, inner;
-    int64_t outer_stride, inner_stride;  // in elements
-    int32_t channels, outputs, groups;   // of a group
-    int32_t gelu;
-    float eps;
-};
-
-struct Parameters {
-    const float *bias, *norm_weight, *norm_bias;  // each may be null
-};
+using Shape = FlicLinearShape;
+using Parameters = FlicLinearParameters;
+using Gradients = FlicLinearGradients;
 
 // The groups' products, [groups * outputs][channels].
 template <class T>
@@ -123,10 +115,6 @@ class Forward {
 };
 
 // Where gradients go; each may be null.
-struct Gradients {
-    float *weight, *bias, *norm_weight, *norm_bias;
-};
-
 // The steps of a part go through everything a group at a time; products are in float32.
 template <class T>
 class Backward {
@@ -170,7 +158,7 @@ class Backward {
         for (int g = 0; g < s_.groups && gradients_.weight; ++g) {
             const ptrdiff_t first = static_cast<ptrdiff_t>(g) * s_.outputs;
             weights_[g].total(gradients_.weight + first * s_.channels,
-                               gradients_.bias ? gradients_.bias + first : nullptr, pool_);
+                              gradients_.bias ? gradients_.bias + first : nullptr, pool_);
         }
         if (p_.norm_weight) {
             for (int part = 0; part < parts_.parts; ++part) {
@@ -273,8 +261,8 @@ class Backward {
 
 // x as shape says; weight [groups * outputs][channels]; residual (or null) and out
 // [rows][groups * outputs], all of one element type.
-FLIC_API int flic_fused_linear(const void* x, int element, const flic::cpu::Shape* shape,
-                               const void* weight, const flic::cpu::Parameters* parameters,
+FLIC_API int flic_fused_linear(const void* x, int element, const FlicLinearShape* shape,
+                               const void* weight, const FlicLinearParameters* parameters,
                                const void* residual, void* out, int threads) {
     return flic::cpu::guarded(element, [&](auto type) {
         using T = decltype(type);
@@ -289,9 +277,9 @@ FLIC_API int flic_fused_linear(const void* x, int element, const flic::cpu::Shap
 // element type, or null; the parameters' gradients, null where they are not wanted. Those of a norm
 // begin as zeros and need dx.
 FLIC_API int flic_fused_linear_backward(const void* grad, const void* x, int element,
-                                        const flic::cpu::Shape* shape, const float* weight,
-                                        const flic::cpu::Parameters* parameters, void* dx,
-                                        const flic::cpu::Gradients* gradients, int threads) {
+                                        const FlicLinearShape* shape, const float* weight,
+                                        const FlicLinearParameters* parameters, void* dx,
+                                        const FlicLinearGradients* gradients, int threads) {
     return flic::cpu::guarded(element, [&](auto type) {
         using T = decltype(type);
         flic::cpu::Backward<T>(*shape, *parameters, static_cast<const T*>(grad),

@@ -1,10 +1,11 @@
-// Around the C functions of the CPU kernels: the element's type, and exceptions turned into statuses.
+// Around the C functions of the CPU kernels: the element's type, and exceptions turned into
+// statuses.
 #pragma once
 #include <new>
 
-#include "base/status.h"
 #include "cpu/element.h"
 #include "cpu/rows.h"
+#include "include/flic_kernels.h"
 
 namespace flic::cpu {
 

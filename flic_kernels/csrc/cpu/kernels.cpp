@@ -11,9 +11,14 @@
 namespace flic::cpu {
 namespace {
 
-#define FLIC_KERNELS(isa, bfloat16_isa)                                                    \
-    {isa::products, bfloat16_isa::bfloat16_products, isa::rows, isa::gradient_rows,        \
-     isa::window_attention, isa::slice_attention, isa::positional_encoding,                \
+#define FLIC_KERNELS(isa, bfloat16_isa) \
+    {isa::products,                     \
+     bfloat16_isa::bfloat16_products,   \
+     isa::rows,                         \
+     isa::gradient_rows,                \
+     isa::window_attention,             \
+     isa::slice_attention,              \
+     isa::positional_encoding,          \
      isa::frequency_modulation}
 
 constexpr Kernels kScalar = FLIC_KERNELS(scalar, scalar);

@@ -7,12 +7,18 @@
 
 #include "base/float_environment.h"
 #include "base/isa.h"
-#include "base/status.h"
 #include "exact/engine.h"
+#include "include/flic_kernels.h"
 
 using namespace flic::exact;
 
-extern "C" int flic_isa_best();
+struct FlicEngine final : Engine {
+    using Engine::Engine;
+};
+
+struct FlicPicture final : Picture {
+    using Picture::Picture;
+};
 
 namespace {
 
@@ -72,23 +78,23 @@ FLIC_API const char* flic_exact_error() { return last_error; }
 // with a name of the published state dict, its values and their number.
 FLIC_API int flic_exact_create(const int32_t* config, int config_fields, const char* const* names,
                                const float* const* data, const int64_t* sizes, int count, int isa,
-                               int threads, Engine** out) {
+                               int threads, FlicEngine** out) {
     return guarded([&] {
         require(names && data && sizes && out && count >= 0, "null pointer");
         require(threads >= 1 && threads <= kMaxThreads, "the number of threads must be 1 to 256");
         const Kernels& kernels = kernels_for(isa);
         WeightTable table;
         for (int i = 0; i < count; ++i) table.add(names[i], data[i], sizes[i]);
-        *out = new Engine(make_config(config, config_fields), table, kernels, threads);
+        *out = new FlicEngine(make_config(config, config_fields), table, kernels, threads);
     });
 }
 
-FLIC_API int flic_exact_destroy(Engine* engine) {
+FLIC_API int flic_exact_destroy(FlicEngine* engine) {
     return guarded([&] { delete engine; });
 }
 
 // Over the weights in use and what was folded from them; the same for every instruction set.
-FLIC_API int flic_exact_fingerprint(const Engine* engine, uint64_t* out) {
+FLIC_API int flic_exact_fingerprint(const FlicEngine* engine, uint64_t* out) {
     return guarded([&] {
         require(engine && out, "null pointer");
         *out = engine->fingerprint;
@@ -96,7 +102,7 @@ FLIC_API int flic_exact_fingerprint(const Engine* engine, uint64_t* out) {
 }
 
 // z_hat [hyper_latent][height][width] -> means and scales [latent][4 height][4 width].
-FLIC_API int flic_exact_hyper(Engine* engine, const float* z_hat, int height, int width,
+FLIC_API int flic_exact_hyper(FlicEngine* engine, const float* z_hat, int height, int width,
                               float* means, float* scales) {
     return guarded([&] {
         require(engine && z_hat && means && scales, "null pointer");
@@ -108,21 +114,21 @@ FLIC_API int flic_exact_hyper(Engine* engine, const float* z_hat, int height, in
 
 // Begins a picture from the hyperprior's means and scales [latent][height][width]; the engine must
 // outlive it.
-FLIC_API int flic_exact_begin(Engine* engine, const float* means, const float* scales, int height,
-                              int width, Picture** out) {
+FLIC_API int flic_exact_begin(FlicEngine* engine, const float* means, const float* scales,
+                              int height, int width, FlicPicture** out) {
     return guarded([&] {
         require(engine && means && scales && out, "null pointer");
         require_side(height, width, kMaxSide);
         require(height % kWindow == 0 && width % kWindow == 0,
                 "y's height and width must be multiples of 8");
         const std::lock_guard<flic::Mutex> lock(engine->mutex);
-        *out = new Picture(*engine, means, scales, height, width);
+        *out = new FlicPicture(*engine, means, scales, height, width);
     });
 }
 
 // flic_exact_hyper and flic_exact_begin in one.
-FLIC_API int flic_exact_open(Engine* engine, const float* z_hat, int height, int width,
-                             Picture** out) {
+FLIC_API int flic_exact_open(FlicEngine* engine, const float* z_hat, int height, int width,
+                             FlicPicture** out) {
     return guarded([&] {
         require(engine && z_hat && out, "null pointer");
         require_side(height, width, kMaxSide / 4);
@@ -130,13 +136,13 @@ FLIC_API int flic_exact_open(Engine* engine, const float* z_hat, int height, int
         const size_t values = 16 * static_cast<size_t>(engine->config.latent) * height * width;
         const flic::Floats means(values), scales(values);
         engine->hyper(z_hat, height, width, means.get(), scales.get());
-        *out = new Picture(*engine, means.get(), scales.get(), 4 * height, 4 * width);
+        *out = new FlicPicture(*engine, means.get(), scales.get(), 4 * height, 4 * width);
     });
 }
 
 // Slice i's means, scales and corrections [slice_channels][height][width] from slice i - 1 (ignored
 // for the first).
-FLIC_API int flic_exact_slice(Picture* picture, int i, const float* previous, float* means,
+FLIC_API int flic_exact_slice(FlicPicture* picture, int i, const float* previous, float* means,
                               float* scales, float* corrections) {
     return guarded([&] {
         require(picture && means && scales && corrections, "null pointer");
@@ -145,12 +151,12 @@ FLIC_API int flic_exact_slice(Picture* picture, int i, const float* previous, fl
     });
 }
 
-FLIC_API int flic_exact_end(Picture* picture) {
+FLIC_API int flic_exact_end(FlicPicture* picture) {
     return guarded([&] { delete picture; });
 }
 
 // u of the slice computed last, [windows][64][inner]; count: of floats that `out` holds.
-FLIC_API int flic_exact_hidden(const Picture* picture, float* out, int64_t count) {
+FLIC_API int flic_exact_hidden(const FlicPicture* picture, float* out, int64_t count) {
     return guarded([&] {
         require(picture && out, "null pointer");
         require(count == static_cast<int64_t>(picture->hidden().size()), "wrong size");
@@ -159,7 +165,7 @@ FLIC_API int flic_exact_hidden(const Picture* picture, float* out, int64_t count
 }
 
 // Multiply-adds of a picture's products, convolutions and attentions so far.
-FLIC_API int flic_exact_multiply_adds(const Picture* picture, int64_t* out) {
+FLIC_API int flic_exact_multiply_adds(const FlicPicture* picture, int64_t* out) {
     return guarded([&] {
         require(picture && out, "null pointer");
         *out = picture->multiply_adds();

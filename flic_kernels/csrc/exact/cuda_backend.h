@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/status.h"
 #include "exact/weights.h"
+#include "include/flic_kernels.h"
 
 namespace {
 
@@ -38,8 +38,7 @@ struct Cuda {
     static float* allocate(size_t count) {
         float* p;
         count = std::max<size_t>(count, 1);
-        check(cudaMallocAsync(reinterpret_cast<void**>(&p), count * sizeof(float),
-                              current_stream));
+        check(cudaMallocAsync(reinterpret_cast<void**>(&p), count * sizeof(float), current_stream));
         check(cudaMemsetAsync(p, 0, count * sizeof(float), current_stream));
         return p;
     }

@@ -28,7 +28,9 @@ struct OnDevice {
 
 using Picture = flic::exact::device::DevicePicture;
 
-struct EngineHandle {
+}  // namespace
+
+struct FlicCudaEngine {
     // Memory and captured graphs for a picture of this size: those of one that ended, if any.
     std::unique_ptr<Picture> take(int height, int width) {
         for (auto picture = idle.begin(); picture != idle.end(); ++picture) {
@@ -57,10 +59,12 @@ struct EngineHandle {
     std::vector<std::unique_ptr<Picture>> idle;  // the one used last is last
 };
 
-struct PictureHandle {
+struct FlicCudaPicture {
     std::unique_ptr<Picture> picture;
-    EngineHandle* engine;
+    FlicCudaEngine* engine;
 };
+
+namespace {
 
 thread_local char last_error[256] = "";
 
@@ -82,7 +86,7 @@ int guarded(const Body& body) {
 
 // With the engine's device and the stream current and the engine's lock held.
 template <class Body>
-int guarded(EngineHandle* handle, cudaStream_t stream, const Body& body) {
+int guarded(FlicCudaEngine* handle, cudaStream_t stream, const Body& body) {
     return guarded([&] {
         if (!handle) throw flic::exact::Error(FLIC_BAD_ARGUMENT, "null pointer");
         const std::lock_guard<std::mutex> lock(handle->mutex);
@@ -105,7 +109,7 @@ void require_finite(const float* x, size_t count) {
 
 constexpr int kMaxSide = 1 << 14;  // of y
 
-void require_z(const float* z_hat, int height, int width, const EngineHandle& handle) {
+void require_z(const float* z_hat, int height, int width, const FlicCudaEngine& handle) {
     require(z_hat, "null pointer");
     require(height > 0 && width > 0 && height <= kMaxSide / 4 && width <= kMaxSide / 4,
             "a side is out of range");
@@ -130,7 +134,7 @@ FLIC_API const char* flic_exact_cuda_error() { return last_error; }
 FLIC_API int flic_exact_cuda_create(const int32_t* config, int config_fields,
                                     const char* const* names, const float* const* data,
                                     const int64_t* sizes, int count, int device,
-                                    EngineHandle** out) {
+                                    FlicCudaEngine** out) {
     return guarded([&] {
         require(names && data && sizes && out && count >= 0, "null pointer");
         if (device < 0) check(cudaGetDevice(&device));
@@ -139,11 +143,11 @@ FLIC_API int flic_exact_cuda_create(const int32_t* config, int config_fields,
         flic::exact::WeightTable table;
         for (int i = 0; i < count; ++i) table.add(names[i], data[i], sizes[i]);
         const flic::exact::Config sizes = flic::exact::make_config(config, config_fields);
-        *out = new EngineHandle{Engine(sizes, table), device, {}, {}};
+        *out = new FlicCudaEngine{Engine(sizes, table), device, {}, {}};
     });
 }
 
-FLIC_API int flic_exact_cuda_destroy(EngineHandle* handle) {
+FLIC_API int flic_exact_cuda_destroy(FlicCudaEngine* handle) {
     return guarded([&] {
         if (!handle) return;
         const OnDevice current(handle->device);
@@ -151,20 +155,21 @@ FLIC_API int flic_exact_cuda_destroy(EngineHandle* handle) {
     });
 }
 
-FLIC_API int flic_exact_cuda_fingerprint(const EngineHandle* handle, uint64_t* out) {
+FLIC_API int flic_exact_cuda_fingerprint(const FlicCudaEngine* handle, uint64_t* out) {
     return guarded([&] {
         require(handle && out, "null pointer");
         *out = handle->engine.fingerprint;
     });
 }
 
-FLIC_API int flic_exact_cuda_hyper(EngineHandle* handle, const float* z_hat, int height, int width,
-                                   float* means, float* scales, cudaStream_t stream) {
+FLIC_API int flic_exact_cuda_hyper(FlicCudaEngine* handle, const float* z_hat, int height,
+                                   int width, float* means, float* scales, FlicStream stream) {
     return guarded(handle, stream, [&] {
         require(means && scales, "null pointer");
         require_z(z_hat, height, width, *handle);
         const Engine::HyperFeatures found = handle->engine.hyper(z_hat, height, width);
-        const size_t values = 16 * static_cast<size_t>(handle->engine.config.latent) * height * width;
+        const size_t values =
+            16 * static_cast<size_t>(handle->engine.config.latent) * height * width;
         Cuda::download(means, found.means.get(), values);
         Cuda::download(scales, found.scales.get(), values);
         Cuda::wait();
@@ -172,21 +177,21 @@ FLIC_API int flic_exact_cuda_hyper(EngineHandle* handle, const float* z_hat, int
 }
 
 // flic_exact_cuda_hyper and flic_exact_cuda_begin in one, between which nothing leaves the device.
-FLIC_API int flic_exact_cuda_open(EngineHandle* handle, const float* z_hat, int height, int width,
-                                  cudaStream_t stream, PictureHandle** out) {
+FLIC_API int flic_exact_cuda_open(FlicCudaEngine* handle, const float* z_hat, int height, int width,
+                                  FlicStream stream, FlicCudaPicture** out) {
     return guarded(handle, stream, [&] {
         require(out, "null pointer");
         require_z(z_hat, height, width, *handle);
         const Engine::HyperFeatures found = handle->engine.hyper(z_hat, height, width);
         std::unique_ptr<Picture> picture = handle->take(4 * height, 4 * width);
         picture->begin(found.means, found.scales);
-        *out = new PictureHandle{std::move(picture), handle};
+        *out = new FlicCudaPicture{std::move(picture), handle};
     });
 }
 
-FLIC_API int flic_exact_cuda_begin(EngineHandle* handle, const float* means, const float* scales,
-                                   int height, int width, cudaStream_t stream,
-                                   PictureHandle** out) {
+FLIC_API int flic_exact_cuda_begin(FlicCudaEngine* handle, const float* means, const float* scales,
+                                   int height, int width, FlicStream stream,
+                                   FlicCudaPicture** out) {
     return guarded(handle, stream, [&] {
         require(means && scales && out, "null pointer");
         require(height > 0 && width > 0 && height <= kMaxSide && width <= kMaxSide,
@@ -197,20 +202,20 @@ FLIC_API int flic_exact_cuda_begin(EngineHandle* handle, const float* means, con
         require_finite(scales, values);
         std::unique_ptr<Picture> picture = handle->take(height, width);
         picture->begin(means, scales);
-        *out = new PictureHandle{std::move(picture), handle};
+        *out = new FlicCudaPicture{std::move(picture), handle};
     });
 }
 
-FLIC_API int flic_exact_cuda_slice(PictureHandle* picture, int i, const float* previous,
+FLIC_API int flic_exact_cuda_slice(FlicCudaPicture* picture, int i, const float* previous,
                                    float* means, float* scales, float* corrections,
-                                   cudaStream_t stream) {
+                                   FlicStream stream) {
     return guarded(picture ? picture->engine : nullptr, stream, [&] {
         require(means && scales && corrections, "null pointer");
         picture->picture->slice(i, previous, means, scales, corrections);
     });
 }
 
-FLIC_API int flic_exact_cuda_end(PictureHandle* picture) {
+FLIC_API int flic_exact_cuda_end(FlicCudaPicture* picture) {
     if (!picture) return FLIC_OK;
     return guarded(picture->engine, cudaStreamPerThread, [&] {
         picture->engine->keep(std::move(picture->picture));

@@ -6,10 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "base/status.h"
 #include "exact/cuda_backend.h"
 #include "exact/device_tca_kernels.h"
 #include "exact/weights.h"
+#include "include/flic_kernels.h"
 
 namespace flic::exact::device {
 namespace {
@@ -77,7 +77,7 @@ struct Layer {
     void run(const float* in, ptrdiff_t in_stride, int height, int width, float* out, int scale = 1,
              int place = 0) const {
         Cuda::launch(ProductTile{in, in_stride, height, width, taps, channels, columns,
-                                    weights.get(), bias.get(), out, columns, scale, place});
+                                 weights.get(), bias.get(), out, columns, scale, place});
     }
 };
 
@@ -170,8 +170,7 @@ class DeviceEngine {
         Array planes(static_cast<size_t>(config.hyper_latent) * pixels);
         Array z(static_cast<size_t>(z_stride) * pixels);
         Cuda::upload(planes.get(), z_hat, static_cast<size_t>(config.hyper_latent) * pixels);
-        Cuda::launch(
-            FromPlanes{planes.get(), config.hyper_latent, pixels, z.get(), z_stride, 0});
+        Cuda::launch(FromPlanes{planes.get(), config.hyper_latent, pixels, z.get(), z_stride, 0});
         float bad[2];
         HyperFeatures found = {synthesis(hyper_[0], z.get(), height, width, &bad[0]),
                                synthesis(hyper_[1], z.get(), height, width, &bad[1])};
@@ -232,7 +231,7 @@ void DeviceEngine::fat_block(const FatLayers& w, bool shifted, int height, int w
     Array hidden(static_cast<size_t>(tokens) * hidden_columns);
     w.conv1_1.run(x, stride, height, width, t.get());
     Cuda::launch(LayerNorm{t.get(), tokens, channels, stride, w.norm1_weight.get(),
-                              w.norm1_bias.get(), part.get()});
+                           w.norm1_bias.get(), part.get()});
     w.qkv.run(part.get(), stride, height, width, qkv.get());
     WindowAttend attend = {};
     attend.qkv = qkv.get();
@@ -251,10 +250,10 @@ void DeviceEngine::fat_block(const FatLayers& w, bool shifted, int height, int w
     w.proj.run(attended.get(), stride, height, width, part.get());
     Cuda::launch(Elementwise<Map::add>{t.get(), part.get(), t.get(), size});
     Cuda::launch(LayerNorm{t.get(), tokens, channels, stride, w.norm2_weight.get(),
-                              w.norm2_bias.get(), part.get()});
+                           w.norm2_bias.get(), part.get()});
     w.ffn0.run(part.get(), stride, height, width, hidden.get());
     Cuda::launch(Elementwise<Map::gelu>{hidden.get(), nullptr, hidden.get(),
-                                           static_cast<ptrdiff_t>(tokens) * hidden_columns});
+                                        static_cast<ptrdiff_t>(tokens) * hidden_columns});
     w.ffn2.run(hidden.get(), hidden_columns, height, width, part.get());
     Cuda::launch(Modulate{part.get(), height, width, stride, w.modulation.get(), t.get()});
     w.conv1_2.run(t.get(), stride, height, width, part.get());

@@ -100,8 +100,8 @@ class DevicePicture {
         const size_t values = slice_values();
         if (i > 0) {
             Cuda::upload(previous_.get(), host_previous_.get(), values);
-            Cuda::launch(FromPlanes{previous_.get(), size_, static_cast<int>(pixels_),
-                                       past_.get(), padded(size_), 0});
+            Cuda::launch(FromPlanes{previous_.get(), size_, static_cast<int>(pixels_), past_.get(),
+                                    padded(size_), 0});
         }
         const SliceLayers& w = engine_.slices[i];
         w.lift.run(past_.get(), padded(size_), height(), width(), u_.get());
@@ -112,8 +112,8 @@ class DevicePicture {
         entropy_parameters(w, i);
         for (int part = 0; part < 3; ++part) {
             Cuda::launch(ToPlanes{out_.get(), padded(3 * size_), part, 3, size_,
-                                     static_cast<int>(pixels_), results_.get() + part * values,
-                                     bad()});
+                                  static_cast<int>(pixels_), results_.get() + part * values,
+                                  bad()});
         }
         Cuda::download(host_results_.get(), results_.get(), 3 * values + 1);
     }
@@ -134,13 +134,13 @@ class DevicePicture {
     void attention(const TcaLayers& w, int layer, int slice) {
         moments(u_.get());
         Cuda::launch(Normalise{grid_, u_.get(), inner_, mean_.get(), m2_.get(), false,
-                                  w.norm1_weight.get(), w.norm1_bias.get(), nullptr, x_.get()});
+                               w.norm1_weight.get(), w.norm1_bias.get(), nullptr, x_.get()});
         Cuda::launch(Depthwise{grid_, x_.get(), inner_, w.encoding_weight.get(),
-                                  w.encoding_bias.get(), y_.get()});
+                               w.encoding_bias.get(), y_.get()});
         moments(y_.get());
         Cuda::launch(Normalise{grid_, y_.get(), inner_, mean_.get(), m2_.get(), false,
-                                  w.encoding_norm_weight.get(), w.encoding_norm_bias.get(),
-                                  x_.get(), x_.get()});
+                               w.encoding_norm_weight.get(), w.encoding_norm_bias.get(), x_.get(),
+                               x_.get()});
         dense(w.query, x_.get(), query_.get());
         const ptrdiff_t slice_stride = 2 * values();
         float* const cache = key_value_.get() + layer * config_.slices * slice_stride;
@@ -155,13 +155,12 @@ class DevicePicture {
         dense(w.proj, y_.get(), x_.get());
         Cuda::launch(Elementwise<Map::add>{u_.get(), x_.get(), u_.get(), values()});
         moments(u_.get());
-        Cuda::launch(
-            MergeMoments{grid_, inner_, mean_.get(), m2_.get(), merged_.get(), bad()});
+        Cuda::launch(MergeMoments{grid_, inner_, mean_.get(), m2_.get(), merged_.get(), bad()});
     }
 
     void mlp(const TcaLayers& w) {
         Cuda::launch(Normalise{grid_, u_.get(), inner_, merged_.get(), merged_.get() + 1, true,
-                                  w.norm2_weight.get(), w.norm2_bias.get(), nullptr, x_.get()});
+                               w.norm2_weight.get(), w.norm2_bias.get(), nullptr, x_.get()});
         dense(w.fc1, x_.get(), y_.get());
         Cuda::launch(Elementwise<Map::gelu>{y_.get(), nullptr, y_.get(), values()});
         dense(w.fc2, y_.get(), x_.get());
@@ -173,14 +172,13 @@ class DevicePicture {
                   out = padded(3 * size_);
         const ptrdiff_t pixels = static_cast<ptrdiff_t>(pixels_);
         Cuda::launch(Interleave{u_.get(), side_.get(), padded(2 * config_.latent),
-                                   2 * slice * size_, size_, config_.ratio,
-                                   static_cast<int>(pixels_), features_.get(), in});
+                                2 * slice * size_, size_, config_.ratio, static_cast<int>(pixels_),
+                                features_.get(), in});
         w.entropy[0].run(features_.get(), in, height(), width(), hidden1_.get());
         Cuda::launch(
             Elementwise<Map::gelu>{hidden1_.get(), nullptr, hidden1_.get(), pixels * middle});
         w.entropy[1].run(hidden1_.get(), middle, height(), width(), hidden2_.get());
-        Cuda::launch(
-            Elementwise<Map::gelu>{hidden2_.get(), nullptr, hidden2_.get(), pixels * out});
+        Cuda::launch(Elementwise<Map::gelu>{hidden2_.get(), nullptr, hidden2_.get(), pixels * out});
         w.entropy[2].run(hidden2_.get(), out, height(), width(), out_.get());
     }
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "base/status.h"
+#include "include/flic_kernels.h"
 
 namespace flic::exact {
 

@@ -96,18 +96,10 @@ void product(const flic::exact::PackedProduct& p, const ptrdiff_t* tap_offset, i
              const float* const* in, float* const* out) {
     for (int column = 0; column < p.columns; column += kLanes * kPanelVectors) {
         switch ((p.columns - column) / kLanes) {
-            case 1:
-                product_panel<1>(p, tap_offset, column, rows, in, out);
-                break;
-            case 2:
-                product_panel<at_most_panel(2)>(p, tap_offset, column, rows, in, out);
-                break;
-            case 3:
-                product_panel<at_most_panel(3)>(p, tap_offset, column, rows, in, out);
-                break;
-            default:
-                product_panel<kPanelVectors>(p, tap_offset, column, rows, in, out);
-                break;
+            case 1: product_panel<1>(p, tap_offset, column, rows, in, out); break;
+            case 2: product_panel<at_most_panel(2)>(p, tap_offset, column, rows, in, out); break;
+            case 3: product_panel<at_most_panel(3)>(p, tap_offset, column, rows, in, out); break;
+            default: product_panel<kPanelVectors>(p, tap_offset, column, rows, in, out); break;
         }
     }
 }

@@ -4,8 +4,8 @@
 #include <atomic>
 #include <vector>
 
-#include "base/status.h"
 #include "exact/engine.h"
+#include "include/flic_kernels.h"
 
 namespace flic::exact {
 namespace {

@@ -116,14 +116,10 @@ struct Complex {
 // z * i^quarters
 Complex turned(Complex z, int quarters) {
     switch (quarters & 3) {
-        case 1:
-            return {-z.im, z.re};
-        case 2:
-            return {-z.re, -z.im};
-        case 3:
-            return {z.im, -z.re};
-        default:
-            return z;
+        case 1: return {-z.im, z.re};
+        case 2: return {-z.re, -z.im};
+        case 3: return {z.im, -z.re};
+        default: return z;
     }
 }
 

@@ -7,8 +7,8 @@
 
 #include <atomic>
 
-#include "base/status.h"
 #include "exact/engine.h"
+#include "include/flic_kernels.h"
 #include "simd/soft_fma.h"
 
 namespace flic::exact {

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/status.h"
+#include "include/flic_kernels.h"
 
 namespace flic::exact {
 

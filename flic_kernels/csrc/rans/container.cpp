@@ -84,8 +84,7 @@ int open_group(const uint8_t* data, Reader from, GroupRecord& record) {
 
 Bytes group_bytes(const GroupRecord& record, const uint8_t* buffer) {
     Bytes out;
-    const int64_t payload =
-        record.words_end - record.words + record.escapes_end - record.escapes;
+    const int64_t payload = record.words_end - record.words + record.escapes_end - record.escapes;
     out.reserve(static_cast<size_t>(payload) + 256);
     if (record.lanes > 1) append_code(out, static_cast<uint64_t>(record.tail_symbols));
     append_code(out, static_cast<uint64_t>(record.escapes_end - record.escapes));
@@ -97,7 +96,8 @@ Bytes group_bytes(const GroupRecord& record, const uint8_t* buffer) {
 
 void append_stream(Bytes& out, const std::vector<Bytes>& groups, int lanes, int64_t pushes) {
     const auto log2 = [](size_t power) { return __builtin_ctz(static_cast<unsigned>(power)); };
-    out.push_back(static_cast<uint8_t>(log2(static_cast<size_t>(lanes)) | log2(groups.size()) << 3));
+    out.push_back(
+        static_cast<uint8_t>(log2(static_cast<size_t>(lanes)) | log2(groups.size()) << 3));
     append_code(out, static_cast<uint64_t>(pushes));
     for (size_t g = 0; g + 1 < groups.size(); ++g) append_code(out, groups[g].size());
     for (const Bytes& part : groups) out.insert(out.end(), part.begin(), part.end());
@@ -137,20 +137,19 @@ int open_stream(const uint8_t* data, int64_t size, std::vector<GroupRecord>& rec
 }  // namespace flic
 
 using flic::rans::Bytes;
-using flic::rans::GroupRecord;
 
 // The two ends of coding on a device, which holds its groups' records itself.
 // Opens a stream: up to 32 records, *groups of them, for picture `picture` of a batch whose streams
 // lie one behind the other, this one from `base` on.
 FLIC_API int flic_rans_records_open(const uint8_t* data, int64_t size, int picture, int64_t base,
-                                    GroupRecord* records, int* groups) {
+                                    FlicGroupRecord* records, int* groups) {
     if (size < 0 || (size > 0 && !data) || !records || !groups) return FLIC_BAD_ARGUMENT;
     try {
-        std::vector<GroupRecord> opened;
+        std::vector<FlicGroupRecord> opened;
         const int status = flic::rans::open_stream(data, size, opened);
         if (status != FLIC_OK) return status;
         *groups = static_cast<int>(opened.size());
-        for (GroupRecord& record : opened) {
+        for (FlicGroupRecord& record : opened) {
             record.picture = picture;
             record.words += base;
             record.words_end += base;
@@ -165,8 +164,8 @@ FLIC_API int flic_rans_records_open(const uint8_t* data, int64_t size, int pictu
 }
 
 // The stream of a picture's records, whose words and escapes lie in buffer.
-FLIC_API int flic_rans_records_close(const GroupRecord* records, int groups, int64_t pushes,
-                                     const uint8_t* buffer, Bytes** out) {
+FLIC_API int flic_rans_records_close(const FlicGroupRecord* records, int groups, int64_t pushes,
+                                     const uint8_t* buffer, FlicBytes** out) {
     if (!records || groups < 1 || !buffer || !out) return FLIC_BAD_ARGUMENT;
     try {
         std::vector<Bytes> parts;
@@ -182,10 +181,10 @@ FLIC_API int flic_rans_records_close(const GroupRecord* records, int groups, int
     }
 }
 
-FLIC_API int64_t flic_rans_bytes_size(const Bytes* bytes) {
+FLIC_API int64_t flic_rans_bytes_size(const FlicBytes* bytes) {
     return static_cast<int64_t>(bytes->size());
 }
 
-FLIC_API const uint8_t* flic_rans_bytes_data(const Bytes* bytes) { return bytes->data(); }
+FLIC_API const uint8_t* flic_rans_bytes_data(const FlicBytes* bytes) { return bytes->data(); }
 
-FLIC_API void flic_rans_bytes_free(Bytes* bytes) { delete bytes; }
+FLIC_API void flic_rans_bytes_free(FlicBytes* bytes) { delete bytes; }

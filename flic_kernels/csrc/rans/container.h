@@ -5,10 +5,12 @@
 
 #include "rans/stream.h"
 
+struct FlicBytes final : std::vector<uint8_t> {};
+
 namespace flic {
 namespace rans {
 
-using Bytes = std::vector<uint8_t>;
+using Bytes = FlicBytes;
 
 // One group's bytes; its words and escapes lie in `buffer`.
 Bytes group_bytes(const GroupRecord& record, const uint8_t* buffer);

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "include/flic_kernels.h"
+
 #if defined(__CUDACC__)
 #define FLIC_HD __host__ __device__ __forceinline__
 #else
@@ -58,13 +60,9 @@ FLIC_HD uint32_t bucket_index(uint32_t locator, uint32_t slot) {
     return (locator >> 4) + (slot >> (locator & 15));
 }
 
-// What an encoder knows of a table. Its symbols are minimum .. minimum + escape - 1; interval number
-// `escape`, the last, is the escape.
-struct EncodeTable {
-    uint32_t first;  // of its intervals
-    int16_t minimum;
-    uint16_t escape;
-};
+// What an encoder knows of a table. Its symbols are minimum .. minimum + escape - 1; interval
+// number `escape`, the last, is the escape.
+using EncodeTable = FlicEncodeTable;
 
 FLIC_HD uint32_t symbol_interval(const EncodeTable& table, int32_t symbol) {
     const uint32_t k = static_cast<uint32_t>(symbol) - static_cast<uint32_t>(table.minimum);
@@ -111,15 +109,7 @@ FLIC_HD int read_code(const uint8_t* data, const uint8_t* end, uint64_t* code) {
     return 0;
 }
 
-// Tables as the coders read them, wherever they lie.
-struct TablesView {
-    const EncodeTable* encode;
-    const uint32_t* locators;
-    const uint8_t* busy;  // 1 where no symbol has 3/4 of the probability
-    const uint32_t* intervals;
-    const uint64_t* buckets;
-    uint32_t count;
-};
+using TablesView = FlicTablesView;
 
 // What decoding one slot of one table finds.
 struct Found {

@@ -144,14 +144,13 @@ int close(const Decoder& decoder) {
 }  // namespace rans
 }  // namespace flic
 
-using flic::rans::Decoder;
-using flic::rans::Tables;
+struct FlicDecoder final : flic::rans::Decoder {};
 
 // Opens a stream, of which the decoder keeps a copy.
-FLIC_API int flic_rans_decoder_new(const uint8_t* data, int64_t size, Decoder** out) {
+FLIC_API int flic_rans_decoder_new(const uint8_t* data, int64_t size, FlicDecoder** out) {
     if (size < 0 || (size > 0 && !data) || !out) return FLIC_BAD_ARGUMENT;
     try {
-        auto decoder = std::make_unique<Decoder>();
+        auto decoder = std::make_unique<FlicDecoder>();
         decoder->data.reserve(static_cast<size_t>(size) + flic::rans::kPadding);
         if (size > 0) decoder->data.assign(data, data + size);
         decoder->data.resize(static_cast<size_t>(size) + flic::rans::kPadding);
@@ -165,8 +164,8 @@ FLIC_API int flic_rans_decoder_new(const uint8_t* data, int64_t size, Decoder** 
 }
 
 // Decodes the next push: count symbols, of which symbol i has table indexes[i].
-FLIC_API int flic_rans_decoder_pull(Decoder* decoder, const void* indexes, int index_bytes,
-                                    int64_t count, const Tables* tables, int32_t* out) {
+FLIC_API int flic_rans_decoder_pull(FlicDecoder* decoder, const void* indexes, int index_bytes,
+                                    int64_t count, const FlicTables* tables, int32_t* out) {
     if (!decoder || !tables || count < 0) return FLIC_BAD_ARGUMENT;
     if (count > 0 && (!indexes || !out)) return FLIC_BAD_ARGUMENT;
     if (index_bytes != 4 && index_bytes != 2) return FLIC_BAD_ARGUMENT;
@@ -177,9 +176,9 @@ FLIC_API int flic_rans_decoder_pull(Decoder* decoder, const void* indexes, int i
 }
 
 // Checks that the stream ended where it should.
-FLIC_API int flic_rans_decoder_close(const Decoder* decoder) {
+FLIC_API int flic_rans_decoder_close(const FlicDecoder* decoder) {
     if (!decoder) return FLIC_BAD_ARGUMENT;
     return decoder->failed != FLIC_OK ? decoder->failed : flic::rans::close(*decoder);
 }
 
-FLIC_API void flic_rans_decoder_free(Decoder* decoder) { delete decoder; }
+FLIC_API void flic_rans_decoder_free(FlicDecoder* decoder) { delete decoder; }

@@ -14,14 +14,7 @@ namespace flic {
 namespace rans {
 namespace {
 
-struct Push {
-    const void* symbols;
-    const void* indexes;
-    int64_t count;
-    const Tables* tables;
-    int32_t symbol_bytes;
-    int32_t index_bytes;
-};
+using Push = FlicPush;
 
 // Vector loops write words by the block.
 constexpr int64_t kPadding = 64;
@@ -96,8 +89,7 @@ int encode_tail_typed(Group& group, Span& span) {
         if (!tables.busy[index]) continue;
         const EncodeTable& table = tables.encode[index];
         const int32_t symbol = static_cast<const Symbol*>(span.symbols)[j];
-        const uint32_t interval =
-            tables.intervals[table.first + symbol_interval(table, symbol)];
+        const uint32_t interval = tables.intervals[table.first + symbol_interval(table, symbol)];
         if (must_emit(tail.states[0], interval_frequency(interval)) &&
             top - tail.words == 2 * (room - 2)) {
             break;
@@ -193,12 +185,11 @@ bool is_power_of_two(int value, int most) {
 }  // namespace flic
 
 using flic::rans::Bytes;
-using flic::rans::Push;
 
-// Encodes pushes, in order, as one stream. lanes and groups: powers of two up to 32, or 0 to choose.
-// *out is the stream, to be read and freed through the functions below.
-FLIC_API int flic_rans_encode(const Push* pushes, int64_t count, int lanes, int groups,
-                              Bytes** out) {
+// Encodes pushes, in order, as one stream. lanes and groups: powers of two up to 32, or 0 to
+// choose. *out is the stream, to be read and freed through the functions below.
+FLIC_API int flic_rans_encode(const FlicPush* pushes, int64_t count, int lanes, int groups,
+                              FlicBytes** out) {
     if (count < 0 || (count > 0 && !pushes) || !out) return FLIC_BAD_ARGUMENT;
     if (lanes != 0 && !flic::rans::is_power_of_two(lanes, flic::rans::kMaxLanes)) {
         return FLIC_BAD_ARGUMENT;
@@ -207,7 +198,7 @@ FLIC_API int flic_rans_encode(const Push* pushes, int64_t count, int lanes, int 
         return FLIC_BAD_ARGUMENT;
     }
     for (int64_t p = 0; p < count; ++p) {
-        const Push& push = pushes[p];
+        const FlicPush& push = pushes[p];
         if (push.count < 0 || !push.tables) return FLIC_BAD_ARGUMENT;
         if (push.count > 0 && (!push.symbols || !push.indexes)) return FLIC_BAD_ARGUMENT;
         if (push.index_bytes != 4 && push.index_bytes != 2) return FLIC_BAD_ARGUMENT;
@@ -215,7 +206,7 @@ FLIC_API int flic_rans_encode(const Push* pushes, int64_t count, int lanes, int 
     const flic::FloatEnvironment environment;  // vectors divide in float32
     try {
         auto stream = std::make_unique<Bytes>();
-        const std::vector<Push> all(pushes, pushes + count);
+        const std::vector<FlicPush> all(pushes, pushes + count);
         const int status = flic::rans::encode_all(all, lanes, groups, *stream);
         if (status != FLIC_OK) return status;
         *out = stream.release();

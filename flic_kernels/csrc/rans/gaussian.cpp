@@ -2,7 +2,7 @@
 
 #include "base/float_environment.h"
 #include "base/isa.h"
-#include "base/status.h"
+#include "include/flic_kernels.h"
 
 using namespace flic::rans;
 
@@ -10,8 +10,7 @@ using namespace flic::rans;
 // element more than the grid.
 FLIC_API int flic_rans_gaussian_indexes(const float* means, const float* scales, int64_t count,
                                         const int32_t* row_first, const int32_t* row_size,
-                                        const uint16_t* cells, int32_t* indexes,
-                                        int32_t* centers) {
+                                        const uint16_t* cells, int32_t* indexes, int32_t* centers) {
     if (count < 0 || !row_first || !row_size || !cells) return FLIC_BAD_ARGUMENT;
     if (count > 0 && (!means || !scales || !indexes || !centers)) return FLIC_BAD_ARGUMENT;
     const GaussianGrid grid{row_first, row_size, cells};

@@ -14,11 +14,7 @@ namespace rans {
 // thresholds are exact float32 numbers, so that a level is read from the bits of the scale; level
 // 120 takes what lies above. Level l divides the fraction of the mean, -0.5 to 0.5, into
 // row_size[l] (a power of two) equal cells, which are cells[row_first[l] ..].
-struct GaussianGrid {
-    const int32_t* row_first;  // [121]
-    const int32_t* row_size;   // [121]
-    const uint16_t* cells;     // table of each cell; one element more may be read
-};
+using GaussianGrid = FlicGaussianGrid;
 
 constexpr int kGaussianLevels = 121;
 constexpr uint32_t kFirstThreshold = 0x3c000000u;  // the bits of 2^-7
@@ -37,8 +33,7 @@ FLIC_HD bool is_finite(float value) { return (float_bits(value) & 0x7f800000u) !
 
 // Exact for all finite input: one rounding to an integer, a difference that float32 can hold, and
 // a product with a power of two.
-FLIC_HD int32_t gaussian_index(const GaussianGrid& grid, float mean, float scale,
-                               int32_t* center) {
+FLIC_HD int32_t gaussian_index(const GaussianGrid& grid, float mean, float scale, int32_t* center) {
     float s = scale > kScaleFloor ? scale : kScaleFloor;
     s = s < kScaleCeiling ? s : kScaleCeiling;
     const uint32_t level = (float_bits(s) - kFirstThreshold) >> 20;

@@ -1,6 +1,6 @@
 // Table indexes of a span, compiled for each instruction set; by vectors, gaussian_index() of
 // gaussian.h step by step.
-#include "base/status.h"
+#include "include/flic_kernels.h"
 #include "rans/gaussian.h"
 #include "rans/vectors.h"
 
@@ -22,8 +22,7 @@ bool index_vectors(const GaussianGrid& grid, const GaussianSpan& span, int64_t& 
             not_finite = V::max(not_finite, bits);
         }
         scale = V::smaller(V::larger(scale, V::floats(kScaleFloor)), V::floats(kScaleCeiling));
-        const V::U level =
-            V::template shr<20>(V::sub(V::as_bits(scale), V::set(kFirstThreshold)));
+        const V::U level = V::template shr<20>(V::sub(V::as_bits(scale), V::set(kFirstThreshold)));
         mean = V::smaller(V::larger(mean, V::floats(-kMeanLimit)), V::floats(kMeanLimit));
         const V::F shift = V::floats(kRoundingShift);
         const V::F rounded = V::minus(V::plus(mean, shift), shift);
@@ -33,8 +32,7 @@ bool index_vectors(const GaussianGrid& grid, const GaussianSpan& span, int64_t& 
         const V::F fraction = V::plus(V::minus(mean, rounded), V::floats(0.5f));
         const V::U cell = V::truncate(V::times(fraction, V::to_float(size)));
         const V::U last = V::sub(size, V::set(1));
-        V::store(span.indexes + i,
-                 V::gather_words(grid.cells, V::add(first, V::min(cell, last))));
+        V::store(span.indexes + i, V::gather_words(grid.cells, V::add(first, V::min(cell, last))));
     }
     return !V::bits(V::not_less(not_finite, exponent));
 }

@@ -22,8 +22,8 @@ inline int decode_rest(DecodeLanes& lanes, const Span& span, int64_t j, uint32_t
         const Found found = find(span.tables, index, before[lane] & (kTotal - 1));
         after[lane] = get(before[lane], found.start, found.frequency);
         int32_t symbol = found.symbol;
-        if (found.escape && !pull_escape(lanes.escapes, lanes.escapes_end,
-                                         span.tables.encode[index], &symbol)) {
+        if (found.escape &&
+            !pull_escape(lanes.escapes, lanes.escapes_end, span.tables.encode[index], &symbol)) {
             return FLIC_CORRUPT_ESCAPE;
         }
         span.out[j + lane] = symbol;
@@ -51,9 +51,8 @@ int decode_rounds(DecodeLanes& lanes, const Span& span, int64_t& j, int64_t end)
             const V::U locator = V::gather(tables.locators, V::min(wanted, last_table));
             const V::U state = states[v];
             const V::U slot = V::bit_and(state, V::set(kTotal - 1));
-            const V::U bucket =
-                V::add(V::template shr<4>(locator),
-                       V::shr_by(slot, V::bit_and(locator, V::set(15))));
+            const V::U bucket = V::add(V::template shr<4>(locator),
+                                       V::shr_by(slot, V::bit_and(locator, V::set(15))));
             V::U first, rest;
             V::gather_pairs(tables.buckets, bucket, first, rest);
             const V::U frequency = V::template shr<16>(first);
@@ -143,7 +142,8 @@ int encode_rounds(EncodeLanes& lanes, const Span& span, int64_t j) {
             }
             const V::U frequency = V::template shr<16>(interval);
             V::U state = states[v];
-            const V::Mask emitting = V::not_less(V::template shr<32 - kPrecision>(state), frequency);
+            const V::Mask emitting =
+                V::not_less(V::template shr<32 - kPrecision>(state), frequency);
             words -= 2 * __builtin_popcount(V::bits(emitting));
             V::compress(words, emitting, state);
             state = V::choose(emitting, V::template shr<kWordBits>(state), state);

@@ -67,22 +67,23 @@ int launched() { return cudaGetLastError() == cudaSuccess ? FLIC_OK : FLIC_CUDA_
 using namespace flic::rans;
 
 // Pointers are device pointers but for `push`, which is copied; nothing here waits for the device.
-FLIC_API int flic_rans_cuda_decode(GroupRecord* records, int64_t count, const WarpPush* push,
-                                   const uint8_t* data, int32_t* out, cudaStream_t stream) {
+FLIC_API int flic_rans_cuda_decode(FlicGroupRecord* records, int64_t count,
+                                   const FlicWarpPush* push, const uint8_t* data, int32_t* out,
+                                   FlicStream stream) {
     if (!records || count < 1 || !push || !data) return FLIC_BAD_ARGUMENT;
     decode_kernel<<<blocks(count * kWarp), kBlock, 0, stream>>>(records, count, *push, data, out);
     return launched();
 }
 
-FLIC_API int flic_rans_cuda_close(GroupRecord* records, int64_t count, cudaStream_t stream) {
+FLIC_API int flic_rans_cuda_close(FlicGroupRecord* records, int64_t count, FlicStream stream) {
     if (!records || count < 1) return FLIC_BAD_ARGUMENT;
     close_kernel<<<blocks(count * kWarp), kBlock, 0, stream>>>(records, count);
     return launched();
 }
 
-FLIC_API int flic_rans_cuda_encode(GroupRecord* records, int64_t count, const WarpPush* pushes,
-                                   int push_count, uint8_t* buffer, int choose,
-                                   cudaStream_t stream) {
+FLIC_API int flic_rans_cuda_encode(FlicGroupRecord* records, int64_t count,
+                                   const FlicWarpPush* pushes, int push_count, uint8_t* buffer,
+                                   int choose, FlicStream stream) {
     if (!records || count < 1 || push_count < 0 || !buffer) return FLIC_BAD_ARGUMENT;
     encode_kernel<<<blocks(count * kWarp), kBlock, 0, stream>>>(records, count, pushes, push_count,
                                                                 buffer, choose != 0);
@@ -91,8 +92,8 @@ FLIC_API int flic_rans_cuda_encode(GroupRecord* records, int64_t count, const Wa
 
 // Where a mean or scale is NaN or infinite, the index becomes -1, which the coder refuses.
 FLIC_API int flic_rans_cuda_gaussian_indexes(const float* means, const float* scales, int64_t count,
-                                             const GaussianGrid* grid, int32_t* indexes,
-                                             int32_t* centers, cudaStream_t stream) {
+                                             const FlicGaussianGrid* grid, int32_t* indexes,
+                                             int32_t* centers, FlicStream stream) {
     if (count < 0 || !grid) return FLIC_BAD_ARGUMENT;
     if (count == 0) return FLIC_OK;
     gaussian_kernel<<<blocks(count), kBlock, 0, stream>>>(means, scales, count, *grid, indexes,

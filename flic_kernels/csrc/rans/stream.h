@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "base/status.h"
+#include "include/flic_kernels.h"
 #include "rans/core.h"
 
 namespace flic {
@@ -30,19 +30,8 @@ FLIC_HD Part group_part(int64_t count, int group, int groups) {
     return {begin < count ? begin : count, end < count ? end : count};
 }
 
-// A group of lanes at rest. Positions are byte offsets into a buffer that holds the words and the
-// escapes: what is still to be read, or what has been written.
-struct GroupRecord {
-    uint32_t states[kMaxLanes];
-    int64_t words, words_end;
-    int64_t escapes, escapes_end;
-    int64_t tail_symbols;
-    int64_t pushes, pulled;  // decoder only
-    int32_t picture, group, groups;
-    int32_t lanes;
-    int32_t status;  // the first failure
-    int32_t unused;
-};
+using GroupRecord = FlicGroupRecord;
+static_assert(sizeof GroupRecord::states == kMaxLanes * sizeof(uint32_t), "as the C interface");
 
 }  // namespace rans
 }  // namespace flic

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "base/status.h"
+#include "include/flic_kernels.h"
 #include "rans/lane_coder.h"
 
 namespace flic {
@@ -73,8 +73,8 @@ inline int decode_at(DecodeLanes& lanes, const Span& span, int64_t j) {
     const Found found = find(tables, index, state & (kTotal - 1));
     state = get(state, found.start, found.frequency);
     int32_t symbol = found.symbol;
-    if (found.escape && !pull_escape(lanes.escapes, lanes.escapes_end, tables.encode[index],
-                                     &symbol)) {
+    if (found.escape &&
+        !pull_escape(lanes.escapes, lanes.escapes_end, tables.encode[index], &symbol)) {
         return FLIC_CORRUPT_ESCAPE;
     }
     span.out[j] = symbol;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <new>
 
-#include "base/status.h"
+#include "include/flic_kernels.h"
 
 namespace flic {
 namespace rans {
@@ -98,17 +98,16 @@ int build(int64_t count, const int64_t* first, const int32_t* minimum, const int
 }  // namespace rans
 }  // namespace flic
 
-using flic::rans::Tables;
-
-// Makes tables from frequencies: table t has frequencies[first[t] .. first[t + 1]), each at least 1,
-// together 2^15, the last one the escape's; its first symbol is minimum[t]. Symbols lie in int16.
+// Makes tables from frequencies: table t has frequencies[first[t] .. first[t + 1]), each at least
+// 1, together 2^15, the last one the escape's; its first symbol is minimum[t]. Symbols lie in
+// int16.
 FLIC_API int flic_rans_tables_new(int64_t count, const int64_t* first, const int32_t* minimum,
-                                  const int32_t* frequencies, Tables** out) {
+                                  const int32_t* frequencies, FlicTables** out) {
     if (count < 1 || count > 1 << 20 || !first || !minimum || !frequencies || !out) {
         return FLIC_BAD_ARGUMENT;
     }
     try {
-        auto tables = std::make_unique<Tables>();
+        auto tables = std::make_unique<FlicTables>();
         const int status = flic::rans::build(count, first, minimum, frequencies, *tables);
         if (status != FLIC_OK) return status;
         *out = tables.release();
@@ -119,7 +118,7 @@ FLIC_API int flic_rans_tables_new(int64_t count, const int64_t* first, const int
 }
 
 // Bytes an encoder (its table records and intervals) and a decoder (locators and buckets) read.
-FLIC_API int flic_rans_tables_bytes(const Tables* tables, int64_t* encoder, int64_t* decoder) {
+FLIC_API int flic_rans_tables_bytes(const FlicTables* tables, int64_t* encoder, int64_t* decoder) {
     if (!tables || !encoder || !decoder) return FLIC_BAD_ARGUMENT;
     *encoder = static_cast<int64_t>(tables->encode.size() * sizeof(flic::rans::EncodeTable) +
                                     tables->intervals.size() * sizeof(uint32_t));
@@ -129,7 +128,7 @@ FLIC_API int flic_rans_tables_bytes(const Tables* tables, int64_t* encoder, int6
 }
 
 // Where the arrays lie and how many bytes each has, for copying them to a device.
-FLIC_API int flic_rans_tables_arrays(const Tables* tables, flic::rans::TablesView* view,
+FLIC_API int flic_rans_tables_arrays(const FlicTables* tables, FlicTablesView* view,
                                      int64_t* bytes) {
     if (!tables || !view || !bytes) return FLIC_BAD_ARGUMENT;
     const auto size = [](const auto& array) {
@@ -144,4 +143,4 @@ FLIC_API int flic_rans_tables_arrays(const Tables* tables, flic::rans::TablesVie
     return FLIC_OK;
 }
 
-FLIC_API void flic_rans_tables_free(Tables* tables) { delete tables; }
+FLIC_API void flic_rans_tables_free(FlicTables* tables) { delete tables; }

@@ -11,10 +11,10 @@ namespace flic {
 namespace rans {
 
 struct Tables {
-    std::vector<EncodeTable> encode;   // [tables]
-    std::vector<uint32_t> locators;    // [tables]
-    std::vector<uint8_t> busy;         // [tables] 1 where no symbol has 3/4 of the probability
-    std::vector<uint32_t> intervals;   // [all intervals]
+    std::vector<EncodeTable> encode;  // [tables]
+    std::vector<uint32_t> locators;   // [tables]
+    std::vector<uint8_t> busy;        // [tables] 1 where no symbol has 3/4 of the probability
+    std::vector<uint32_t> intervals;  // [all intervals]
     std::vector<uint64_t> buckets;
 
     TablesView view() const {
@@ -25,3 +25,5 @@ struct Tables {
 
 }  // namespace rans
 }  // namespace flic
+
+struct FlicTables final : flic::rans::Tables {};

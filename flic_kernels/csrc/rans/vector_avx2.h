@@ -82,17 +82,19 @@ struct V {
     static U bit_and(U a, U b) { return _mm256_and_si256(a, b); }
     static U bit_or(U a, U b) { return _mm256_or_si256(a, b); }
     template <int n>
-    static U shr(U a) { return _mm256_srli_epi32(a, n); }
+    static U shr(U a) {
+        return _mm256_srli_epi32(a, n);
+    }
     template <int n>
-    static U shl(U a) { return _mm256_slli_epi32(a, n); }
+    static U shl(U a) {
+        return _mm256_slli_epi32(a, n);
+    }
     static U shr_by(U a, U n) { return _mm256_srlv_epi32(a, n); }
     static U sign_extend_low(U a) { return _mm256_srai_epi32(_mm256_slli_epi32(a, 16), 16); }
     static U choose(Mask m, U yes, U no) { return _mm256_blendv_epi8(no, yes, m); }
     static U add_one(Mask m, U a) { return sub(a, m); }
     static Mask not_less(U a, U b) { return _mm256_cmpeq_epi32(max(a, b), a); }
-    static Mask not_equal(U a, U b) {
-        return _mm256_xor_si256(_mm256_cmpeq_epi32(a, b), set(~0u));
-    }
+    static Mask not_equal(U a, U b) { return _mm256_xor_si256(_mm256_cmpeq_epi32(a, b), set(~0u)); }
     static Mask below_low(U a) {
         return _mm256_cmpeq_epi32(shr<kWordBits>(a), _mm256_setzero_si256());
     }

@@ -43,9 +43,13 @@ struct V {
     static U bit_and(U a, U b) { return _mm512_and_si512(a, b); }
     static U bit_or(U a, U b) { return _mm512_or_si512(a, b); }
     template <int n>
-    static U shr(U a) { return _mm512_srli_epi32(a, n); }
+    static U shr(U a) {
+        return _mm512_srli_epi32(a, n);
+    }
     template <int n>
-    static U shl(U a) { return _mm512_slli_epi32(a, n); }
+    static U shl(U a) {
+        return _mm512_slli_epi32(a, n);
+    }
     static U shr_by(U a, U n) { return _mm512_srlv_epi32(a, n); }
     static U sign_extend_low(U a) { return _mm512_srai_epi32(_mm512_slli_epi32(a, 16), 16); }
     static U choose(Mask m, U yes, U no) { return _mm512_mask_mov_epi32(no, m, yes); }

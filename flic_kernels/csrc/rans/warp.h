@@ -15,14 +15,7 @@ namespace rans {
 
 constexpr int kWarp = 32;
 
-struct WarpPush {
-    const void* symbols;  // decoder: none. [pictures, count]
-    const void* indexes;  // [pictures, count]
-    int64_t count;
-    TablesView tables;
-    int32_t symbol_bytes;
-    int32_t index_bytes;
-};
+using WarpPush = FlicWarpPush;
 
 FLIC_HD int count_bits(uint32_t bits) {
 #if defined(__CUDA_ARCH__)
@@ -207,9 +200,9 @@ FLIC_HD void warp_decode(GroupRecord& record, const WarpPush& push, const uint8_
                          int32_t* out) {
     const int lane = W::lane();
     if (record.status != FLIC_OK) return;
-    WarpDecoder<W> decoder{data,           record.words,       record.words_end,
-                           record.escapes, record.escapes_end, record.lanes,
-                           record.states[lane]};
+    WarpDecoder<W> decoder{
+        data,         record.words,       record.words_end, record.escapes, record.escapes_end,
+        record.lanes, record.states[lane]};
     const int status = decoder.pull(record, push, out);
     W::sync();  // every thread has read the record before it changes
     record.states[lane] = decoder.my_state;

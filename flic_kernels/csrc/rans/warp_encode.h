@@ -56,8 +56,8 @@ struct WarpEncoder {
             if (my_busy) {
                 my_table = tables.encode[my_index];
                 my_symbol = load_symbol(push, offset + j);
-                my_interval = tables.intervals[my_table.first +
-                                               symbol_interval(my_table, my_symbol)];
+                my_interval =
+                    tables.intervals[my_table.first + symbol_interval(my_table, my_symbol)];
             }
             uint32_t busy = W::ballot(my_busy);
             while (busy && !full) {
@@ -106,8 +106,8 @@ struct WarpEncoder {
             if (active) {
                 my_table = tables.encode[my_index];
                 my_symbol = load_symbol(push, offset + j);
-                my_interval = tables.intervals[my_table.first +
-                                               symbol_interval(my_table, my_symbol)];
+                my_interval =
+                    tables.intervals[my_table.first + symbol_interval(my_table, my_symbol)];
             }
             const uint32_t escaped = W::ballot((my_interval & kEscapeFlag) != 0);
             if (escaped) push_escapes(escaped, my_table, my_symbol);

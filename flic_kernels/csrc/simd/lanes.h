@@ -151,12 +151,8 @@ struct Lanes {
     static FLIC_INLINE Lanes sqrt(const Lanes& a) {
         return each([&](int i) { return __builtin_sqrtf(a.v[i]); });
     }
-    static FLIC_INLINE Lanes max(const Lanes& a, const Lanes& b) {
-        return {a.v > b.v ? a.v : b.v};
-    }
-    static FLIC_INLINE Lanes min(const Lanes& a, const Lanes& b) {
-        return {a.v < b.v ? a.v : b.v};
-    }
+    static FLIC_INLINE Lanes max(const Lanes& a, const Lanes& b) { return {a.v > b.v ? a.v : b.v}; }
+    static FLIC_INLINE Lanes min(const Lanes& a, const Lanes& b) { return {a.v < b.v ? a.v : b.v}; }
     static FLIC_INLINE Lanes power_of_two(const Lanes& a) {
         return {reinterpret_cast<Vector>((reinterpret_cast<Bits>(a.v) << 23) + 0x3f800000u)};
     }

@@ -35,7 +35,7 @@ struct CudaGraph {
 };
 using cudaGraph_t = CudaGraph*;
 using cudaGraphExec_t = CudaGraph*;
-using cudaStream_t = struct CudaStream*;
+using cudaStream_t = struct CUstream_st*;
 #define cudaStreamPerThread (reinterpret_cast<cudaStream_t>(2))
 
 struct cudaLaunchConfig_t {

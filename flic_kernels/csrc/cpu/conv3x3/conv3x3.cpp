@@ -62,7 +62,8 @@ class Convolution {
             const size_t rows = c.blocks_.pixels();
             out.reserve(c.sub_pixels_ * rows);
             residual.reserve(c.sub_pixels_ * rows);
-            if (c.gdn_.gamma || !c.direct()) results = Floats(rows * c.outputs_, Floats::Fill::none);
+            if (c.gdn_.gamma || !c.direct())
+                results = Floats(rows * c.outputs_, Floats::Fill::none);
         }
     };
 
@@ -141,14 +142,13 @@ class Convolution {
 }  // namespace flic::cpu
 
 // x [batch][height][width][channels], weight [outputs][channels][3][3], residual (or null) and out
-// [batch][shuffle * height out][shuffle * width out][outputs / shuffle^2], of one element type; bias
-// [outputs] or null; gamma [outputs][outputs] and beta [outputs], or null. The caller has checked
-// that the shapes fit together.
+// [batch][shuffle * height out][shuffle * width out][outputs / shuffle^2], of one element type;
+// bias [outputs] or null; gamma [outputs][outputs] and beta [outputs], or null. The caller has
+// checked that the shapes fit together.
 FLIC_API int flic_conv3x3(const void* x, int element, int64_t batch, int height, int width,
-                              int channels, const void* weight, const float* bias, int outputs,
-                              int stride, int leaky, int shuffle, const float* gamma,
-                              const float* beta, int inverse, const void* residual, void* out,
-                              int threads) {
+                          int channels, const void* weight, const float* bias, int outputs,
+                          int stride, int leaky, int shuffle, const float* gamma, const float* beta,
+                          int inverse, const void* residual, void* out, int threads) {
     using namespace flic::cpu;
     return guarded(element, [&](auto type) {
         using T = decltype(type);

@@ -1,8 +1,8 @@
 // The gradients of a 3x3 convolution, of the leaky ReLU and of the sub-pixel shuffle after it.
 //
 // With stride s, the pixels of x of each remainder modulo s are a convolution of the result's
-// gradient with some of the taps. The weight's gradient sums outer products of the result's gradient
-// with the patches that the convolution itself takes.
+// gradient with some of the taps. The weight's gradient sums outer products of the result's
+// gradient with the patches that the convolution itself takes.
 #include <algorithm>
 #include <type_traits>
 #include <vector>
@@ -16,8 +16,8 @@
 namespace flic::cpu {
 namespace {
 
-// In one direction: the taps that pixels of remainder `phase` modulo the stride meet, first to last,
-// and how far from pixel / stride the result lies that the first of them belongs to.
+// In one direction: the taps that pixels of remainder `phase` modulo the stride meet, first to
+// last, and how far from pixel / stride the result lies that the first of them belongs to.
 struct Taps {
     int count = 0, first_result = 0;
     int tap[3] = {};
@@ -86,9 +86,7 @@ class ConvolutionGradient {
 
   private:
     // Output n of the weight among the results as they are here: sub-pixel by sub-pixel.
-    int place(int n) const {
-        return n % sub_pixels_ * (outputs_ / sub_pixels_) + n / sub_pixels_;
-    }
+    int place(int n) const { return n % sub_pixels_ * (outputs_ / sub_pixels_) + n / sub_pixels_; }
 
     void unshuffle(const T* grad, const T* out, int shuffle) {
         const int channels = outputs_ / sub_pixels_;
@@ -185,9 +183,8 @@ class ConvolutionGradient {
             w.patches.add(line / grad_.height, static_cast<int>(line % grad_.height),
                           static_cast<int>(i % grad_.width));
         }
-        const float* const grad =
-            as_floats(grad_.data + first * outputs_, static_cast<ptrdiff_t>(count) * outputs_,
-                      w.grad.get());
+        const float* const grad = as_floats(grad_.data + first * outputs_,
+                                            static_cast<ptrdiff_t>(count) * outputs_, w.grad.get());
         w.wide.clear();
         for (int r = 0; r < count; ++r) {
             for (int line = 0; line < 3; ++line) {
@@ -210,8 +207,8 @@ class ConvolutionGradient {
 }  // namespace flic::cpu
 
 // From grad, the gradient of flic_conv3x3's result without GDN and residual, and that result, out
-// (null: it has no leaky ReLU): dx, of x's element type, or null; dweight [outputs][channels][3][3],
-// dbias [outputs].
+// (null: it has no leaky ReLU): dx, of x's element type, or null; dweight
+// [outputs][channels][3][3], dbias [outputs].
 FLIC_API int flic_conv3x3_backward(const void* grad, const void* out, const void* x, int element,
                                    int64_t batch, int height, int width, int channels,
                                    const void* weight, int outputs, int stride, int shuffle,

@@ -73,7 +73,9 @@ class Patches {
     ptrdiff_t run() const { return static_cast<ptrdiff_t>(window_.columns) * image_.channels; }
 
   private:
-    static size_t floats(size_t count) { return (count * sizeof(T) + sizeof(float) - 1) / sizeof(float); }
+    static size_t floats(size_t count) {
+        return (count * sizeof(T) + sizeof(float) - 1) / sizeof(float);
+    }
 
     const T* copy(int64_t picture, int y, int first_x) {
         T* const to = next_;
@@ -96,8 +98,8 @@ class Patches {
     T* next_;
 };
 
-// Positions of pictures in blocks that a thread takes at a time: so many that weights from beyond the
-// cache serve many rows, so few that the pixels they are made from stay in it.
+// Positions of pictures in blocks that a thread takes at a time: so many that weights from beyond
+// the cache serve many rows, so few that the pixels they are made from stay in it.
 struct Blocks {
     static constexpr int kWidth = 48, kPixels = 192;
     static constexpr size_t kCached = 1 << 18;  // weights that stay in a core's cache

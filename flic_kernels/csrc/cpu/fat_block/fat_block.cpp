@@ -1,19 +1,20 @@
 // A whole FAT block in one call.
 //
-// A plain block is local to tiles of max(2 * window, modulation window) tokens a side, so a group of
-// tiles goes through all of it while its activations are in cache. In a shifted block the attention
-// looks at the tiles to the right and below, and around the picture's border: bands of tiles go
-// through three stages, up to q, k and v, the attention, and the rest, with the stages' results in a
-// ring of a few rows of tiles.
+// A plain block is local to tiles of max(2 * window, modulation window) tokens a side, so a group
+// of tiles goes through all of it while its activations are in cache. In a shifted block the
+// attention looks at the tiles to the right and below, and around the picture's border: bands of
+// tiles go through three stages, up to q, k and v, the attention, and the rest, with the stages'
+// results in a ring of a few rows of tiles.
 //
 // Operands of products, q, k, v and the attention's results have the type of x, T; everything
 // between them is float32.
+#include "cpu/fat_block/fat_block.h"
+
 #include <string.h>
 
 #include <algorithm>
 #include <vector>
 
-#include "cpu/fat_block/fat_block.h"
 #include "cpu/frequency_modulation/frequency_modulation.h"
 #include "cpu/guarded.h"
 #include "cpu/kernels.h"
@@ -22,9 +23,10 @@
 namespace flic::cpu {
 namespace {
 
-constexpr int kGroupRows = 256;  // tokens of a group: its activations stay in the second-level cache
+constexpr int kGroupRows =
+    256;  // tokens of a group: its activations stay in the second-level cache
 constexpr int kGroupsOfThread = 2;  // at least, if there are so many tiles
-constexpr int kHiddenRows = 48;  // tokens whose hidden layer is kept: whole register tiles
+constexpr int kHiddenRows = 48;     // tokens whose hidden layer is kept: whole register tiles
 
 constexpr int kGroupsOfBand = 16;  // for each thread, of a shifted block
 constexpr int kWholeBands = 2;     // pictures of fewer bands go through whole
@@ -52,7 +54,7 @@ struct Block {
     const int channels, stride, qkv_stride, hidden_stride;  // of a token, in values
     const Tiles tiles;
     const int side, tile_rows, across, down;  // of `tiles`; rows of tiles of a picture
-    const int group;                                        // tiles that go through together
+    const int group;                          // tiles that go through together
     BasicProduct<T> conv1_1, qkv, proj, expand, contract, conv1_2;
     AttentionBranch branches[kBranches];
     Floats bias[kBranches];
@@ -156,8 +158,8 @@ void begin(const Block<T>& b, Worker<T>& w, int rows, float* t, const Rows<T>& q
     b.qkv.run(rows, {w.n.get(), b.stride}, qkv);
 }
 
-// All windows of all branches that begin, before the roll, in the tile at (top, left) of an image of
-// q, k and v; lse: null or that of the picture, in which this is the tile in (row, column).
+// All windows of all branches that begin, before the roll, in the tile at (top, left) of an image
+// of q, k and v; lse: null or that of the picture, in which this is the tile in (row, column).
 template <class T>
 void attend(const Block<T>& b, Worker<T>& w, const T* qkv, int height, int width, int top, int left,
             T* out, float* lse, int row, int column) {
@@ -184,8 +186,8 @@ void attend(const Block<T>& b, Worker<T>& w, const T* qkv, int height, int width
                     const ptrdiff_t down = (row * b.side + y) / kind.window_height;
                     const ptrdiff_t right = (column * b.side + x) / kind.window_width;
                     const ptrdiff_t index = down * (b.shape.width / kind.window_width) + right;
-                    window.lse = lse + branch * kind.heads * window.lse_stride +
-                                 index * kind.keys();
+                    window.lse =
+                        lse + branch * kind.heads * window.lse_stride + index * kind.keys();
                 }
                 kernels().window_attention.attend(kind, window);
             }
@@ -220,9 +222,9 @@ void finish(const Block<T>& b, Worker<T>& w, int rows, const Rows<const T>& atte
         for (int y = 0; y < b.side; y += size) {
             for (int x = 0; x < b.side; x += size) {
                 const ptrdiff_t at = (tile + static_cast<ptrdiff_t>(y) * b.side + x) * b.stride;
-                kernels().frequency_modulation.modulate(
-                    size, b.channels, b.modulation.get(), pixels(filtered + at), pixels(t + at),
-                    {n + at, b.stride, row, kElement<T>});
+                kernels().frequency_modulation.modulate(size, b.channels, b.modulation.get(),
+                                                        pixels(filtered + at), pixels(t + at),
+                                                        {n + at, b.stride, row, kElement<T>});
             }
         }
     }
@@ -307,8 +309,8 @@ class Shifted {
         return b.down <= kWholeBands * band + 1 ? b.down : band + 1;
     }
 
-    // work(worker, first, last) on groups of tiles of rows [begin, end). A group's tiles follow each
-    // other in the ring.
+    // work(worker, first, last) on groups of tiles of rows [begin, end). A group's tiles follow
+    // each other in the ring.
     template <class Work>
     void groups(int begin, int end, const Work& work) {
         const int first = begin * b_.across, tiles = (end - begin) * b_.across;
@@ -340,8 +342,8 @@ class Shifted {
         pool_.run((end_row - begin_row) * b_.across, [&](int item, int worker) {
             const int row = wrapped(begin_row + item / b_.across, rows_);
             const int column = item % b_.across;
-            attend(b_, workers_[worker], qkv_.get(), rows_ * b_.side, b_.shape.width,
-                   row * b_.side, column * b_.side, attended_.get(), kept_.lse,
+            attend(b_, workers_[worker], qkv_.get(), rows_ * b_.side, b_.shape.width, row * b_.side,
+                   column * b_.side, attended_.get(), kept_.lse,
                    wrapped(begin_row + item / b_.across, b_.down), column);
         });
     }
@@ -385,16 +387,16 @@ void run(const T* x, const FATParameters& parameters, const FATShape& shape, T* 
 }  // namespace flic::cpu
 
 // x, out and attended [batch][height][width][channels], of one element type; attended and lse
-// [heads][tokens] are kept for the backward pass, or null. The caller has checked that the shapes fit
-// together.
-FLIC_API int flic_cpu_fat_block(const void* x, int element, const void* const* parameters,
-                                const flic::cpu::FATShape* shape, void* out, void* attended,
-                                float* lse, int threads) {
+// [heads][tokens] are kept for the backward pass, or null. The caller has checked that the shapes
+// fit together.
+FLIC_API int flic_fat_block(const void* x, int element, const FlicFatParameters* parameters,
+                            const FlicFatShape* shape, void* out, void* attended, float* lse,
+                            int threads) {
     using namespace flic::cpu;
     if (!x || !parameters || !shape || !out || threads < 1) return FLIC_BAD_ARGUMENT;
     return guarded(element, [&](auto type) {
         using T = decltype(type);
-        run(static_cast<const T*>(x), *reinterpret_cast<const FATParameters*>(parameters), *shape,
-            static_cast<T*>(out), Kept<T>{static_cast<T*>(attended), lse}, flic::team(threads));
+        run(static_cast<const T*>(x), *parameters, *shape, static_cast<T*>(out),
+            Kept<T>{static_cast<T*>(attended), lse}, flic::team(threads));
     });
 }

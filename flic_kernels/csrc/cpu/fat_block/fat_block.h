@@ -4,39 +4,13 @@
 
 #include "cpu/element.h"
 #include "cpu/window_attention/window_attention.h"
+#include "include/flic_kernels.h"
 
 namespace flic::cpu {
 
-// Of the C interface; flic_kernels/cpu/fat_block.py fills the same one.
-struct FATShape {
-    int32_t batch, height, width, channels, heads, window, modulation, shifted;
-    float eps;
-};
-
-// The parameters, in the order of FATParameters in flic_kernels/ops/fat_block.py. The products'
-// weights have the type of x, the others are float32.
-struct FATParameters {
-    const void* conv1_1_weight;
-    const float *conv1_1_bias, *norm1_weight, *norm1_bias;
-    const void* qkv_weight;
-    const float* tables[kBranches];
-    const void* proj_weight;
-    const float *proj_bias, *norm2_weight, *norm2_bias;
-    const void* expand_weight;
-    const float* expand_bias;
-    const void* contract_weight;
-    const float *contract_bias, *complex_weight;
-    const void* conv1_2_weight;
-    const float* conv1_2_bias;
-};
-
-// Where the parameters' gradients go, in the same order.
-struct FATGradients {
-    float *conv1_1_weight, *conv1_1_bias, *norm1_weight, *norm1_bias, *qkv_weight;
-    float* tables[kBranches];
-    float *proj_weight, *proj_bias, *norm2_weight, *norm2_bias, *expand_weight, *expand_bias;
-    float *contract_weight, *contract_bias, *complex_weight, *conv1_2_weight, *conv1_2_bias;
-};
+using FATShape = FlicFatShape;
+using FATParameters = FlicFatParameters;
+using FATGradients = FlicFatGradients;
 
 inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 inline int wrapped(int a, int n) { return a - floor_div(a, n) * n; }

@@ -88,7 +88,8 @@ class FATGradient {
           group_(std::max(1, kGradientTokens / tiles_.tokens())),
           rows_(group_ * tiles_.tokens()),
           picture_(static_cast<ptrdiff_t>(shape.height) * shape.width),
-          together_(static_cast<int>(std::clamp<ptrdiff_t>(kValues / (picture_ * c_), 1, shape.batch))),
+          together_(
+              static_cast<int>(std::clamp<ptrdiff_t>(kValues / (picture_ * c_), 1, shape.batch))),
           parts_(GradientParts(together_ * picture_).parts),
           conv1_1_(p.conv1_1_weight, p.conv1_1_bias, c_, c_, parts_, pool),
           qkv_(p.qkv_weight, nullptr, 3 * c_, c_, parts_, pool),
@@ -184,9 +185,8 @@ class FATGradient {
     void for_steps(const Work& work) {
         const GradientParts parts(tokens());
         pool_.run(parts.parts, [&](int part, int worker) {
-            parts.for_steps(part, [&](int64_t first, int rows) {
-                work(part, workers_[worker], first, rows);
-            });
+            parts.for_steps(
+                part, [&](int64_t first, int rows) { work(part, workers_[worker], first, rows); });
         });
     }
 
@@ -229,10 +229,19 @@ class FATGradient {
         std::vector<float*> dattended, dbefore;
 
         explicit Worker(const FATGradient& f)
-            : t(f.group_floats(1)), normed(f.group_floats(1)), filtered(f.group_floats(1)),
-              grad(f.group_floats(1)), dt(f.group_floats(1)), d(f.group_floats(1)),
-              hidden(f.group_floats(4)), activated(f.group_floats(4)), before(f.rows_),
-              attended(f.rows_), given(f.rows_), dattended(f.rows_), dbefore(f.rows_) {}
+            : t(f.group_floats(1)),
+              normed(f.group_floats(1)),
+              filtered(f.group_floats(1)),
+              grad(f.group_floats(1)),
+              dt(f.group_floats(1)),
+              d(f.group_floats(1)),
+              hidden(f.group_floats(4)),
+              activated(f.group_floats(4)),
+              before(f.rows_),
+              attended(f.rows_),
+              given(f.rows_),
+              dattended(f.rows_),
+              dbefore(f.rows_) {}
     };
     Floats group_floats(int channels) const {
         return Floats(static_cast<size_t>(std::max(rows_, kGradientTokens)) * c_ * channels,
@@ -271,9 +280,9 @@ class FATGradient {
         kernels().rows.gelu(hidden, w.activated.get(), 4 * count);
         contract_.product.run(rows, {w.activated.get(), 4 * c_}, Matrix(w.filtered.get(), c_));
         for_modulation_windows(rows, [&](ptrdiff_t at) {
-            kernels().frequency_modulation.modulate(
-                shape_.modulation, c_, modulation_.get(), pixels(w.filtered.get() + at),
-                pixels(t + at), pixels_out(d + at));
+            kernels().frequency_modulation.modulate(shape_.modulation, c_, modulation_.get(),
+                                                    pixels(w.filtered.get() + at), pixels(t + at),
+                                                    pixels_out(d + at));
         });
 
         // Back through conv1_2 and the modulation.
@@ -329,7 +338,7 @@ class FATGradient {
     Pool& pool_;
     const int c_;
     const Tiles tiles_;
-    const int group_, rows_;   // tiles and tokens that a thread takes at a time, in the second stage
+    const int group_, rows_;  // tiles and tokens that a thread takes at a time, in the second stage
     const ptrdiff_t picture_;  // tokens
     const int together_;       // pictures
     const int parts_;          // of the gradients' sums, at most
@@ -344,20 +353,19 @@ class FATGradient {
 }  // namespace
 }  // namespace flic::cpu
 
-// From grad, the result's gradient, x, and what flic_cpu_fat_block kept, attended and lse (which is
-// only read): dx, all images of one element type, and the parameters' gradients, in the order of the
-// parameters, all of which are float32 here.
-FLIC_API int flic_cpu_fat_block_backward(const void* grad, const void* x, const void* attended,
-                                         float* lse, int element, const void* const* parameters,
-                                         const flic::cpu::FATShape* shape, void* dx,
-                                         float* const* gradients, int threads) {
+// From grad, the result's gradient, x, and what flic_fat_block kept, attended and lse (which is
+// only read): dx, all images of one element type, and the parameters' gradients, in the order of
+// the parameters, all of which are float32 here.
+FLIC_API int flic_fat_block_backward(const void* grad, const void* x, const void* attended,
+                                     float* lse, int element, const FlicFatParameters* parameters,
+                                     const FlicFatShape* shape, void* dx,
+                                     const FlicFatGradients* gradients, int threads) {
     using namespace flic::cpu;
     return guarded(element, [&](auto type) {
         using T = decltype(type);
-        FATGradient<T>(*shape, *reinterpret_cast<const FATParameters*>(parameters),
-                       flic::team(threads))
+        FATGradient<T>(*shape, *parameters, flic::team(threads))
             .run({shape->batch, static_cast<const T*>(x), static_cast<const T*>(attended), lse,
                   static_cast<const T*>(grad), static_cast<T*>(dx)},
-                 *reinterpret_cast<const FATGradients*>(gradients));
+                 *gradients);
     });
 }

@@ -42,7 +42,8 @@ FLIC_INLINE Complex twiddle(const Complex& a, int k) {
     }
     const Lanes c = Lanes::set(kCosine[k]), s = Lanes::set(kCosine[(k + 12) % 16]);
     if (INVERSE) {
-        return {Lanes::fnma(a.im, s, Lanes::mul(a.re, c)), Lanes::fma(a.re, s, Lanes::mul(a.im, c))};
+        return {Lanes::fnma(a.im, s, Lanes::mul(a.re, c)),
+                Lanes::fma(a.re, s, Lanes::mul(a.im, c))};
     }
     return {Lanes::fma(a.im, s, Lanes::mul(a.re, c)), Lanes::fnma(a.re, s, Lanes::mul(a.im, c))};
 }
@@ -124,8 +125,7 @@ FLIC_INLINE void real_transform(const Lanes (&x)[N], Lanes (&out)[N]) {
         FLIC_UNROLL for (int m = 0; m < Q; ++m) {
             const int bin = odd_bin<N>(m);
             out[2 * bin] = odd[m].re;
-            out[2 * bin + 1] =
-                4 * m + 1 < H ? odd[m].im : Lanes::sub(Lanes::set(0.0f), odd[m].im);
+            out[2 * bin + 1] = 4 * m + 1 < H ? odd[m].im : Lanes::sub(Lanes::set(0.0f), odd[m].im);
         }
     }
 }
@@ -148,9 +148,8 @@ FLIC_INLINE void real_inverse(const Lanes (&in)[N], Lanes (&x)[N]) {
         }
         FLIC_UNROLL for (int m = 0; m < Q; ++m) {
             const int bin = odd_bin<N>(m);
-            odd[m] = {in[2 * bin],
-                      4 * m + 1 < H ? in[2 * bin + 1]
-                                    : Lanes::sub(Lanes::set(0.0f), in[2 * bin + 1])};
+            odd[m] = {in[2 * bin], 4 * m + 1 < H ? in[2 * bin + 1]
+                                                 : Lanes::sub(Lanes::set(0.0f), in[2 * bin + 1])};
         }
         real_inverse<H>(even, sums);
         transform<Q, true>(odd);

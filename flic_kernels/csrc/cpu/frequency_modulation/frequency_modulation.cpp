@@ -9,8 +9,8 @@
 
 #include "base/floats.h"
 #include "base/pool.h"
-#include "base/status.h"
 #include "cpu/kernels.h"
+#include "include/flic_kernels.h"
 
 namespace flic::cpu {
 namespace {
@@ -37,8 +37,7 @@ void prepare_weight(const float* weight, int size, int channels, bool conjugate,
     const float scale[2] = {1.0f / static_cast<float>(size * size),
                             (conjugate ? -1.0f : 1.0f) / static_cast<float>(size * size)};
     const ptrdiff_t group_size = static_cast<ptrdiff_t>(size) * (size + 2) * kGroup;
-    memset(prepared, 0,
-           static_cast<size_t>(prepared_weight_size(size, channels)) * sizeof(float));
+    memset(prepared, 0, static_cast<size_t>(prepared_weight_size(size, channels)) * sizeof(float));
     for (int c = 0; c < channels; ++c) {
         const Channel channel = {weight + 2 * static_cast<ptrdiff_t>(c), size, channels};
         float* to = prepared + c / kGroup * group_size + c % kGroup;
@@ -151,8 +150,8 @@ FLIC_API int flic_frequency_modulation(const void* x, int x_element, const float
         const ModulationKernels& modulation = kernels().frequency_modulation;
         for_windows(image, threads, [&](int64_t window, int) {
             modulation.modulate(size, channels, weights.get(), image.window(x, x_element, window),
-                             image.window(residual, residual_element, window),
-                             image.window_out(out, out_element, window));
+                                image.window(residual, residual_element, window),
+                                image.window_out(out, out_element, window));
         });
         return FLIC_OK;
     } catch (const std::bad_alloc&) {
@@ -178,11 +177,10 @@ FLIC_API int flic_frequency_modulation_backward(const void* grad, int grad_eleme
         const flic::Floats sums(static_cast<size_t>((chunks > 0 ? chunks : 1) * size_of_sums));
         flic::team(threads).run(chunks, [&](int chunk, int) {
             for (int64_t w = windows * chunk / chunks; w < windows * (chunk + 1) / chunks; ++w) {
-                modulation.modulate_backward(size, channels, weights.get(),
-                                          image.window(grad, grad_element, w),
-                                          image.window(x, x_element, w),
-                                          image.window_out(dx, x_element, w),
-                                          sums.get() + chunk * size_of_sums);
+                modulation.modulate_backward(
+                    size, channels, weights.get(), image.window(grad, grad_element, w),
+                    image.window(x, x_element, w), image.window_out(dx, x_element, w),
+                    sums.get() + chunk * size_of_sums);
             }
         });
         for (int chunk = 1; chunk < chunks; ++chunk) {

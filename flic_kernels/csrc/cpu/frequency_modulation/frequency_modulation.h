@@ -15,9 +15,7 @@ namespace flic::cpu {
 constexpr int kGroup = 16;
 
 // Whether there are kernels for P x P windows: P is 2, 4, 8 or 16.
-inline bool modulation_size(int size) {
-    return size == 2 || size == 4 || size == 8 || size == 16;
-}
+inline bool modulation_size(int size) { return size == 2 || size == 4 || size == 8 || size == 16; }
 
 inline int channel_groups(int channels) { return (channels + kGroup - 1) / kGroup; }
 

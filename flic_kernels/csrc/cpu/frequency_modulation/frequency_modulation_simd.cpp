@@ -45,10 +45,10 @@ struct Window {
             real_inverse<P>(bins, x);
             if (residual.data) {
                 FLIC_UNROLL for (int n = 0; n < P; ++n) {
-                    x[n] = Lanes::add(x[n],
-                                      load_elements(residual.data, residual.element,
-                                                    y * residual.row + n * residual.token + channel,
-                                                    count));
+                    x[n] = Lanes::add(
+                        x[n],
+                        load_elements(residual.data, residual.element,
+                                      y * residual.row + n * residual.token + channel, count));
                 }
             }
             FLIC_UNROLL for (int n = 0; n < P; ++n) {
@@ -148,9 +148,8 @@ void correlate(const Window<P>& x, const Window<P>& grad, float* sums) {
         // a + conj(b) is twice column 0, a - conj(b) is 2 i times column P / 2
         add_to(sums, conjugate_mul({Lanes::add(a.re, b.re), Lanes::sub(a.im, b.im)},
                                    {Lanes::add(c.re, d.re), Lanes::sub(c.im, d.im)}));
-        add_to(sums + 2 * kGroup,
-               conjugate_mul({Lanes::sub(a.re, b.re), Lanes::add(a.im, b.im)},
-                             {Lanes::sub(c.re, d.re), Lanes::add(c.im, d.im)}));
+        add_to(sums + 2 * kGroup, conjugate_mul({Lanes::sub(a.re, b.re), Lanes::add(a.im, b.im)},
+                                                {Lanes::sub(c.re, d.re), Lanes::add(c.im, d.im)}));
         sums += 4 * kGroup;
     }
     for (int column = 1; column < P / 2; ++column) {

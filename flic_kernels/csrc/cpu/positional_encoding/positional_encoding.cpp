@@ -1,4 +1,6 @@
 // The head of a T-CA layer: windows of an image, normalised and positionally encoded.
+#include "cpu/positional_encoding/positional_encoding.h"
+
 #include <algorithm>
 #include <vector>
 
@@ -6,7 +8,6 @@
 #include "base/pool.h"
 #include "cpu/guarded.h"
 #include "cpu/kernels.h"
-#include "cpu/positional_encoding/positional_encoding.h"
 #include "cpu/product/row_kernels.h"
 
 namespace flic::cpu {
@@ -44,7 +45,8 @@ class Encoding {
           parameters_(parameters),
           taps_(9 * static_cast<size_t>(channels), Floats::Fill::none) {
         for (int c = 0; c < channels; ++c) {
-            for (int tap = 0; tap < 9; ++tap) taps_[tap * channels + c] = parameters[2][9 * c + tap];
+            for (int tap = 0; tap < 9; ++tap)
+                taps_[tap * channels + c] = parameters[2][9 * c + tap];
         }
     }
 
@@ -98,8 +100,8 @@ class Encoding {
 }  // namespace flic::cpu
 
 // u [batch][height][width][channels] and out [windows][window^2][channels], of one element type;
-// parameters: norm1's weight and bias, the convolution's weight [channels][9] and bias, norm2's weight
-// and bias. channels a multiple of slices, height and width of window.
+// parameters: norm1's weight and bias, the convolution's weight [channels][9] and bias, norm2's
+// weight and bias. channels a multiple of slices, height and width of window.
 FLIC_API int flic_positional_encoding(const void* u, int element, int64_t batch, int height,
                                       int width, int channels, const float* const* parameters,
                                       int slices, int window, float eps, void* out, int threads) {
@@ -123,8 +125,8 @@ FLIC_API int flic_positional_encoding(const void* u, int element, int64_t batch,
     });
 }
 
-// From grad, the result's gradient: du, laid out as u; gradients, in the order of the parameters. The
-// windows fall into at most 16 parts, whose sums are added in order.
+// From grad, the result's gradient: du, laid out as u; gradients, in the order of the parameters.
+// The windows fall into at most 16 parts, whose sums are added in order.
 FLIC_API int flic_positional_encoding_backward(const void* grad, const void* u, int element,
                                                int64_t batch, int height, int width, int channels,
                                                const float* const* parameters, int slices,
@@ -146,7 +148,8 @@ FLIC_API int flic_positional_encoding_backward(const void* grad, const void* u, 
             const int slice = item % slices, part = item / slices;
             const EncodingTask task = e.task(slice, scratch[worker].get());
             const EncodingSums own = e.sums(sums.get() + part * e.sums_size(), slice);
-            for (int64_t w = e.windows() * part / parts; w < e.windows() * (part + 1) / parts; ++w) {
+            for (int64_t w = e.windows() * part / parts; w < e.windows() * (part + 1) / parts;
+                 ++w) {
                 backward(encoding, task, static_cast<const T*>(u) + e.in_image(w, slice),
                          static_cast<const T*>(grad) + e.in_result(w, slice),
                          static_cast<T*>(du) + e.in_image(w, slice), own);

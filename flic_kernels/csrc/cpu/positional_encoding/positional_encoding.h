@@ -7,8 +7,8 @@
 
 namespace flic::cpu {
 
-// w = GroupNorm(u), out = w + gelu(GroupNorm(depthwise 3x3(w))), over the window's positions and the
-// slice's channels. Pointers to parameters are to the slice's first channel.
+// w = GroupNorm(u), out = w + gelu(GroupNorm(depthwise 3x3(w))), over the window's positions and
+// the slice's channels. Pointers to parameters are to the slice's first channel.
 struct EncodingTask {
     int window;            // a side
     int channels;          // of the slice

@@ -53,14 +53,19 @@ struct EncodingWindow {
     explicit EncodingWindow(const flic::cpu::EncodingTask& task) : t(task) {}
 
     template <class T>
-    T* pixel(T* u, int p) const { return u + p / side * t.row + p % side * t.pixel; }
+    T* pixel(T* u, int p) const {
+        return u + p / side * t.row + p % side * t.pixel;
+    }
     // Of an array with a border.
     template <class T>
     T* inside(T* bordered, int p) const {
-        return bordered + ((p / side + 1) * halo + p % side + 1) * static_cast<ptrdiff_t>(t.channels);
+        return bordered +
+               ((p / side + 1) * halo + p % side + 1) * static_cast<ptrdiff_t>(t.channels);
     }
     template <class T>
-    T* position(T* dense, int p) const { return dense + static_cast<ptrdiff_t>(p) * t.channels; }
+    T* position(T* dense, int p) const {
+        return dense + static_cast<ptrdiff_t>(p) * t.channels;
+    }
     ptrdiff_t away(int tap) const {
         return ((tap / 3 - 1) * halo + tap % 3 - 1) * static_cast<ptrdiff_t>(t.channels);
     }
@@ -94,7 +99,8 @@ struct EncodingWindow {
                 store_run(position(convolved, p) + c, total, n);
             }
         });
-        return Statistics(positions, t.channels, t.eps, [&](int p) { return position(convolved, p); });
+        return Statistics(positions, t.channels, t.eps,
+                          [&](int p) { return position(convolved, p); });
     }
 };
 
@@ -218,7 +224,7 @@ void encode_backward(const flic::cpu::EncodingTask& t, const T* u, const T* grad
 
 namespace flic::cpu::FLIC_ISA {
 
-const EncodingKernels positional_encoding = {
-    encode<float>, encode<Bfloat16>, encode_backward<float>, encode_backward<Bfloat16>};
+const EncodingKernels positional_encoding = {encode<float>, encode<Bfloat16>,
+                                             encode_backward<float>, encode_backward<Bfloat16>};
 
 }  // namespace flic::cpu::FLIC_ISA

@@ -11,12 +11,12 @@ namespace flic::cpu {
 struct GradientRows {
     // grad * gelu'(x), elementwise; out may be an input.
     void (*gelu)(const float* x, const float* grad, float* out, ptrdiff_t n);
-    // Of LayerNorm over rows of `channels` values: dx from x and the gradient of the result. Adds to
-    // dweight and dbias [channels]. Rows lie side by side; dx may be grad.
+    // Of LayerNorm over rows of `channels` values: dx from x and the gradient of the result. Adds
+    // to dweight and dbias [channels]. Rows lie side by side; dx may be grad.
     void (*layer_norm)(const float* x, const float* grad, int rows, int channels,
                        const float* weight, float eps, float* dx, float* dweight, float* dbias);
-    // Of x / sqrt(norm), or x * sqrt(norm) if inverse, elementwise: the gradient of x with norm kept
-    // into direct, that of norm into dnorm, which may be norm.
+    // Of x / sqrt(norm), or x * sqrt(norm) if inverse, elementwise: the gradient of x with norm
+    // kept into direct, that of norm into dnorm, which may be norm.
     void (*gdn)(const float* x, const float* grad, const float* norm, bool inverse, float* direct,
                 float* dnorm, ptrdiff_t n);
     // direct + 2 x dsquares, elementwise; out may be an input.

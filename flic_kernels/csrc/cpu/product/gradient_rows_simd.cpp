@@ -13,14 +13,15 @@ void gelu_gradient(const float* x, const float* grad, float* out, ptrdiff_t coun
     });
 }
 
-// With u = (x - mean) / deviation and g = grad * weight: dx = (g - mean(g) - u mean(g u)) / deviation.
+// With u = (x - mean) / deviation and g = grad * weight: dx = (g - mean(g) - u mean(g u)) /
+// deviation.
 void layer_norm_gradient(const float* x, const float* grad, int rows, int channels,
-                         const float* weight, float eps, float* dx, float* dweight,
-                         float* dbias) {
+                         const float* weight, float eps, float* dx, float* dweight, float* dbias) {
     const float share = 1.0f / static_cast<float>(channels);
     for (; rows > 0; --rows, x += channels, grad += channels, dx += channels) {
         Lanes total = Lanes::set(0.0f);
-        each_run(channels, [&](ptrdiff_t c, int n) { total = Lanes::add(total, load_run(x + c, n)); });
+        each_run(channels,
+                 [&](ptrdiff_t c, int n) { total = Lanes::add(total, load_run(x + c, n)); });
         const float mean = sum(total) * share;
         float squares = 0.0f;
         Lanes chain = Lanes::set(0.0f);
@@ -56,8 +57,8 @@ void layer_norm_gradient(const float* x, const float* grad, int rows, int channe
     }
 }
 
-void gdn_gradient(const float* x, const float* grad, const float* norm, bool inverse,
-                  float* direct, float* dnorm, ptrdiff_t count) {
+void gdn_gradient(const float* x, const float* grad, const float* norm, bool inverse, float* direct,
+                  float* dnorm, ptrdiff_t count) {
     each_run(count, [&](ptrdiff_t i, int n) {
         const Lanes given = load_run(grad + i, n), sum_of_squares = load_run(norm + i, n);
         const Lanes r = reciprocal_root(sum_of_squares);
@@ -79,7 +80,8 @@ void add_squares(const float* direct, const float* x, const float* dsquares, flo
                  ptrdiff_t count) {
     each_run(count, [&](ptrdiff_t i, int n) {
         const Lanes twice = Lanes::mul(Lanes::set(2.0f), load_run(x + i, n));
-        store_run(out + i, Lanes::fma(twice, load_run(dsquares + i, n), load_run(direct + i, n)), n);
+        store_run(out + i, Lanes::fma(twice, load_run(dsquares + i, n), load_run(direct + i, n)),
+                  n);
     });
 }
 
@@ -115,7 +117,8 @@ void leaky_gradient(const T* grad, const T* out, T* to, ptrdiff_t count) {
 namespace flic::cpu::FLIC_ISA {
 
 const GradientRows gradient_rows = {
-    gelu_gradient, layer_norm_gradient, gdn_gradient, add_squares, add_columns, add_outer,
-    leaky_gradient<float>, leaky_gradient<Bfloat16>, widen_row};
+    gelu_gradient, layer_norm_gradient, gdn_gradient,          add_squares,
+    add_columns,   add_outer,           leaky_gradient<float>, leaky_gradient<Bfloat16>,
+    widen_row};
 
 }  // namespace flic::cpu::FLIC_ISA

@@ -12,7 +12,8 @@
 
 namespace {
 
-constexpr int kOuterRows = 128;  // of a run: a panel's columns of them stay in the first-level cache
+constexpr int kOuterRows =
+    128;  // of a run: a panel's columns of them stay in the first-level cache
 
 // sums[i][16 j] += left[row][i] * right[row][16 j]; the last vector of a row has `last` columns.
 template <int HEIGHT, int VECTORS>
@@ -31,7 +32,8 @@ void outer_tile(int rows, const float* left, ptrdiff_t left_stride, const float*
         FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) v[j] = load_run(row + kLanes * j, width(j));
         FLIC_UNROLL for (int i = 0; i < HEIGHT; ++i) {
             const Lanes x = Lanes::set(left[i]);
-            FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = Lanes::fma(x, v[j], sum[i][j]);
+            FLIC_UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] =
+                Lanes::fma(x, v[j], sum[i][j]);
         }
     }
     FLIC_UNROLL for (int i = 0; i < HEIGHT; ++i) {

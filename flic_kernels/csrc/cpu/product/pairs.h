@@ -1,5 +1,5 @@
-// Weights packed as pairs of bfloat16, [k / 2][column][2], for instructions that multiply and add two
-// k at a time. For files compiled with AVX-512 BF16.
+// Weights packed as pairs of bfloat16, [k / 2][column][2], for instructions that multiply and add
+// two k at a time. For files compiled with AVX-512 BF16.
 #pragma once
 #include "cpu/product/finish.h"
 
@@ -76,7 +76,9 @@ inline void pack_taps(const PackTask& t) {
             uint32_t* const to = pairs_of_part(t, tap / taps_of_part);
             const ptrdiff_t k = static_cast<ptrdiff_t>(tap % taps_of_part) * t.channels + channel;
             const auto row = [&](int c) { return _mm512_load_si512(rows[c * t.taps + tap]); };
-            const auto low = [&](int c) { return _mm512_maskz_srli_epi32(Lanes::kAll, row(c), 16); };
+            const auto low = [&](int c) {
+                return _mm512_maskz_srli_epi32(Lanes::kAll, row(c), 16);
+            };
             const auto pair = [&](int c) { return to + (k + c) / 2 * t.width; };
             if (even) {
                 for (int c = 0; c < channels; c += 2) {
@@ -98,8 +100,8 @@ inline void pack_row_pairs(const PackTask& t) {
     const Bfloat16* from = static_cast<const Bfloat16*>(t.first);
     uint32_t* const to = pairs_of_part(t, 0);
     const auto row = [&](ptrdiff_t k) {
-        const __m256i bits =
-            _mm256_maskz_loadu_epi16(first_lanes(k < t.channels ? t.count : 0), from + k * t.stride);
+        const __m256i bits = _mm256_maskz_loadu_epi16(first_lanes(k < t.channels ? t.count : 0),
+                                                      from + k * t.stride);
         return _mm512_cvtepu16_epi32(bits);
     };
     for (ptrdiff_t k = 0; k < t.channels; k += 2) {

@@ -36,8 +36,8 @@ BasicProduct<In>::BasicProduct(int outputs, int channels, int taps, int parts, i
     const size_t bytes = columns * parts * padded_length * kernels_.weight_size;
     weights_ = Floats(bytes / sizeof(float), Floats::Fill::none);
     bias_ = Floats(columns);
-    panels_ = {length,        padded_length,  parts,      groups, group_outputs,
-               group_vectors, weights_.get(), bias_.get()};
+    panels_ = {length,        padded_length, parts,          groups,
+               group_outputs, group_vectors, weights_.get(), bias_.get()};
 }
 
 // The torch weight's output that a column of a group is.
@@ -58,8 +58,8 @@ PackTask BasicProduct<In>::task(int group, int vector) const {
     t.channels = channels_;
     t.taps = taps_;
     t.panels = panels_;
-    t.panel = reinterpret_cast<char*>(weights_.get()) +
-              before * kVector * depth * kernels_.weight_size;
+    t.panel =
+        reinterpret_cast<char*>(weights_.get()) + before * kVector * depth * kernels_.weight_size;
     t.column = (vector - span.begin) * kVector;
     t.width = span.vectors * kVector;
     return t;
@@ -69,7 +69,8 @@ template <class In>
 void BasicProduct<In>::pack_bias(const float* bias) {
     if (!bias) return;
     for (int group = 0; group < panels_.groups; ++group) {
-        float* const to = bias_.get() + static_cast<size_t>(group) * panels_.group_vectors * kVector;
+        float* const to =
+            bias_.get() + static_cast<size_t>(group) * panels_.group_vectors * kVector;
         for (int n = 0; n < panels_.group_outputs; ++n) to[n] = bias[source(group, n)];
     }
 }
@@ -95,9 +96,8 @@ template <class In>
 void BasicProduct<In>::pack_transposed(const In* weight, ptrdiff_t stride, const float* bias,
                                        Pool& pool) {
     pack_bias(bias);
-    pool.run(panels_.group_vectors, [&](int vector, int) {
-        pack_vector(vector, weight, stride, channels_);
-    });
+    pool.run(panels_.group_vectors,
+             [&](int vector, int) { pack_vector(vector, weight, stride, channels_); });
 }
 
 template <class In>

@@ -49,10 +49,10 @@ struct PackTask {
     int channels, taps;       // pack: a column's weights are [channels][taps]
     const void* first;        // pack_rows: row k, of `channels`, is at first + k * stride
     ptrdiff_t stride;
-    int count;                // pack_rows: columns; the others are zeros
+    int count;  // pack_rows: columns; the others are zeros
     Panels panels;
     void* panel;
-    int column, width;        // of the panel
+    int column, width;  // of the panel
 };
 
 // The functions of one instruction set for one type of operands. Nothing here allocates, locks or

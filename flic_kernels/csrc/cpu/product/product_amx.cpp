@@ -1,11 +1,11 @@
-// Products of bfloat16 rows with pairs of weights, in AMX's tiles: 16 rows by 16 columns of sums, 32 k
-// at a time.
+// Products of bfloat16 rows with pairs of weights, in AMX's tiles: 16 rows by 16 columns of sums,
+// 32 k at a time.
 #include "cpu/product/pairs.h"
 
 namespace {
 
 constexpr int kTileRows = 16;
-constexpr int kDepth = 32;       // k of one instruction
+constexpr int kDepth = 32;  // k of one instruction
 constexpr int kPanelVectors = 2;
 constexpr int kBlockRows = 128;  // rows whose tiles are found at a time
 constexpr int kMostParts = Rows<float>::kMostParts;
@@ -142,25 +142,26 @@ void product(const Panels& p, int rows, const Rows<const Bfloat16>& in, const Ro
         Tails tails;
         tails.fill(p, in, block, end);
         finish_stores();
-        for_panels(p, kPanelVectors, sizeof(Bfloat16), epilogue,
-                   [&](int vectors, const void* panel, const Columns& columns) {
-            const Bfloat16* const weights = static_cast<const Bfloat16*>(panel);
-            for (int t = 0; t < count; t += 2) {
-                const int second = t + 1 < count ? tiles[t + 1].count : 0;
-                if (configured[0] != tiles[t].count || (second && configured[1] != second)) {
-                    configured[0] = tiles[t].count;
-                    configured[1] = second ? second : kTileRows;
-                    const TileConfiguration configuration(configured[0], configured[1]);
-                    finish_stores();
-                    _tile_loadconfig(&configuration);
+        for_panels(
+            p, kPanelVectors, sizeof(Bfloat16), epilogue,
+            [&](int vectors, const void* panel, const Columns& columns) {
+                const Bfloat16* const weights = static_cast<const Bfloat16*>(panel);
+                for (int t = 0; t < count; t += 2) {
+                    const int second = t + 1 < count ? tiles[t + 1].count : 0;
+                    if (configured[0] != tiles[t].count || (second && configured[1] != second)) {
+                        configured[0] = tiles[t].count;
+                        configured[1] = second ? second : kTileRows;
+                        const TileConfiguration configuration(configured[0], configured[1]);
+                        finish_stores();
+                        _tile_loadconfig(&configuration);
+                    }
+                    const auto compute =
+                        second ? vectors == 2 ? tile_product<2, 2, Out> : tile_product<2, 1, Out>
+                        : vectors == 2 ? tile_product<1, 2, Out>
+                                       : tile_product<1, 1, Out>;
+                    compute(p, weights, columns, tiles + t, block, tails, in, out, epilogue);
                 }
-                const auto compute = second ? vectors == 2 ? tile_product<2, 2, Out>
-                                                           : tile_product<2, 1, Out>
-                                     : vectors == 2 ? tile_product<1, 2, Out>
-                                                    : tile_product<1, 1, Out>;
-                compute(p, weights, columns, tiles + t, block, tails, in, out, epilogue);
-            }
-        });
+            });
     }
     _tile_release();
 }
@@ -170,7 +171,7 @@ void product(const Panels& p, int rows, const Rows<const Bfloat16>& in, const Ro
 namespace flic::cpu::FLIC_ISA {
 
 const ProductKernels<Bfloat16> bfloat16_products = {
-    kPanelVectors, kDepth, sizeof(Bfloat16), product<float>, product<Bfloat16>, pack_pairs,
-    pack_row_pairs};
+    kPanelVectors,     kDepth,     sizeof(Bfloat16), product<float>,
+    product<Bfloat16>, pack_pairs, pack_row_pairs};
 
 }  // namespace flic::cpu::FLIC_ISA

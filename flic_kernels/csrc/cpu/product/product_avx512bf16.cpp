@@ -58,22 +58,22 @@ void product(const Panels& p, int rows, const Rows<const Bfloat16>& in, const Ro
              const Epilogue<Out>& epilogue) {
     for_panels(p, kWidest, sizeof(Bfloat16), epilogue,
                [&](int vectors, const void* panel, const Columns& columns) {
-        const uint32_t* const weights = static_cast<const uint32_t*>(panel);
-        const auto tiles = [&](auto width) {
-            constexpr int kRows = tile_rows(decltype(width)::value);
-            for (int r = 0; r < rows; r += kRows) {
-                product_tile<kRows, decltype(width)::value>(
-                    p, weights, columns, r, rows - r < kRows ? rows - r : kRows, in, out,
-                    epilogue);
-            }
-        };
-        switch (vectors) {
-            case 1: return tiles(std::integral_constant<int, 1>());
-            case 2: return tiles(std::integral_constant<int, 2>());
-            case 3: return tiles(std::integral_constant<int, 3>());
-            default: return tiles(std::integral_constant<int, 4>());
-        }
-    });
+                   const uint32_t* const weights = static_cast<const uint32_t*>(panel);
+                   const auto tiles = [&](auto width) {
+                       constexpr int kRows = tile_rows(decltype(width)::value);
+                       for (int r = 0; r < rows; r += kRows) {
+                           product_tile<kRows, decltype(width)::value>(
+                               p, weights, columns, r, rows - r < kRows ? rows - r : kRows, in, out,
+                               epilogue);
+                       }
+                   };
+                   switch (vectors) {
+                       case 1: return tiles(std::integral_constant<int, 1>());
+                       case 2: return tiles(std::integral_constant<int, 2>());
+                       case 3: return tiles(std::integral_constant<int, 3>());
+                       default: return tiles(std::integral_constant<int, 4>());
+                   }
+               });
 }
 
 }  // namespace

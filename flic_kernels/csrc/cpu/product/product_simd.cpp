@@ -116,26 +116,27 @@ void product(const Panels& p, int rows, const Rows<const In>& in, const Rows<Out
              const Epilogue<Out>& epilogue) {
     for_panels(p, kWidest, sizeof(float), epilogue,
                [&](int vectors, const void* panel, const Columns& columns) {
-        const float* const weights = static_cast<const float*>(panel);
-        const auto tiles = [&](auto width) {
-            constexpr int kVectors = at_most_widest(decltype(width)::value);
-            constexpr int kRows = tile_rows(kVectors);
-            for (int r = 0; r < rows; r += kRows) {
-                if (columns.bias == p.bias) {
-                    prefetch(p, r + kRows, rows < r + 2 * kRows ? rows : r + 2 * kRows, in);
-                }
-                product_tile<kRows, kVectors>(p, weights, columns, r,
-                                              rows - r < kRows ? rows - r : kRows, in, out,
-                                              epilogue);
-            }
-        };
-        switch (vectors) {
-            case 1: return tiles(std::integral_constant<int, 1>());
-            case 2: return tiles(std::integral_constant<int, 2>());
-            case 3: return tiles(std::integral_constant<int, 3>());
-            default: return tiles(std::integral_constant<int, 4>());
-        }
-    });
+                   const float* const weights = static_cast<const float*>(panel);
+                   const auto tiles = [&](auto width) {
+                       constexpr int kVectors = at_most_widest(decltype(width)::value);
+                       constexpr int kRows = tile_rows(kVectors);
+                       for (int r = 0; r < rows; r += kRows) {
+                           if (columns.bias == p.bias) {
+                               prefetch(p, r + kRows, rows < r + 2 * kRows ? rows : r + 2 * kRows,
+                                        in);
+                           }
+                           product_tile<kRows, kVectors>(p, weights, columns, r,
+                                                         rows - r < kRows ? rows - r : kRows, in,
+                                                         out, epilogue);
+                       }
+                   };
+                   switch (vectors) {
+                       case 1: return tiles(std::integral_constant<int, 1>());
+                       case 2: return tiles(std::integral_constant<int, 2>());
+                       case 3: return tiles(std::integral_constant<int, 3>());
+                       default: return tiles(std::integral_constant<int, 4>());
+                   }
+               });
 }
 
 // Blocks of 16 columns by 16 weights are transposed; a weight's place follows from its tap and
@@ -179,10 +180,14 @@ void pack_rows(const flic::cpu::PackTask& t) {
 namespace flic::cpu::FLIC_ISA {
 
 const ProductKernels<float> products = {
-    kWidest, 1, sizeof(float), product<float, float>, product<float, Bfloat16>, pack<float>,
+    kWidest,         1, sizeof(float), product<float, float>, product<float, Bfloat16>, pack<float>,
     pack_rows<float>};
-const ProductKernels<Bfloat16> bfloat16_products = {
-    kWidest, 1, sizeof(float), product<Bfloat16, float>, product<Bfloat16, Bfloat16>,
-    pack<Bfloat16>, pack_rows<Bfloat16>};
+const ProductKernels<Bfloat16> bfloat16_products = {kWidest,
+                                                    1,
+                                                    sizeof(float),
+                                                    product<Bfloat16, float>,
+                                                    product<Bfloat16, Bfloat16>,
+                                                    pack<Bfloat16>,
+                                                    pack_rows<Bfloat16>};
 
 }  // namespace flic::cpu::FLIC_ISA

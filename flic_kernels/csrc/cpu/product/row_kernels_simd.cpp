@@ -28,15 +28,13 @@ void add_rows(const float* a, ptrdiff_t a_stride, const float* b, ptrdiff_t b_st
 }
 
 void gelu_row(const float* x, float* out, ptrdiff_t count) {
-    each_run(count, [&](ptrdiff_t i, int n) {
-        store_run(out + i, quick_gelu(load_run(x + i, n)), n);
-    });
+    each_run(count,
+             [&](ptrdiff_t i, int n) { store_run(out + i, quick_gelu(load_run(x + i, n)), n); });
 }
 
 void leaky_relu_row(const float* x, float* out, ptrdiff_t count) {
-    each_run(count, [&](ptrdiff_t i, int n) {
-        store_run(out + i, leaky_relu(load_run(x + i, n)), n);
-    });
+    each_run(count,
+             [&](ptrdiff_t i, int n) { store_run(out + i, leaky_relu(load_run(x + i, n)), n); });
 }
 
 void to_bfloat16_row(const float* x, Bfloat16* out, ptrdiff_t count) {
@@ -73,9 +71,9 @@ void layer_norm(const float* in, ptrdiff_t in_stride, int rows, int channels, co
                 .store(out + c);
         }
         if (left) {
-            const Lanes last = normalised(load_first(in + whole, left),
-                                          load_first(weight + whole, left),
-                                          load_first(bias + whole, left));
+            const Lanes last =
+                normalised(load_first(in + whole, left), load_first(weight + whole, left),
+                           load_first(bias + whole, left));
             if (padded) {
                 last.store(out + whole);  // weight and bias are zero beyond the channels
             } else {
@@ -89,8 +87,7 @@ void layer_norm(const float* in, ptrdiff_t in_stride, int rows, int channels, co
 
 namespace flic::cpu::FLIC_ISA {
 
-const RowKernels rows = {
-    layer_norm, add_rows, square_row<float>, square_row<Bfloat16>,
-    add_row<Bfloat16>, gelu_row, leaky_relu_row, to_bfloat16_row};
+const RowKernels rows = {layer_norm,        add_rows, square_row<float>, square_row<Bfloat16>,
+                         add_row<Bfloat16>, gelu_row, leaky_relu_row,    to_bfloat16_row};
 
 }  // namespace flic::cpu::FLIC_ISA

@@ -1,5 +1,5 @@
-// The gradient of a product's weight and bias, in a fixed number of partial sums that are added in a
-// fixed order: the number of threads changes no bit.
+// The gradient of a product's weight and bias, in a fixed number of partial sums that are added in
+// a fixed order: the number of threads changes no bit.
 #pragma once
 #include <algorithm>
 
@@ -30,7 +30,7 @@ class WeightGradient {
              const Rows<const float>& x) {
         const GradientRows& gradient = kernels().gradient_rows;
         gradient.add_outer(rows, grad, grad_stride, outputs_, x, columns_ / x.parts,
-                          weights_.get() + part * weight_size());
+                           weights_.get() + part * weight_size());
         gradient.add_columns(grad, grad_stride, rows, outputs_, biases_.get() + part * outputs_);
     }
 

@@ -1,11 +1,12 @@
 // Slice attention of whole tensors: the loop over groups and threads, and the C interface.
+#include "cpu/slice_attention/slice_attention.h"
+
 #include <new>
 
 #include "base/floats.h"
 #include "base/pool.h"
-#include "base/status.h"
 #include "cpu/kernels.h"
-#include "cpu/slice_attention/slice_attention.h"
+#include "include/flic_kernels.h"
 
 namespace flic::cpu {
 namespace {
@@ -21,9 +22,8 @@ template <class Work>
 void for_groups(const SliceAttention& a, ptrdiff_t scratch_size, int threads, const Work& work) {
     const ptrdiff_t own = (scratch_size + 15) / 16 * 16;
     const Floats scratch(static_cast<size_t>(threads * own), Floats::Fill::none);
-    team(threads).run(static_cast<int>(a.groups()), [&](int group, int worker) {
-        work(a, group, scratch.get() + worker * own);
-    });
+    team(threads).run(static_cast<int>(a.groups()),
+                      [&](int group, int worker) { work(a, group, scratch.get() + worker * own); });
 }
 
 }  // namespace

@@ -17,8 +17,8 @@ namespace flic::cpu {
 struct SliceAttention {
     const void *q, *k, *v;
     void* out;
-    float* lse;         // null, or written forward and read backward
-    const void* grad;   // of out; this and the next three backward only
+    float* lse;        // null, or written forward and read backward
+    const void* grad;  // of out; this and the next three backward only
     void *dq, *dk, *dv;
     Element element;
     int64_t windows;
@@ -31,9 +31,7 @@ struct SliceAttention {
     int lanes() const { return heads < 16 ? heads : 16; }
     int together() const { return 16 / lanes(); }
     int groups_of_window() const { return (heads + 15) / 16; }
-    int64_t groups() const {
-        return (windows + together() - 1) / together() * groups_of_window();
-    }
+    int64_t groups() const { return (windows + together() - 1) / together() * groups_of_window(); }
 };
 
 // Floats of scratch for one group, which begins at a cache line.

@@ -86,8 +86,8 @@ struct Group {
     const SliceAttention& a;
     int64_t window;  // the first one
     int windows;
-    int head;  // the first one
-    int lanes;  // of each window
+    int head;          // the first one
+    int lanes;         // of each window
     ptrdiff_t stride;  // from token to token of what is gathered, in floats: no power of two
 
     Group(const SliceAttention& attention, int64_t group) : a(attention) {

@@ -9,8 +9,8 @@
 
 #include "base/floats.h"
 #include "base/pool.h"
-#include "base/status.h"
 #include "cpu/kernels.h"
+#include "include/flic_kernels.h"
 
 namespace flic::cpu {
 
@@ -69,8 +69,7 @@ void prepare_bias(const AttentionBranch& branch, const float* table, float* bias
 }
 
 void gather_bias_gradient(const AttentionBranch& branch, const float* dbias, float* dtable) {
-    memset(dtable, 0,
-           static_cast<size_t>(branch.heads * branch.table_rows()) * sizeof(float));
+    memset(dtable, 0, static_cast<size_t>(branch.heads * branch.table_rows()) * sizeof(float));
     for_bias(branch, [&](ptrdiff_t i, ptrdiff_t r) { dtable[r] += dbias[i]; });
 }
 
@@ -109,8 +108,8 @@ struct Branches {
             table_offset[b] = table_size;
             table_size += one.heads * one.table_rows();
             scratch = std::max(scratch, whole_lines(attention_scratch(one)));
-            backward_scratch = std::max(backward_scratch,
-                                        whole_lines(attention_backward_scratch(one)));
+            backward_scratch =
+                std::max(backward_scratch, whole_lines(attention_backward_scratch(one)));
         }
         bias = Floats(static_cast<size_t>(bias_size), Floats::Fill::none);
         for (int b = 0; b < kBranches; ++b) {
@@ -197,10 +196,10 @@ void attend_backward(const Image& image, const float* const* tables, void* out, 
         memset(dbias, 0, static_cast<size_t>(branches.bias_size) * sizeof(float));
         for (int64_t tile = tiles * chunk / chunks; tile < tiles * (chunk + 1) / chunks; ++tile) {
             for_windows(image, branches, tile, out, lse, own, [&](int b, const AttentionWindow& w) {
-                const ptrdiff_t offset = static_cast<const char*>(w.q) -
-                                         static_cast<const char*>(image.qkv);
-                const ptrdiff_t out_offset = static_cast<const char*>(w.out) -
-                                             static_cast<const char*>(out);
+                const ptrdiff_t offset =
+                    static_cast<const char*>(w.q) - static_cast<const char*>(image.qkv);
+                const ptrdiff_t out_offset =
+                    static_cast<const char*>(w.out) - static_cast<const char*>(out);
                 AttentionGradient g = {};
                 g.window = w;
                 g.grad = static_cast<const char*>(grad) + out_offset;

@@ -58,7 +58,8 @@ ptrdiff_t attention_scratch(const AttentionBranch& branch);
 ptrdiff_t attention_backward_scratch(const AttentionBranch& branch);
 
 // One window of an image of tokens, row after row. q, k, v and out point to the branch's first
-// channel of the image's first token; a head's channels are contiguous, the heads follow each other.
+// channel of the image's first token; a head's channels are contiguous, the heads follow each
+// other.
 struct AttentionWindow {
     const void *q, *k, *v;
     ptrdiff_t stride;   // from token to token, in elements
@@ -72,9 +73,9 @@ struct AttentionWindow {
     float* scratch;
 };
 
-// The gradient of one window. Queries, keys, values and results are those of `window`, whose lse was
-// filled. Each token's dq, dk and dv belong to one window and are written; the bias's gradient is
-// added to.
+// The gradient of one window. Queries, keys, values and results are those of `window`, whose lse
+// was filled. Each token's dq, dk and dv belong to one window and are written; the bias's gradient
+// is added to.
 struct AttentionGradient {
     AttentionWindow window;  // scratch: attention_backward_scratch
     const void* grad;        // of out, laid out as that

@@ -46,7 +46,11 @@ Bias strip_bias(const AttentionBranch& branch, const float* prepared, int head, 
     const int height = branch.window_height, width = branch.window_width;
     const int y = strip * kStrip / width, x = strip * kStrip % width;
     const ptrdiff_t row = 2 * width - 1;
-    return {bias + (y + height - 1) * row + x + width - 1, height, width, -row, -1,
+    return {bias + (y + height - 1) * row + x + width - 1,
+            height,
+            width,
+            -row,
+            -1,
             width == kStrip ? row : kStrip};
 }
 
@@ -58,7 +62,9 @@ struct Gathered {
     int tokens, dim;
 
     Gathered(const AttentionBranch& branch, float* memory)
-        : data(memory), head_size(branch.gathered_size() / branch.heads), tokens(branch.keys()),
+        : data(memory),
+          head_size(branch.gathered_size() / branch.heads),
+          tokens(branch.keys()),
           dim(branch.dim) {}
 
     float* at(int head, int first_dim) const {
@@ -118,7 +124,8 @@ struct Dims {
         }
         FLIC_UNROLL for (int d = 0; d < D; ++d) {
             Lanes query[S];
-            FLIC_UNROLL for (int s = 0; s < S; ++s) query[s] = Lanes::load(q + (d * S + s) * kStrip);
+            FLIC_UNROLL for (int s = 0; s < S; ++s) query[s] =
+                Lanes::load(q + (d * S + s) * kStrip);
             FLIC_UNROLL for (int j = 0; j < KEYS; ++j) {
                 const Lanes key = Lanes::set(k[j * D + d]);
                 FLIC_UNROLL for (int s = 0; s < S; ++s) {
@@ -176,7 +183,8 @@ struct Dims {
         int j = 0;
         for (; j + kSets <= keys; j += kSets) {
             FLIC_UNROLL for (int n = 0; n < kSets; ++n) {
-                add_value<S, COUNT>(weights + (j + n) * S * kStrip, v + (j + n) * D + first, sum[n]);
+                add_value<S, COUNT>(weights + (j + n) * S * kStrip, v + (j + n) * D + first,
+                                    sum[n]);
             }
         }
         for (; j < keys; ++j) {

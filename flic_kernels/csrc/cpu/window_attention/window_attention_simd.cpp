@@ -20,7 +20,8 @@ struct Scratch {
     Gathered query, key, value;
 
     Scratch(const AttentionBranch& branch, float* memory)
-        : source(reinterpret_cast<ptrdiff_t*>(memory)), target(source + branch.padded_keys()),
+        : source(reinterpret_cast<ptrdiff_t*>(memory)),
+          target(source + branch.padded_keys()),
           scores(memory + 4 * branch.padded_keys()),
           lanes(scores + kMostStrips * branch.keys() * kStrip),
           query(branch, lanes + kMostStrips * kStrip * kStrip),
@@ -105,7 +106,8 @@ struct BackwardScratch {
     Gathered queries, keys, values, out, grads;
 
     BackwardScratch(const AttentionBranch& branch, float* memory)
-        : source(reinterpret_cast<ptrdiff_t*>(memory)), target(source + branch.padded_keys()),
+        : source(reinterpret_cast<ptrdiff_t*>(memory)),
+          target(source + branch.padded_keys()),
           weights(memory + 4 * branch.padded_keys()),
           dscores(weights + kMostStrips * branch.keys() * kStrip),
           query(dscores + kMostStrips * branch.keys() * kStrip),
@@ -279,8 +281,8 @@ void attend_window_backward(const AttentionBranch& branch, const AttentionGradie
             for (int j = 0; j < keys; ++j) {
                 const ptrdiff_t at = scratch.source[j] * w.stride;
                 const ptrdiff_t row = first * keys + j * kStrip;
-                store_elements(dk, w.element, at, Lanes::mul(Lanes::load(scratch.dkey + row), scale),
-                               dims);
+                store_elements(dk, w.element, at,
+                               Lanes::mul(Lanes::load(scratch.dkey + row), scale), dims);
                 store_elements(dv, w.element, at, Lanes::load(scratch.dvalue + row), dims);
             }
         }
