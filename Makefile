@@ -2,7 +2,7 @@
 #   make demo     compress the shipped photographs, decode them, show what happened
 #   make test     all tests            make test-photos PHOTOS=DIR   also those on photographs
 #   make bench    benchmarks: one table, one chart    make bench-coder   of the coder and the exact engine
-#   make lint     style
+#   make lint     style, and the direction of imports
 #   make test-ray `flic encode-dataset --ray`; installs Ray (about 0.5 GB)
 #   make perturb  20,000 perturbed or damaged decodes, counted
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs (minutes)
@@ -112,6 +112,7 @@ sanitize: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.cu' '*.h' '*.c')
 	$(BIN)/lint-imports
 
 clean:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +27,7 @@ from ..errors import (
 from ..format import container
 from ..format.container import Container
 from ..format.tile_grid import Box, Grid, Tile, check_crop, choose
-from ..model import checkpoint, library, loading
+from ..model import checkpoint
 from ..model.network import FLIC, pad
 from ..pictures import images, metrics
 from ..pictures.images import Picture
@@ -320,9 +318,8 @@ class Codec:
 
     def _draw(self, y_hat: torch.Tensor, tile: Tile, gray: bool) -> np.ndarray:
         """A tile's pixels, uint8 [H, W, 3]."""
-        x_hat = tile_transforms.synthesize(self.model, y_hat.contiguous(), tile, self.dtype)[
-            0
-        ].float()
+        x_hat = tile_transforms.synthesize(self.model, y_hat.contiguous(), tile, self.dtype)
+        x_hat = x_hat[0].float()
         if gray:
             x_hat = x_hat.mean(0, keepdim=True).expand(3, -1, -1)
         return (x_hat.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
@@ -337,69 +334,3 @@ def precision(name: str) -> torch.dtype:
     """The type that a name in DTYPES stands for; OptionError for another name."""
     config.check_dtype(name)
     return DTYPES[name]
-
-
-def encode(
-    image: Any,
-    model: FLIC | str | os.PathLike | None = None,
-    *,
-    quality: float | None = None,
-    step: float | None = None,
-    target_bpp: float | None = None,
-    target_size: int | None = None,
-    target_psnr: float | None = None,
-    strip: bool = False,
-    tile: int | str = "auto",
-    dtype: str = "float32",
-) -> bytes:
-    """Code a picture as a .flic file.
-
-    image: a path, a file's bytes, a file object, a PIL image, a uint8 array [H, W, 3] or a float
-    tensor [3, H, W] in [0, 1]. model: a FLIC, a name or a checkpoint's path; default: the built-in
-    default.
-    One of these chooses the rate, by the quantisation step (docs/format.md); without, it is that of
-    step 1. quality: 0 to 100, for models that say which steps these are. step: 1/64 to 64, greater
-    for smaller files. target_bpp, target_size, target_psnr: bits a pixel, bytes at most or dB (RGB)
-    that the file is to have: the picture is analysed once, and coded until a step is found that
-    comes near; where none does, the nearest is taken, with a RuntimeWarning.
-    strip: drop ICC profile and EXIF. tile: "none" codes the picture whole, with memory
-    that grows with its area; a multiple of 128 codes it in tiles of so many pixels a side, with
-    memory for one of them at a time; "auto" takes tiles of 1024 for pictures of more than 2^22
-    pixels. dtype: "float32", or "bfloat16" for the transforms: faster, a little less exact.
-    Raises FlicError: PictureError, OptionError, ModelNotFoundError, CheckpointError, DeviceError.
-    """
-    rate = Rate(quality, step, target_bpp, target_size, target_psnr)
-    picture = images.read(image, strip=strip)
-    encoded = Codec(_model(model), precision(dtype)).encode_at(rate, picture, tile=tile)
-    if missed := rate.missed(encoded.reached):
-        warnings.warn(missed, RuntimeWarning, stacklevel=2)
-    return encoded.data
-
-
-def decode(
-    data: Any,
-    model: FLIC | str | os.PathLike | None = None,
-    *,
-    crop: Crop | None = None,
-    dtype: str = "float32",
-) -> Image.Image:
-    """The picture of a .flic file, as a PIL image (L, LA, RGB or RGBA).
-
-    data: the file's bytes, its path, or a binary file object. model: as for `encode`; default: the
-    one with the file's fingerprint, among the built-in models and those in the user's model folder.
-    crop: (x, y, width, height) in pixels: that region alone, the same pixels as in the whole
-    picture; of a file with tiles only those are decoded that it needs. dtype: as for `encode`, and
-    not necessarily the encoder's. The image's `info` has the ICC profile and EXIF.
-    Raises FlicError: FormatError, OptionError, ModelNotFoundError, ModelMismatchError,
-    StreamMismatch, CheckpointError, DeviceError.
-    """
-    file = container.unpack(container.read(data))
-    if model is None:
-        model = library.find(file.fingerprint.hex()).path
-    return Codec(_model(model), precision(dtype)).decode_picture(file, crop=crop).to_pil()
-
-
-def _model(model: FLIC | str | os.PathLike | None) -> FLIC:
-    if isinstance(model, torch.nn.Module):
-        return model
-    return loading.load_model(model)

@@ -23,8 +23,7 @@
 namespace flic::cpu {
 namespace {
 
-constexpr int kGroupRows =
-    256;  // tokens of a group: its activations stay in the second-level cache
+constexpr int kGroupRows = 256;     // tokens of a group: its activations stay in the L2 cache
 constexpr int kGroupsOfThread = 2;  // at least, if there are so many tiles
 constexpr int kHiddenRows = 48;     // tokens whose hidden layer is kept: whole register tiles
 
@@ -392,11 +391,10 @@ void run(const T* x, const FATParameters& parameters, const FATShape& shape, T* 
 FLIC_API int flic_fat_block(const void* x, int element, const FlicFatParameters* parameters,
                             const FlicFatShape* shape, void* out, void* attended, float* lse,
                             int threads) {
-    using namespace flic::cpu;
     if (!x || !parameters || !shape || !out || threads < 1) return FLIC_BAD_ARGUMENT;
-    return guarded(element, [&](auto type) {
+    return flic::cpu::guarded(element, [&](auto type) {
         using T = decltype(type);
-        run(static_cast<const T*>(x), *parameters, *shape, static_cast<T*>(out),
-            Kept<T>{static_cast<T*>(attended), lse}, flic::team(threads));
+        flic::cpu::run(static_cast<const T*>(x), *parameters, *shape, static_cast<T*>(out),
+                       {static_cast<T*>(attended), lse}, flic::team(threads));
     });
 }
