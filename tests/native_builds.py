@@ -26,9 +26,9 @@ def compiler(*names):
     return next((name for name in names if shutil.which(name)), None)
 
 
-def build(output, sources, flags, command=("g++",), link=()):
-    """Compiles the sources as setup.py does, but with `flags`, and links `output`."""
-    setup = runpy.run_path(str(ROOT / "setup.py"))
+def build(output, sources, flags, command=("g++",), link=(), root=ROOT):
+    """Compiles the sources as root's setup.py does, but with `flags`, and links `output`."""
+    setup = runpy.run_path(str(root / "setup.py"))
     x86_64 = setup["for_x86_64"]() and command[0] in ("g++", "c++", "clang++")
 
     def compile_one(compilation):
