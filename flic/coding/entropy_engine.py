@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from ..model.network import FLIC
 
 _PARTS = ("h_mean_s", "h_scale_s", "tca", "entropy_bottleneck")
-_kept = weakref.WeakKeyDictionary()  # not on the model: native handles cannot be copied with it
+# Not on the model: native handles cannot be copied with it. Two threads may both make one; they are
+# equal, and one stays.
+_kept = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ _RECORD = np.dtype(interface.structure("FlicGroupRecord"))
 _View = interface.structure("FlicTablesView")
 _Push = interface.structure("FlicWarpPush")
 _Grid = interface.structure("FlicGaussianGrid")
+# Two threads may both upload; the copies are equal, and one stays.
 _uploads: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
