@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 
 import torch
-import torch.nn.functional as F
 from compressai.layers import GDN as CompressAIGDN
 from compressai.ops import NonNegativeParametrizer
 from torch import Tensor, nn
 
 from flic_kernels import conv3x3 as fused_conv3x3
-from flic_kernels import fat_block
+from flic_kernels import fat_block, fused_linear
 from flic_kernels.ops.fat_block import fat_parameters
 from flic_kernels.ops.window_attention import branch_windows, relative_position_index
 
@@ -27,10 +26,8 @@ class Conv2d(nn.Conv2d):
     def forward(self, x: Tensor, **fused) -> Tensor:
         """fused: what follows a 3x3 convolution, as `flic_kernels.conv3x3` takes it."""
         if self.kernel_size == (1, 1) and self.groups == 1:
-            if self.stride != (1, 1):
-                x = x[:, :: self.stride[0], :: self.stride[1]]
-            weight, bias = self.weight[:, :, 0, 0].to(x.dtype), self.bias.to(x.dtype)
-            return F.linear(x, weight, bias)
+            x = x[:, :: self.stride[0], :: self.stride[1]]
+            return fused_linear(x, self.weight.flatten(1), self.bias)
         if self.kernel_size == (3, 3) and self.groups == 1:
             return fused_conv3x3(x, self.weight, self.bias, stride=self.stride[0], **fused)
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -182,6 +182,37 @@ FLIC_API int flic_window_attention_backward(const void* qkv, int element,
                                             int64_t batch, int height, int width, int heads,
                                             int dim, int window, int shifted, int threads);
 
+/* The transforms g_a, h_a and g_s (codec/). */
+
+typedef struct FlicTransforms FlicTransforms;
+
+typedef struct FlicMargins { /* pixels of an image at its own resolution */
+    int32_t top, left, bottom, right;
+} FlicMargins;
+
+typedef struct FlicAnalysisTile {
+    FlicMargins middle, coarse; /* the border is repeated so far at 1/4 and 1/8 of the resolution */
+    FlicMargins cut;            /* off y */
+    FlicMargins around;         /* repeated around y for h_a */
+    FlicMargins hyper_cut;      /* off z */
+} FlicAnalysisTile;
+
+typedef struct FlicSynthesisTile {
+    FlicMargins middle, fine, cut; /* off at 1/4, 1/2 and at the picture's resolution */
+} FlicSynthesisTile;
+
+FLIC_API const char* flic_transforms_error(void);
+FLIC_API int flic_transforms_create(const int32_t* config, int config_fields,
+                                    const char* const* names, const float* const* data,
+                                    const int64_t* sizes, int count, FlicTransforms** out);
+FLIC_API int flic_transforms_destroy(FlicTransforms* transforms);
+FLIC_API int flic_transforms_analyze(FlicTransforms* transforms, int element, const float* x,
+                                     int height, int width, const FlicAnalysisTile* tile, float* y,
+                                     float* z, int threads);
+FLIC_API int flic_transforms_synthesize(FlicTransforms* transforms, int element, const float* y_hat,
+                                        int height, int width, const FlicSynthesisTile* tile,
+                                        float* x_hat, int threads);
+
 /* The exact engine (exact/, docs/exact.md). */
 
 typedef struct FlicEngine FlicEngine;

@@ -1,0 +1,132 @@
+// The network's transforms g_a, h_a and g_s on the CPU operations, from the published state dict.
+#pragma once
+#include <stdint.h>
+
+#include <stdexcept>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/floats.h"
+#include "cpu/rows.h"
+#include "include/flic_kernels.h"
+
+namespace flic::codec {
+
+using cpu::Bfloat16;
+
+// What is thrown inside; `status` is a FlicStatus.
+struct Error : std::runtime_error {
+    Error(int status, const std::string& what) : std::runtime_error(what), status(status) {}
+    int status;
+};
+
+// Sizes of the network, as flic/config.py has them.
+struct Config {
+    int widths[3];  // channels at 1/2, 1/4 and 1/8 of the picture's resolution
+    int heads[3];
+    int latent, hyper;  // channels of y and z
+    static constexpr int kFields = 8;
+};
+
+// Named float32 arrays, which outlive what is made of them.
+class Weights {
+  public:
+    void add(const std::string& name, const float* data, int64_t count);
+    // Throws Error where it is missing or has another size.
+    const float* find(const std::string& name, size_t count) const;
+
+  private:
+    struct Array {
+        const float* data;
+        size_t count;
+    };
+    std::unordered_map<std::string, Array> arrays_;
+};
+
+// A 3x3 convolution and what follows it. T: of activations and of products' weights.
+template <class T>
+struct Convolution {
+    const T* weight;
+    const float* bias;
+    int channels, outputs, stride, shuffle;
+    bool leaky;
+    const float *gamma, *beta;  // null: no normalisation
+    bool inverse;
+};
+
+template <class T>
+struct Pointwise {
+    const T* weight;
+    const float* bias;
+    int channels, outputs, stride;
+};
+
+struct Block {
+    FlicFatParameters parameters;
+    int channels, heads, window, modulation;
+};
+
+// A residual block that halves or doubles the resolution, then a plain and a shifted FAT block.
+template <class T>
+struct Stage {
+    bool up;
+    Convolution<T> first, second;
+    Pointwise<T> skip;        // down
+    Convolution<T> upsample;  // up
+    Block blocks[2];
+};
+
+// Channels-last pixels.
+template <class T>
+struct Pixels {
+    T* data;
+    int height, width, channels;
+
+    size_t size() const { return static_cast<size_t>(height) * width * channels; }
+};
+
+// Three buffers that layers take turns with: what one reads lies in another than what it writes.
+template <class T>
+class Buffers {
+  public:
+    explicit Buffers(size_t most);  // elements of the largest image
+    Pixels<T> image(int slot, int height, int width, int channels) const;
+
+  private:
+    size_t most_;
+    Floats slots_[3];
+};
+
+// The layers for one type of activations.
+template <class T>
+class Network {
+  public:
+    Network(const Config& config, const Weights& weights);
+
+    // x [height][width][3] -> y, in steps of stages that extend and cut as `tile` says. Both sides
+    // multiples of 16.
+    Pixels<T> analyze(const float* x, int height, int width, const FlicAnalysisTile& tile,
+                      Buffers<T>& buffers, int threads) const;
+    // y in channels-last order, in the buffers' slot 0 -> z.
+    Pixels<T> hyper_analyze(const Pixels<T>& y, Buffers<T>& buffers, int threads) const;
+    // y_hat in channels-last order, in the buffers' slot 0 -> pixels.
+    Pixels<T> synthesize(const Pixels<T>& y_hat, const FlicSynthesisTile& tile, Buffers<T>& buffers,
+                         int threads) const;
+
+    // Elements of the largest image on the way, for Buffers; sides of what goes in.
+    size_t most_of_analysis(int height, int width, const FlicAnalysisTile& tile) const;
+    size_t most_of_hyper_analysis(int height, int width) const;
+    size_t most_of_synthesis(int height, int width) const;  // of y_hat
+
+  private:
+    class Loader;
+
+    Config config_;
+    std::vector<std::vector<T>> narrow_;  // weights of type T where that is not float
+    std::vector<Floats> made_;            // GDN's parameters as they are used
+    Stage<T> g_a_[3], g_s_[3], h_a_;
+    Convolution<T> y_, z_, x_;  // the transforms' last layers
+};
+
+}  // namespace flic::codec
