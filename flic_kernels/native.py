@@ -7,6 +7,7 @@ length of every call.
 import ctypes
 import functools
 import os
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -249,3 +250,28 @@ def float_environment(mode: int) -> Iterator[None]:
         yield
     finally:
         native.flic_exchange_float_environment(before)
+
+
+_threads: int | None = None  # what set_threads says; for the whole process, as torch's number is
+
+
+def threads() -> int:
+    """How many threads what is computed shares: torch's number where torch is loaded."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.get_num_threads()
+    if _threads is not None:
+        return _threads
+    asked = os.environ.get("OMP_NUM_THREADS", "")  # OpenMP's own, which torch heeds
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(count: int) -> None:
+    """For this process, and for torch where it is loaded."""
+    global _threads
+    _threads = count
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(count)

@@ -115,9 +115,7 @@ def device(name: str, cuda: bool) -> str:
 
 def set_threads(count: int | None) -> None:
     if count is not None:
-        import torch
-
-        torch.set_num_threads(count)
+        native.set_threads(count)
 
 
 def stdout() -> "Console":
@@ -245,7 +243,7 @@ class CodecCache:
     def config_of(self, fingerprint: bytes | None = None) -> config.Config:
         """Of the model for encoding, or of a file's; a header that says it is enough."""
         if fingerprint is None or self._model is not None:
-            return self.for_encoding().model.config
+            return self.for_encoding().network.config
         if fingerprint not in self._configs:
             entry = library.find(fingerprint.hex(), self._folder)
             self._configs[fingerprint] = config.resolve(entry.config)
@@ -253,9 +251,7 @@ class CodecCache:
 
     def _codec(self, path: Path) -> "Codec":
         if path not in self._codecs:
-            from ..codec.codec import Codec, precision
-            from ..model import loading
+            from ..codec.opening import open_codec
 
-            dtype = precision(self._dtype)
-            self._codecs[path] = Codec(loading.load_model(path, self._device), dtype)
+            self._codecs[path] = open_codec(path, self._dtype, self._device)
         return self._codecs[path]

@@ -6,17 +6,18 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from ..config import check_dtype
 from ..format import container
-from ..model import library, loading
-from ..model.network import FLIC
+from ..model import library
 from ..pictures import images
-from .codec import Codec, Crop, precision
+from .codec import Codec, Crop
+from .opening import open_codec
 from .rate import Rate
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from ..model.network import FLIC
 
 
 def encode(
@@ -50,7 +51,7 @@ def encode(
     """
     rate = Rate(quality, step, target_bpp, target_size, target_psnr)
     picture = images.read(image, strip=strip)
-    encoded = Codec(_model(model), precision(dtype)).encode_at(rate, picture, tile=tile)
+    encoded = _codec(model, dtype).encode_at(rate, picture, tile=tile)
     if missed := rate.missed(encoded.reached):
         warnings.warn(missed, RuntimeWarning, stacklevel=2)
     return encoded.data
@@ -76,10 +77,11 @@ def decode(
     file = container.unpack(container.read(data))
     if model is None:
         model = library.find(file.fingerprint.hex()).path
-    return Codec(_model(model), precision(dtype)).decode_picture(file, crop=crop).to_pil()
+    return _codec(model, dtype).decode_picture(file, crop=crop).to_pil()
 
 
-def _model(model: FLIC | str | os.PathLike | None) -> FLIC:
-    if isinstance(model, torch.nn.Module):
-        return model
-    return loading.load_model(model)
+def _codec(model: FLIC | str | os.PathLike | None, dtype: str) -> Codec:
+    if model is None or isinstance(model, (str, os.PathLike)):
+        return open_codec(model, dtype)
+    check_dtype(dtype)
+    return Codec(model, dtype)

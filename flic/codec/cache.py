@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelNotFoundError
 from ..model import library
+from .codec import Codec
+from .opening import open_codec
 
 if TYPE_CHECKING:
     from ..model.network import FLIC
-    from .codec import Codec
 
 MOST = 4
 """Models that are kept loaded, the most recently used ones; those of `add` aside."""
@@ -44,8 +45,6 @@ def for_encoding(model: FLIC | str | os.PathLike | None = None) -> Codec:
     """
     if model is None or isinstance(model, (str, os.PathLike)):
         return _load(library.locate(model))
-    from .codec import Codec
-
     return Codec(model)
 
 
@@ -57,9 +56,6 @@ def for_file(fingerprint: bytes) -> Codec:
 
 
 def _load(path: Path) -> Codec:
-    from ..model import loading
-    from .codec import Codec
-
     try:
         stat = path.stat()
     except OSError as error:
@@ -67,7 +63,7 @@ def _load(path: Path) -> Codec:
     key = (path, stat.st_size, stat.st_mtime_ns)
     with _lock:
         if key not in _loaded:
-            _loaded[key] = Codec(loading.load_model(path))
+            _loaded[key] = open_codec(path)
             while len(_loaded) > MOST:
                 _loaded.popitem(last=False)
         _loaded.move_to_end(key)

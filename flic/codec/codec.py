@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-
-from flic_kernels import native
 
 from .. import config
-from ..coding import entropy, tile_transforms
-from ..coding.entropy_engine import Engine, engine_of
+from ..coding import slice_loop
+from ..coding.native_network import NativeNetwork
+from ..coding.padding import mean_colour, pad
 from ..errors import (
     CallError,
     CheckpointError,
@@ -26,19 +25,28 @@ from ..errors import (
 )
 from ..format import container
 from ..format.container import Container
-from ..format.tile_grid import Box, Grid, Tile, check_crop, choose
-from ..model import checkpoint
-from ..model.network import FLIC, pad
+from ..format.tile_grid import (
+    Box,
+    Grid,
+    Tile,
+    check_crop,
+    choose,
+    input_box,
+    latent_box,
+    streams_for,
+)
 from ..pictures import images, metrics
 from ..pictures.images import Picture
 from .lifetime import ends_before_exit
 from .rate import Rate, search
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
-DTYPES = {name: getattr(torch, name) for name in config.DTYPES}
-"""What g_a and g_s can compute in, by name."""
+    from ..model.network import FLIC
+    from ..model.torch_network import TorchNetwork
+
 Crop = tuple[int, int, int, int]
 """x, y, width and height of a region, in pixels."""
 Progress = Callable[[int, int], None]
@@ -64,23 +72,20 @@ class Encoded(NamedTuple):
 class Codec:
     """A model, ready to code pictures; its weights must not change while it is in use.
 
-    dtype: in which g_a and g_s compute, torch.float32 or torch.bfloat16. What feeds the coding
-        tables is float32 in any case, so files open whatever was chosen.
+    model: a FLIC, or a network that codes without torch (`flic.model.weights.open_network`).
+    dtype: in which g_a and g_s compute, torch.float32 or torch.bfloat16, or their names. What feeds
+        the coding tables is float32 in any case, so files open whatever was chosen.
     """
 
-    def __init__(self, model: FLIC, dtype: torch.dtype = torch.float32) -> None:
-        if not isinstance(model, FLIC):
-            raise CallError(
-                f"Codec takes a model, not {type(model).__name__}: Codec(flic.load_model(NAME or "
-                "FILE)); flic.encode and flic.decode take names, too"
-            )
-        if dtype not in DTYPES.values():
-            known = " or ".join(map(str, DTYPES.values()))
+    def __init__(self, model: FLIC | NativeNetwork, dtype: torch.dtype | str = "float32") -> None:
+        self.network = _network(model)
+        self.model = model
+        self.dtype = str(dtype).removeprefix("torch.")
+        if self.dtype not in config.DTYPES:
+            known = " or ".join(f"torch.{name}" for name in config.DTYPES)
             raise OptionError(f"dtype must be {known}, not {dtype!r}")
-        self.model, self.dtype = model, dtype
-        self.fingerprint = bytes.fromhex(checkpoint.fingerprint(model))
+        self.fingerprint = bytes.fromhex(self.network.fingerprint)
         self._checked = False
-        self._made: tuple[tuple, Engine] | None = None
 
     def encode(
         self, image: Any, *, rate: Rate | None = None, strip: bool = False, tile: int | str = "auto"
@@ -95,7 +100,6 @@ class Codec:
         return self.encode_at(rate or Rate(), picture, **options).data
 
     @ends_before_exit
-    @torch.no_grad()
     def encode_at(
         self,
         rate: Rate,
@@ -111,7 +115,7 @@ class Codec:
         `flic.encode`. Raises as `flic.encode`.
         """
         self._check_weights()
-        step = rate.fixed(self.model.metadata)
+        step = rate.fixed(self.network.metadata)
         size = (picture.height, picture.width)
         side = choose(size, tile)
         grid = Grid(size, side)
@@ -144,22 +148,23 @@ class Codec:
         except ValueError as error:  # NaN or infinity on the way
             raise CheckpointError(f"the model cannot code this picture: {error}") from error
 
-    def _analysed(self, pixels: np.ndarray, grid: Grid) -> Iterator[entropy.Unrounded]:
+    def _analysed(self, pixels: np.ndarray, grid: Grid) -> Iterator[slice_loop.Unrounded]:
         """Each tile's latents, before they are rounded; when it is asked for."""
-        mean = self._mean(pixels) if len(grid) > 1 else None
+        mean = mean_colour(pixels)
         for part in grid:
-            x = self._input(pixels, tile_transforms.input_box(part), mean)
-            yield tile_transforms.analyze(self.model, x, part, self.dtype)
+            box = input_box(part)
+            inside = pixels[box.top : box.bottom, box.left : box.right]
+            x = pad(inside, (box.height, box.width), mean)
+            yield self.network.analyze(x, part, self.dtype)
 
-    def _code(self, analysed: entropy.Unrounded, tile: Tile, step: float) -> entropy.Coded:
-        latents = analysed.at(step)
-        [coded] = entropy.code(self.model, latents, self._engine(), tile.margins)
-        return coded
+    def _code(self, analysed: slice_loop.Unrounded, tile: Tile, step: float) -> slice_loop.Coded:
+        engine = self.network.engine()
+        return slice_loop.code(engine, self.network.config, analysed.at(step), tile.margins, step)
 
     def _trial(
         self,
         frame: Container,
-        analysed: list[entropy.Unrounded],
+        analysed: list[slice_loop.Unrounded],
         picture: Picture,
         rate: Rate,
         step: float,
@@ -170,7 +175,7 @@ class Codec:
         data = _file(frame, [each.stream for each in coded], step)
         if target == "psnr":
             whole = Box(0, 0, frame.height, frame.width)
-            latents = [each.y_hat[None] for each in coded]
+            latents = [each.y_hat for each in coded]
             pixels = self._pixels(grid, whole, picture.gray, latents.__getitem__, _silent)
             return metrics.psnr(picture.pixels, pixels), data
         if target == "bpp":
@@ -182,7 +187,6 @@ class Codec:
         return self.decode_picture(data, crop=crop).to_pil()
 
     @ends_before_exit
-    @torch.no_grad()
     def decode_picture(
         self,
         data: Any,
@@ -207,7 +211,6 @@ class Codec:
         return Picture(pixels, file.gray, alpha, file.icc, file.exif)
 
     @ends_before_exit
-    @torch.no_grad()
     def verify(self, data: Any) -> None:
         """Decode all but the picture itself and compare checksums; raises FlicError.
 
@@ -219,14 +222,10 @@ class Codec:
             self._decode_tile(file, i)
 
     def _check_weights(self) -> None:
-        """Raise CheckpointError where g_s cannot draw: an encoder does not run it, and would write
-        files that show nothing. What else coding takes is checked on the way."""
-        if self._checked:
-            return
-        for name, parameter in self.model.g_s.named_parameters(prefix="g_s"):
-            if not bool(torch.isfinite(parameter).all()):
-                raise CheckpointError(f"these weights cannot code: {name} holds NaN or infinity")
-        self._checked = True
+        """Raise CheckpointError where g_s cannot draw; once."""
+        if not self._checked:
+            self.network.check()
+            self._checked = True
 
     def _file(self, data: Any) -> Container:
         """A file's fields, once it is known that this model made it."""
@@ -237,32 +236,6 @@ class Codec:
                 f"the model given is {self.fingerprint.hex()}"
             )
         return file
-
-    def _engine(self) -> Engine:
-        """The model's, for the threads and instruction set in use; weights are looked at once."""
-        setting = torch.get_num_threads(), native.isa()
-        if self._made is None or self._made[0] != setting:
-            self._made = setting, engine_of(self.model)
-        return self._made[1]
-
-    @property
-    def _parameter(self) -> torch.Tensor:
-        """One whose device and dtype are the model's."""
-        return next(self.model.parameters())
-
-    def _mean(self, pixels: np.ndarray) -> torch.Tensor:
-        """The mean colour of uint8 [H, W, 3] in [0, 1], [1, 3, 1, 1]."""
-        mean = torch.from_numpy(pixels.mean((0, 1)) / 255)
-        return mean.to(self._parameter)[None, :, None, None]
-
-    def _input(self, pixels: np.ndarray, box: Box, mean: torch.Tensor | None) -> torch.Tensor:
-        """What of a picture, padded, lies in a box: [1, 3, H, W] in [0, 1].
-
-        pixels: all of it, uint8 [H, W, 3]. mean: its mean colour; may be None where the box is all.
-        """
-        part = torch.from_numpy(pixels[box.top : box.bottom, box.left : box.right])
-        x = part.to(self._parameter.device).permute(2, 0, 1)[None]
-        return pad(x.to(self._parameter.dtype) / 255, (box.height, box.width), mean)
 
     def _alpha(self, file: Container) -> np.ndarray | None:
         if file.alpha is None:
@@ -277,19 +250,19 @@ class Codec:
         grid: Grid,
         region: Box,
         gray: bool,
-        latents: Callable[[int], torch.Tensor],
+        latents: Callable[[int], np.ndarray],
         progress: Progress,
     ) -> np.ndarray:
         """A region of a picture, uint8 [H, W, 3].
 
-        latents: gives y_hat [1, M, h, w] of a tile; asked for those that the region needs.
+        latents: gives y_hat [M, h, w] of a tile; asked for those that the region needs.
         """
-        drawn, needed = grid.meeting(region), tile_transforms.streams_for(grid, region)
-        boxes = [tile_transforms.latent_box(grid[i]) for i in drawn]
+        drawn, needed = grid.meeting(region), streams_for(grid, region)
+        boxes = [latent_box(grid[i]) for i in drawn]
         steps = len(needed) + len(drawn)
         hull = functools.reduce(Box.around, boxes)
-        shape = (1, self.model.config.latent, hull.height // 16, hull.width // 16)
-        y_hat = torch.empty(shape, device=self._parameter.device)
+        shape = (self.network.config.latent, hull.height // 16, hull.width // 16)
+        y_hat = np.empty(shape, np.float32)
         for done, j in enumerate(needed, 1):
             core = grid[j].core
             part = core.common(hull)
@@ -305,32 +278,43 @@ class Codec:
             progress(done, steps)
         return pixels
 
-    def _decode_tile(self, file: Container, i: int) -> torch.Tensor:
-        """y_hat [1, M, h, w] of stream i."""
+    def _decode_tile(self, file: Container, i: int) -> np.ndarray:
+        """y_hat [M, h, w] of stream i."""
         core, margins = file.grid[i].core, file.grid[i].margins
-        size, streams = (core.height, core.width), [file.streams[i]]
+        size, engine = (core.height, core.width), self.network.engine()
         try:
-            return entropy.decode(self.model, streams, size, self._engine(), margins, file.step)[1]
+            return slice_loop.decode(
+                engine, self.network.config, file.streams[i], size, margins, file.step
+            )[1]
         except (FormatError, StreamMismatch) as error:
             if file.tile is None:
                 raise
             raise type(error)(f"{file.grid.name(i)}: {error}") from error
 
-    def _draw(self, y_hat: torch.Tensor, tile: Tile, gray: bool) -> np.ndarray:
+    def _draw(self, y_hat: np.ndarray, tile: Tile, gray: bool) -> np.ndarray:
         """A tile's pixels, uint8 [H, W, 3]."""
-        x_hat = tile_transforms.synthesize(self.model, y_hat.contiguous(), tile, self.dtype)
-        x_hat = x_hat[0].float()
+        x_hat = self.network.synthesize(y_hat, tile, self.dtype)
         if gray:
-            x_hat = x_hat.mean(0, keepdim=True).expand(3, -1, -1)
-        return (x_hat.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
+            x_hat = np.broadcast_to(x_hat.mean(2, keepdims=True), x_hat.shape)
+        return np.rint(x_hat * np.float32(255)).astype(np.uint8)
+
+
+def _network(model: object) -> NativeNetwork | TorchNetwork:
+    """What codes for a model; a FLIC there can be only where torch has been imported."""
+    if isinstance(model, NativeNetwork):
+        return model
+    if "torch" in sys.modules:
+        from ..model.network import FLIC
+        from ..model.torch_network import TorchNetwork
+
+        if isinstance(model, FLIC):
+            return TorchNetwork(model)
+    raise CallError(
+        f"Codec takes a model, not {type(model).__name__}: Codec(flic.load_model(NAME or FILE)); "
+        "flic.encode and flic.decode take names, too"
+    )
 
 
 def _file(frame: Container, streams: list[bytes], step: float) -> bytes:
     """The file of `frame` with these streams, coded at this step."""
     return container.pack(dataclasses.replace(frame, streams=tuple(streams), step=step))
-
-
-def precision(name: str) -> torch.dtype:
-    """The type that a name in DTYPES stands for; OptionError for another name."""
-    config.check_dtype(name)
-    return DTYPES[name]

@@ -17,32 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..format.tile_grid import Box, Grid, Margins, Tile
+from ..format.tile_grid import COARSE, FINE, MIDDLE, Box, Margins, Tile
 from . import limits
 from .entropy import Unrounded
 
 if TYPE_CHECKING:
     from ..model.network import FLIC
 
-FINE, MIDDLE, COARSE = 32, 64, 128
-"""A window's side at 1/2, 1/4 and 1/8 of the resolution, in pixels of the picture."""
 _STAGES = (slice(0, 4), slice(4, 7), slice(7, 10))  # of g_a and g_s, a resolution's blocks in each
-
-
-def input_box(tile: Tile) -> Box:
-    """The part of the padded picture that `analyze` takes for a tile."""
-    return tile.core.grown(FINE, tile.bounds)
-
-
-def latent_box(tile: Tile) -> Box:
-    """The part of the padded picture whose y_hat `synthesize` takes for a tile."""
-    return tile.core.grown(COARSE, tile.bounds)
-
-
-def streams_for(grid: Grid, region: Box) -> list[int]:
-    """The streams that must be decoded to draw a region: of its tiles and of those around them."""
-    boxes = [latent_box(grid[i]) for i in grid.meeting(region)]
-    return sorted(set().union(*map(grid.meeting, boxes)))
 
 
 @torch.no_grad()

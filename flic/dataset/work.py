@@ -88,15 +88,13 @@ class Worker:
 
     @cached_property
     def codec(self) -> Codec:
-        import torch
+        from flic_kernels import native
 
-        from ..codec.codec import Codec, precision
-        from ..model import loading
+        from ..codec.opening import open_codec
 
-        torch.set_num_threads(1)
+        native.set_threads(1)
         task = self.task
-        model = loading.load_model(task.model, task.device, folder=self._models)
-        return Codec(model, precision(task.dtype))
+        return open_codec(task.model, task.dtype, task.device, self._models)
 
     def __call__(self, job: Job) -> Result:
         """Whatever is wrong with a picture is recorded. What ends the work: a model that cannot be

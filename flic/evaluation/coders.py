@@ -48,12 +48,12 @@ class ModelCoder:
     def open(self) -> None:
         import torch
 
-        from ..codec.codec import Codec, precision
+        from ..codec.codec import Codec
         from ..model import loading
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        self._codec = Codec(loading.load_model(self.path, self.device), precision(self.dtype))
+        self._codec = Codec(loading.load_model(self.path, self.device), self.dtype)
         # engine, thread pool and kernels are set up by the first picture: not by one that counts
         self.code(Picture(np.full((128, 128, 3), 128, np.uint8)), None, Meter(self.device))
 
@@ -79,7 +79,7 @@ class ModelCoder:
 
         from ..coding.tile_transforms import displayable
 
-        model, dtype = self._codec.model, self._codec.dtype
+        model, dtype = self._codec.model, getattr(torch, self._codec.dtype)
         kind = torch.device(self.device).type
         low = torch.autocast(kind, dtype, enabled=dtype != torch.float32)
         x = torch.from_numpy(picture.pixels).to(self.device).permute(2, 0, 1)[None] / 255

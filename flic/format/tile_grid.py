@@ -23,6 +23,10 @@ def padded(size: tuple[int, int]) -> tuple[int, int]:
     return tuple(-(-side // STRIDE) * STRIDE for side in size)
 
 
+FINE, MIDDLE, COARSE = 32, 64, 128
+"""A window's side at 1/2, 1/4 and 1/8 of the resolution, in pixels of the picture."""
+
+
 class Box(NamedTuple):
     """A rectangle: rows from top to bottom, columns from left to right, both ends half open."""
 
@@ -163,6 +167,22 @@ def _shared(before: bool, after: bool) -> tuple[int, int]:
     if before and after:
         return STRIDE // 2, STRIDE // 2
     return STRIDE * before, STRIDE * after
+
+
+def input_box(tile: Tile) -> Box:
+    """The part of the padded picture that g_a takes for a tile."""
+    return tile.core.grown(FINE, tile.bounds)
+
+
+def latent_box(tile: Tile) -> Box:
+    """The part of the padded picture whose y_hat g_s takes for a tile."""
+    return tile.core.grown(COARSE, tile.bounds)
+
+
+def streams_for(grid: Grid, region: Box) -> list[int]:
+    """The streams that must be decoded to draw a region: of its tiles and of those around them."""
+    boxes = [latent_box(grid[i]) for i in grid.meeting(region)]
+    return sorted(set().union(*map(grid.meeting, boxes)))
 
 
 def choose(size: tuple[int, int], tile: int | str = "auto") -> int | None:

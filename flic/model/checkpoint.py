@@ -17,7 +17,8 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..output import write_atomic
 from .hyperprior import GaussianConditional
-from .state_dict import grows, is_derived, normalize, to_legacy_names
+from .names import is_derived
+from .state_dict import grows, normalize, to_legacy_names
 
 if TYPE_CHECKING:
     from .network import FLIC

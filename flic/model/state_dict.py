@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..config import TCA_HEADS, Config, resolve
 from ..errors import CheckpointError
+from .names import is_derived
 
 if TYPE_CHECKING:
     from .network import FLIC
@@ -22,18 +22,6 @@ _GROWING = {
     *("_indexes_table", "_prior_mean", "_prior_scale"),
 }
 _SHOWN = 3  # keys of each kind that an error names
-# Buffers that follow from the configuration or from the parameters: a file may lack them, and they
-# take no part in the fingerprint. So the constants among them (those that do not grow) are never
-# loaded; the tables of update() are, but nothing in flic computes with them.
-_DERIVED = re.compile(
-    r"(^gaussian_conditional\.)|(\.relative_position_index$)|(\.pedestal$)|(\.bound$)"
-    r"|(^entropy_bottleneck\.(_offset|_quantized_cdf|_cdf_length|target)$)"
-)
-
-
-def is_derived(name: str) -> bool:
-    """Whether a value of this (present) name follows from the others."""
-    return _DERIVED.search(name) is not None
 
 
 def normalize(state_dict: Mapping) -> dict[str, Tensor]:

@@ -1,0 +1,37 @@
+"""The codec of a model's file: without torch where that can be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..config import check_dtype
+from ..errors import ModelNotFoundError
+from ..model import library
+from ..model.weights import open_network
+from .codec import Codec
+
+
+def open_codec(
+    model: str | os.PathLike | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    folder: Path | None = None,
+) -> Codec:
+    """model, folder: as for `flic.load_model`. dtype: in which g_a and g_s compute.
+
+    On a CPU a safetensors file that flic wrote needs no torch; everything else is loaded as a FLIC.
+    Raises what `flic.load_model` raises, and OptionError.
+    """
+    check_dtype(dtype)
+    path = library.locate(model, folder)
+    if device == "cpu" and path.suffix == ".safetensors":
+        try:
+            network = open_network(path)
+        except OSError as error:
+            raise ModelNotFoundError(f"{path}: {error.strerror or error}") from error
+        if network is not None:
+            return Codec(network, dtype)
+    from ..model import loading
+
+    return Codec(loading.load_model(path, device), dtype)

@@ -1,0 +1,57 @@
+"""A FLIC module as what the codec codes with: arrays in, arrays out, on the module's device."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from flic_kernels import native
+
+from ..coding import tile_transforms
+from ..coding.entropy_engine import Engine
+from ..coding.model_engine import engine_of
+from ..coding.slice_loop import Unrounded
+from ..errors import CheckpointError
+from ..format.tile_grid import Tile
+from . import checkpoint
+from .network import FLIC
+
+
+class TorchNetwork:
+    """The same methods as `coding.native_network.NativeNetwork`, which says what they take."""
+
+    def __init__(self, model: FLIC) -> None:
+        self.model, self.config, self.metadata = model, model.config, model.metadata
+        self.fingerprint = checkpoint.fingerprint(model)
+        self._made: tuple[tuple, Engine] | None = None
+
+    def check(self) -> None:
+        for name, parameter in self.model.g_s.named_parameters(prefix="g_s"):
+            if not bool(torch.isfinite(parameter).all()):
+                raise CheckpointError(f"these weights cannot code: {name} holds NaN or infinity")
+
+    def engine(self) -> Engine:
+        """Weights are looked at once for the threads and the instruction set in use."""
+        setting = torch.get_num_threads(), native.isa()
+        if self._made is None or self._made[0] != setting:
+            self._made = setting, engine_of(self.model)
+        return self._made[1]
+
+    @torch.no_grad()
+    def analyze(self, x: np.ndarray, tile: Tile, dtype: str) -> Unrounded:
+        x = torch.from_numpy(x).to(self._parameter).permute(2, 0, 1)[None]
+        return tile_transforms.analyze(self.model, x, tile, self._computed(dtype))[0]
+
+    @torch.no_grad()
+    def synthesize(self, y_hat: np.ndarray, tile: Tile, dtype: str) -> np.ndarray:
+        y_hat = torch.from_numpy(np.ascontiguousarray(y_hat)).to(self._parameter.device)[None]
+        x_hat = tile_transforms.synthesize(self.model, y_hat, tile, self._computed(dtype))[0]
+        return x_hat.float().permute(1, 2, 0).cpu().contiguous().numpy()
+
+    @property
+    def _parameter(self) -> torch.Tensor:
+        """One whose device and dtype are the model's."""
+        return next(self.model.parameters())
+
+    def _computed(self, dtype: str) -> torch.dtype:
+        return getattr(torch, dtype)

@@ -1,0 +1,70 @@
+"""Weights of a model's file as arrays, and a model that codes with them. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..coding.native_network import NativeNetwork
+from ..config import resolve
+from ..errors import CheckpointError
+from . import library
+from .names import is_derived
+
+_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+def open_network(path: Path) -> NativeNetwork | None:
+    """The model of a file that flic wrote; None for any other file, and for one of which the torch
+    loader is to say what is wrong with it."""
+    try:
+        arrays, metadata = read(path)
+        config = resolve(json.loads(metadata["config"]))
+        return NativeNetwork(arrays, config, metadata, fingerprint(arrays))
+    except (CheckpointError, KeyError, TypeError, ValueError):
+        return None
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """A safetensors file's float32 arrays, and its metadata; read-only, mapped where they can be.
+
+    Raises CheckpointError for a damaged file, ValueError for other types than float32, float16 and
+    bfloat16.
+    """
+    header = library.read_header(path)
+    metadata = header.pop("__metadata__", {})
+    arrays = {}
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    for name, entry in header.items():
+        if is_derived(name):
+            continue
+        begin, end = entry["data_offsets"]
+        kind = np.dtype(_TYPES[entry["dtype"]])
+        count = int(np.prod(entry["shape"], dtype=np.int64))
+        if end - begin != count * kind.itemsize or start + end > len(mapped):
+            raise CheckpointError(f"{path}: {name} has not the size that it claims")
+        values = np.frombuffer(mapped, kind, count, start + begin)
+        if entry["dtype"] == "BF16":
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        arrays[name] = values.astype(np.float32, copy=False).reshape(entry["shape"])
+    return arrays, metadata
+
+
+def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
+    """As `checkpoint.fingerprint` of the module with these weights."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        if is_derived(name):
+            continue
+        value = arrays[name]
+        digest.update(name.encode() + b"\0")
+        digest.update(np.asarray(value.shape, dtype="<i8").tobytes())
+        digest.update(np.ascontiguousarray(value, "<f4"))
+    return digest.hexdigest()[:16]
