@@ -2,7 +2,8 @@
 
 The networks that feed the coding tables are computed in float32 with one defined order of
 operations (docs/exact.md), so a stream decodes wherever it was made: on any instruction set, with
-any number of threads, alone or in a batch.
+any number of threads, alone or in a batch. Inputs are torch tensors or numpy arrays, and so are the
+results; on CUDA it needs torch.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from . import native
+from . import arrays, native
+
+if TYPE_CHECKING:
+    from .arrays import Array
 
 ARITHMETIC_VERSION = 1  # of docs/exact.md; streams carry it
 
@@ -53,7 +56,7 @@ class ExactEngine:
 
     def __init__(
         self,
-        state_dict: Mapping[str, Tensor],
+        state_dict: Mapping[str, Array],
         *,
         isa: str | None = None,
         threads: int | None = None,
@@ -65,7 +68,7 @@ class ExactEngine:
         weights = {
             name: _float32(name, value)
             for name, value in state_dict.items()
-            if name.startswith(_NETWORKS) and value.dtype.is_floating_point
+            if name.startswith(_NETWORKS) and arrays.is_floating(value)
         }
         config = sizes(weights)
         self.hyper_latent, _, _, self.latent, self.slices, ratio, _ = config
@@ -79,9 +82,12 @@ class ExactEngine:
         count = len(names)
         handle = ctypes.c_void_p()
         if self.isa == _CUDA:
-            if not torch.cuda.is_available():
+            from . import cuda
+
+            current = cuda.current_device()
+            if current is None:
                 raise RuntimeError("exact engine: no CUDA device is available")
-            self.device = torch.cuda.current_device() if device is None else device
+            self.device = current if device is None else device
             where = (self.device,)
         else:
             where = (_ISAS.index(self.isa), self.threads)
@@ -91,8 +97,8 @@ class ExactEngine:
             (ctypes.c_int32 * len(config))(*config),
             len(config),
             (ctypes.c_char_p * count)(*(name.encode() for name in names)),
-            (ctypes.c_void_p * count)(*(weights[name].data_ptr() for name in names)),
-            (ctypes.c_int64 * count)(*(weights[name].numel() for name in names)),
+            (ctypes.c_void_p * count)(*map(native.pointer, weights.values())),
+            (ctypes.c_int64 * count)(*(weight.size for weight in weights.values())),
             count,
             *where,
             ctypes.byref(handle),
@@ -103,7 +109,7 @@ class ExactEngine:
         self._native.call("fingerprint", "exact engine", handle, ctypes.byref(fingerprint))
         self.fingerprint = fingerprint.value
 
-    def hyper(self, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+    def hyper(self, z_hat: Array) -> tuple[Array, Array]:
         """The hyper-synthesis transforms.
 
         Args:
@@ -119,9 +125,10 @@ class ExactEngine:
             raise ValueError(
                 f"z_hat must be [B, {self.hyper_latent}, h, w], not {list(z_hat.shape)}"
             )
-        z_hat = _plain(z_hat)
+        given, z_hat = arrays.is_tensor(z_hat), arrays.to_float32(z_hat)
         batch, _, height, width = z_hat.shape
-        means, scales = (torch.empty(batch, self.latent, 4 * height, 4 * width) for _ in range(2))
+        size = batch, self.latent, 4 * height, 4 * width
+        means, scales = np.empty(size, np.float32), np.empty(size, np.float32)
         for picture in range(batch):
             self._native.call(
                 "hyper",
@@ -134,9 +141,9 @@ class ExactEngine:
                 native.pointer(scales[picture]),
                 *self._stream(),
             )
-        return means, scales
+        return arrays.as_given(means, given), arrays.as_given(scales, given)
 
-    def begin(self, means: Tensor, scales: Tensor, step: float = 1.0) -> ExactPicture:
+    def begin(self, means: Array, scales: Array, step: float = 1.0) -> ExactPicture:
         """Begins one picture's T-CA.
 
         Args:
@@ -148,11 +155,12 @@ class ExactEngine:
                 f"means and scales must be [{self.latent}, H, W] each, "
                 f"not {list(means.shape)} and {list(scales.shape)}"
             )
-        means, scales = _plain(means), _plain(scales)
-        size, given = tuple(means.shape[1:]), (native.pointer(means), native.pointer(scales))
-        return ExactPicture(self, size, step, "begin", *given, *size)
+        given, size = arrays.is_tensor(means), tuple(means.shape[1:])
+        means, scales = arrays.to_float32(means), arrays.to_float32(scales)
+        pointers = native.pointer(means), native.pointer(scales)
+        return ExactPicture(self, size, step, given, "begin", *pointers, *size)
 
-    def open(self, z_hat: Tensor, step: float = 1.0) -> ExactPicture:
+    def open(self, z_hat: Array, step: float = 1.0) -> ExactPicture:
         """`hyper` of one picture and `begin` with what it gives, which stays on the device.
 
         Args:
@@ -164,20 +172,22 @@ class ExactEngine:
         """
         if z_hat.ndim != 3 or z_hat.shape[0] != self.hyper_latent:
             raise ValueError(f"z_hat must be [{self.hyper_latent}, h, w], not {list(z_hat.shape)}")
-        z_hat = _plain(z_hat)
+        given, z_hat = arrays.is_tensor(z_hat), arrays.to_float32(z_hat)
         height, width = z_hat.shape[1:]
         size = 4 * height, 4 * width
-        return ExactPicture(self, size, step, "open", native.pointer(z_hat), height, width)
+        return ExactPicture(self, size, step, given, "open", native.pointer(z_hat), height, width)
 
     def _stream(self) -> tuple[ctypes.c_void_p, ...]:
         """The argument that only the CUDA functions take: the device's current stream."""
         if self.isa != _CUDA:
             return ()
-        return (ctypes.c_void_p(torch.cuda.current_stream(self.device).cuda_stream),)
+        from . import cuda
+
+        return (cuda.stream(self.device),)
 
     def slices_of(
-        self, means: Tensor, scales: Tensor, y: Tensor, step: float = 1.0
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        self, means: Array, scales: Array, y: Array, step: float = 1.0
+    ) -> Iterator[tuple[Array, Array, Array]]:
         """All slices of a picture whose integers are known, one after the other (the encoder).
 
         Args:
@@ -189,21 +199,27 @@ class ExactEngine:
         """
         picture = self.begin(means, scales, step)
         previous = None
-        for current in y.split(self.slice_channels):
+        for first in range(0, len(y), self.slice_channels):
             yield picture.next_slice(previous)
-            previous = current
+            previous = y[first : first + self.slice_channels]
 
 
 class ExactPicture:
     """One picture in the course of coding; `ExactEngine.begin` and `open` make it.
 
-    size: y's height and width. step: the quantisation step.
+    size: y's height and width. step: the quantisation step. tensors: whether it gives tensors.
     """
 
     def __init__(
-        self, engine: ExactEngine, size: tuple[int, int], step: float, function: str, *arguments
+        self,
+        engine: ExactEngine,
+        size: tuple[int, int],
+        step: float,
+        tensors: bool,
+        function: str,
+        *arguments,
     ):
-        self.engine, self.size, self.step = engine, size, step
+        self.engine, self.size, self.step, self.tensors = engine, size, step, tensors
         self._next = 0
         self._shape = (engine.slice_channels, *size)
         handle = ctypes.c_void_p()
@@ -215,7 +231,7 @@ class ExactPicture:
         self._handle = handle
         native.free_with(self, _end, self._native.get("end"), handle, engine)
 
-    def next_slice(self, previous: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def next_slice(self, previous: Array | None = None) -> tuple[Array, Array, Array]:
         """The next slice, from the first on.
 
         Args:
@@ -225,7 +241,7 @@ class ExactPicture:
         Returns:
             means, scales and lrp, [M / slices, H, W] float32 on the CPU each, in steps: T-CA sees
             step times the integers, and its means and scales are divided by the step, one float32
-            operation for each number.
+            operation for each number. Tensors where the picture began with tensors.
 
         Raises:
             ValueError: no slice is left, `previous` does not fit, or T-CA met NaN or infinity.
@@ -237,8 +253,8 @@ class ExactPicture:
                 raise ValueError(
                     f"the slice before must be {list(self._shape)}, not {list(previous.shape)}"
                 )
-            previous = _scaled(np.multiply, _plain(previous), self.step)
-        out = [torch.empty(self._shape) for _ in range(3)]
+            previous = _scaled(np.multiply, arrays.to_float32(previous), self.step)
+        out = [np.empty(self._shape, np.float32) for _ in range(3)]
         self._native.call(
             "slice",
             f"exact T-CA, slice {self._next}",
@@ -249,10 +265,11 @@ class ExactPicture:
             *self.engine._stream(),
         )
         self._next += 1
-        means, scales, lrp = out
-        return *(_scaled(np.divide, part, self.step) for part in (means, scales)), lrp
+        out[:2] = (_scaled(np.divide, part, self.step) for part in out[:2])
+        means, scales, lrp = (arrays.as_given(part, self.tensors) for part in out)
+        return means, scales, lrp
 
-    def hidden(self) -> Tensor:
+    def hidden(self) -> Array:
         """T-CA's activations of the latest slice after its last layer: [windows, 64, inner].
 
         Not on CUDA, like the next.
@@ -260,10 +277,9 @@ class ExactPicture:
         _, height, width = self._shape
         windows = height * width // 64
         inner = self.engine.inner
-        out = torch.empty(windows, 64, inner)
-        count = out.numel()
-        self._native.call("hidden", "exact T-CA", self._handle, native.pointer(out), count)
-        return out
+        out = np.empty((windows, 64, inner), np.float32)
+        self._native.call("hidden", "exact T-CA", self._handle, native.pointer(out), out.size)
+        return arrays.as_given(out, self.tensors)
 
     def multiply_adds(self) -> int:
         """Multiply-adds of all products, convolutions and attentions so far."""
@@ -272,36 +288,37 @@ class ExactPicture:
         return count.value
 
 
-def apply_function(name: str, x: Tensor, isa: str | None = None) -> Tensor:
+def apply_function(name: str, x: Array, isa: str | None = None) -> Array:
     """The engine's "exp" (of values that are not positive) or "gelu", elementwise.
 
     Args:
         x: float32 on the CPU, any shape.
     """
-    padded = torch.zeros((x.numel() + 15) // 16 * 16)
-    padded[: x.numel()] = x.reshape(-1)
-    out = torch.empty_like(padded)
+    given, x = arrays.is_tensor(x), arrays.to_float32(x)
+    padded = np.zeros((x.size + 15) // 16 * 16, np.float32)
+    padded[: x.size] = x.reshape(-1)
+    out = np.empty_like(padded)
     _Functions(cuda=False).call(
         "function",
         f"exact {name}",
         ("exp", "gelu").index(name),
         native.pointer(padded),
         native.pointer(out),
-        padded.numel(),
+        padded.size,
         -1 if isa is None else _ISAS.index(isa),
     )
-    return out[: x.numel()].reshape(x.shape)
+    return arrays.as_given(out[: x.size].reshape(x.shape), given)
 
 
-def sizes(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
+def sizes(weights: Mapping[str, Array]) -> tuple[int, ...]:
     """hyper_latent, width, heads, latent, slices, ratio, depth, from the weights' shapes."""
 
-    def shape(name: str, dimensions: int) -> torch.Size:
+    def shape(name: str, dimensions: int) -> tuple[int, ...]:
         if name not in weights:
             raise KeyError(f"the state dict has no {name}")
         if weights[name].ndim != dimensions:
             raise ValueError(f"{name} has {weights[name].ndim} dimensions, not {dimensions}")
-        return weights[name].shape
+        return tuple(weights[name].shape)
 
     bias_table = "h_mean_s.1.trans_block.attns.0.relative_position_bias_table"
     latent = shape("h_mean_s.3.0.weight", 4)[0] // 4
@@ -318,23 +335,19 @@ def sizes(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
     )
 
 
-def _float32(name: str, value: Tensor) -> Tensor:
-    if value.dtype != torch.float32:
+def _float32(name: str, value: Array) -> np.ndarray:
+    if arrays.dtype(value) != "float32":
         raise ValueError(f"{name} is {value.dtype}; the exact engine takes float32 weights")
-    return value.detach().cpu().contiguous()
+    return arrays.to_numpy(value)
 
 
-def _plain(x: Tensor) -> Tensor:
-    return x.detach().to("cpu", torch.float32).contiguous()
-
-
-def _scaled(operation: np.ufunc, x: Tensor, step: float) -> Tensor:
+def _scaled(operation: np.ufunc, x: np.ndarray, step: float) -> np.ndarray:
     """x times or by the step, one IEEE operation for each number: by numpy, in this thread, as
     torch's threads have float environments of their own."""
     if step == 1:
         return x
     with native.default_float_environment():
-        return torch.from_numpy(operation(x.numpy(), np.float32(step)))
+        return operation(x, np.float32(step))
 
 
 def _available_processors() -> int:

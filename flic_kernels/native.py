@@ -1,8 +1,10 @@
 """The native library: loading, pointers, statuses and the choice of instruction set.
 
 The library is plain C behind ctypes: it never sees torch, and ctypes releases the GIL for the
-length of every call.
+length of every call. Nothing here imports torch.
 """
+
+from __future__ import annotations
 
 import ctypes
 import functools
@@ -13,10 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from . import interface
+from . import arrays, interface
 
 _FOLDER = Path(__file__).resolve().parent
 _ISA_NAMES = ("scalar", "avx2", "avx512")
@@ -67,9 +66,13 @@ def library() -> ctypes.CDLL:
     """The CPU library, loaded on first use. Raises NativeLibraryMissing where it cannot be."""
     loaded = _load("libflic_kernels.so", "run `pip install .` or `make build`")
     _share_threads(loaded)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_one_thread)
     return loaded
+
+
+def share_threads() -> None:
+    """What loading the library does for torch, where torch was imported after that."""
+    if library.cache_info().currsize:
+        _share_threads(library())
 
 
 def _share_threads(loaded: ctypes.CDLL) -> None:
@@ -78,6 +81,10 @@ def _share_threads(loaded: ctypes.CDLL) -> None:
     They wait for PyTorch's next operation by spinning; beside threads of the library's own they
     would hold a core each (2 cores: a training step takes 1.4 times as long).
     """
+    torch = arrays.torch_module()
+    if torch is None:
+        return
+    _one_thread_in_children()
     try:
         linked = ctypes.CDLL(torch._C.__file__)  # finds what PyTorch itself is linked with
         parallel, most = linked.GOMP_parallel, linked.omp_get_max_threads
@@ -87,12 +94,18 @@ def _share_threads(loaded: ctypes.CDLL) -> None:
     loaded.flic_share_threads(*pointers)
 
 
+@functools.cache
+def _one_thread_in_children() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_one_thread)
+
+
 def _one_thread() -> None:
     """In a forked child: PyTorch's OpenMP would wait for ever for the parent's threads.
 
     torch.utils.data does the same in its workers.
     """
-    torch.set_num_threads(1)
+    arrays.torch_module().set_num_threads(1)
 
 
 @functools.cache
@@ -139,12 +152,12 @@ def _load(name: str, advice: str) -> ctypes.CDLL:
     return loaded
 
 
-def pointer(array: torch.Tensor | np.ndarray) -> ctypes.c_void_p:
+def pointer(array: arrays.Array) -> ctypes.c_void_p:
     """The address of a contiguous CPU (or, for the CUDA library, device) array's data.
 
     The caller keeps the array alive during the call.
     """
-    if isinstance(array, torch.Tensor):
+    if arrays.is_tensor(array):
         if not array.is_contiguous():
             raise ValueError("a contiguous tensor is needed")
         return ctypes.c_void_p(array.data_ptr())

@@ -1,5 +1,6 @@
 """The operations, one file each; importing this package registers them all."""
 
+from .. import native
 from .conv3x3 import conv3x3
 from .fat_block import fat_block
 from .frequency_modulation import frequency_modulation
@@ -11,6 +12,9 @@ from .registry import NotAvailable, backends, use
 from .slice_attention import slice_attention
 from .window_attention import window_attention
 
+native.share_threads()
+
+# Literal strings: flic_kernels reads them here without importing this.
 __all__ = [
     "NotAvailable",
     "backends",

@@ -1,15 +1,26 @@
 """The rANS coder over a batch of pictures: one stream each, coded by threads or by the GPU."""
 
+from __future__ import annotations
+
 import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
-from . import cuda
-from .coder import Decoder, Encoder
+from flic_kernels import arrays
+
+from .coder import Decoder, Encoder, cuda_decoder
 from .tables import Tables
+
+if TYPE_CHECKING:
+    import torch
+
+    from flic_kernels.arrays import Array
+
+    from .cuda import CudaEncoder
 
 
 def _for_each(function: Callable, items: Sequence, threads: int | None) -> list:
@@ -37,25 +48,30 @@ class BatchEncoder:
         groups: int | None = None,
         threads: int | None = None,
     ):
-        self._new = functools.partial(Encoder, lanes=lanes, groups=groups)
+        self._options = {"lanes": lanes, "groups": groups}
+        self._new = functools.partial(Encoder, **self._options)
         self._encoders = [self._new() for _ in range(pictures)]
-        self._cuda = cuda.CudaEncoder(pictures, lanes=lanes, groups=groups)
+        self._cuda: CudaEncoder | None = None
         self._on_cuda: bool | None = None
         self._threads = threads
 
-    def push(self, symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> None:
-        """Encoder.push for tensors [pictures, ...]; raises what that raises."""
+    def push(self, symbols: Array, indexes: Array, tables: Tables) -> None:
+        """Encoder.push for [pictures, ...]; raises what that raises."""
         if symbols.shape != indexes.shape or symbols.shape[:1] != (len(self._encoders),):
             raise ValueError("rANS encoder: symbols and indexes must both be [pictures, ...]")
-        on_cuda = symbols.device.type == "cuda"
+        on_cuda = arrays.device(symbols).startswith("cuda")
         if self._on_cuda not in (None, on_cuda):
             raise ValueError("rANS encoder: all pushes must be on one device")
+        if on_cuda and self._cuda is None:
+            from . import cuda
+
+            self._cuda = cuda.CudaEncoder(len(self._encoders), **self._options)
         self._on_cuda = on_cuda
         if on_cuda:
             self._cuda.push(symbols.contiguous(), indexes.contiguous(), tables)
             return
-        for encoder, mine, index in zip(self._encoders, symbols, indexes, strict=True):
-            encoder.push(mine, index, tables)
+        for picture, encoder in enumerate(self._encoders):
+            encoder.push(symbols[picture, ...], indexes[picture, ...], tables)
 
     def finish(self) -> list[bytes]:
         """Each picture's stream; the encoder is empty again, after an error too. Raises IndexError
@@ -80,23 +96,24 @@ class BatchDecoder:
         *,
         threads: int | None = None,
     ):
-        device = torch.device(device)
         self._threads = threads
-        self._cuda = cuda.CudaDecoder(streams, device) if device.type == "cuda" else None
+        self._cuda = cuda_decoder(streams, device)
         self._decoders = [] if self._cuda else [Decoder(data) for data in streams]
 
-    def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
+    def pull(self, indexes: Array, tables: Tables) -> Array:
         """Decoder.pull for indexes [pictures, ...]; raises what that raises."""
         if self._cuda is not None:
             return self._cuda.pull(indexes.contiguous(), tables)
         if indexes.shape[:1] != (len(self._decoders),):
             raise ValueError("rANS decoder: indexes must be [pictures, ...]")
-        pulled = _for_each(
-            lambda pair: pair[0].pull(pair[1], tables),
-            list(zip(self._decoders, indexes, strict=True)),
-            self._threads,
-        )
-        return torch.stack(pulled) if pulled else torch.empty(indexes.shape, dtype=torch.int32)
+        symbols = np.empty(indexes.shape, np.int32)
+
+        def pull(picture: int) -> None:
+            pulled = self._decoders[picture].pull(indexes[picture, ...], tables)
+            symbols[picture, ...] = arrays.to_numpy(pulled)
+
+        _for_each(pull, range(len(self._decoders)), self._threads)
+        return arrays.as_given(symbols, arrays.is_tensor(indexes))
 
     def close(self) -> None:
         """Decoder.close for every picture; raises CorruptStream for the first that is damaged."""

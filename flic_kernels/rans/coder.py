@@ -1,24 +1,34 @@
-"""The coder's Python face: a push/pull stream of integers, on the CPU."""
+"""The coder's Python face: a push/pull stream of integers, on the CPU.
+
+Wherever it takes tensors it takes numpy arrays, and gives arrays for them; CUDA needs tensors.
+"""
+
+from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
-from flic_kernels import interface, native
+from flic_kernels import arrays, interface, native
 
-from . import cuda
 from .tables import Tables
 
-_SYMBOL_TYPES = (torch.int8, torch.int16, torch.int32)
-_INDEX_TYPES = (torch.int32, torch.uint16)
+if TYPE_CHECKING:
+    import torch
 
+    from flic_kernels.arrays import Array
+
+    from .cuda import CudaDecoder
+
+_SYMBOL_TYPES = ("int8", "int16", "int32")
+_INDEX_TYPES = ("int32", "uint16")
 
 _Push = interface.structure("FlicPush")
 
 
-def gaussian_indexes(
-    means: torch.Tensor, scales: torch.Tensor, tables: Tables
-) -> tuple[torch.Tensor, torch.Tensor]:
+def gaussian_indexes(means: Array, scales: Array, tables: Tables) -> tuple[Array, Array]:
     """Table indexes and centers of Gaussians; what is coded is y - centers.
 
     means, scales: float32 tensors of one shape (scales below 0.01 count as 0.01). tables:
@@ -31,18 +41,23 @@ def gaussian_indexes(
         raise ValueError("gaussian_indexes: these are not Gaussian tables")
     if means.shape != scales.shape:
         raise ValueError("gaussian_indexes: means and scales differ in shape")
-    means = _as_input(means, (torch.float32,), "gaussian_indexes: means")
-    scales = _as_input(scales, (torch.float32,), "gaussian_indexes: scales")
-    if means.device != scales.device:
+    _check(means, ("float32",), "gaussian_indexes: means")
+    _check(scales, ("float32",), "gaussian_indexes: scales")
+    if arrays.device(means) != arrays.device(scales):
         raise ValueError("gaussian_indexes: means and scales are on two devices")
-    if means.device.type == "cuda":
+    if arrays.device(means) != "cpu":
+        from . import cuda
+
+        means, scales = means.detach().contiguous(), scales.detach().contiguous()
         return cuda.gaussian_indexes(means, scales, tables)
-    indexes = torch.empty(means.shape, dtype=torch.int32)
-    centers = torch.empty(means.shape, dtype=torch.int32)
+    given = arrays.is_tensor(means)
+    means, scales = arrays.to_numpy(means), arrays.to_numpy(scales)
+    indexes = np.empty(means.shape, np.int32)
+    centers = np.empty(means.shape, np.int32)
     status = native.library().flic_rans_gaussian_indexes(
         native.pointer(means),
         native.pointer(scales),
-        means.numel(),
+        means.size,
         native.pointer(tables.row_first),
         native.pointer(tables.row_size),
         native.pointer(tables.padded_cells),
@@ -50,7 +65,7 @@ def gaussian_indexes(
         native.pointer(centers),
     )
     native.check(status, "gaussian_indexes")
-    return indexes, centers
+    return arrays.as_given(indexes, given), arrays.as_given(centers, given)
 
 
 class Encoder:
@@ -66,26 +81,34 @@ class Encoder:
             if value is not None and value not in (1, 2, 4, 8, 16, 32):
                 raise ValueError(f"{name} is a power of two from 1 to 32, not {value}")
         self._lanes, self._groups = lanes, groups
-        self._pushes = []
+        self._pushes, self._device = [], None
 
-    def push(self, symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> None:
+    def push(self, symbols: Array, indexes: Array, tables: Tables) -> None:
         """Appends symbols (int8, int16 or int32, any shape) coded with tables[indexes] (int32 or
-        uint16, the same shape). The tensors must not change before finish(). Raises TypeError for
+        uint16, the same shape). They must not change before finish(). Raises TypeError for
         another dtype, ValueError for shapes or devices that do not fit each other."""
         if symbols.shape != indexes.shape:
             raise ValueError("rANS encoder: symbols and indexes differ in shape")
-        symbols = _as_input(symbols, _SYMBOL_TYPES, "rANS encoder: symbols")
-        indexes = _as_input(indexes, _INDEX_TYPES, "rANS encoder: indexes")
-        devices = {symbols.device, indexes.device, *(push[0].device for push in self._pushes)}
-        if len(devices) > 1:
+        _check(symbols, _SYMBOL_TYPES, "rANS encoder: symbols")
+        _check(indexes, _INDEX_TYPES, "rANS encoder: indexes")
+        device = arrays.device(symbols)
+        if arrays.device(indexes) != device or self._device not in (None, device):
             raise ValueError("rANS encoder: all pushes must be on one device")
+        if device == "cpu":
+            symbols, indexes = arrays.to_numpy(symbols), arrays.to_numpy(indexes)
+        else:
+            symbols, indexes = symbols.detach().contiguous(), indexes.detach().contiguous()
         self._pushes.append((symbols, indexes, tables))
+        self._device = device
 
     def finish(self) -> bytes:
         """The stream of all pushes; the encoder is empty again, after an error too. Raises
         IndexError where a table index is out of range."""
-        pushes, self._pushes = self._pushes, []
-        if pushes and pushes[0][0].device.type == "cuda":
+        pushes, device = self._pushes, self._device
+        self._pushes, self._device = [], None
+        if device not in (None, "cpu"):
+            from . import cuda
+
             encoder = cuda.CudaEncoder(1, lanes=self._lanes, groups=self._groups)
             for symbols, indexes, tables in pushes:
                 encoder.push(symbols[None], indexes[None], tables)
@@ -93,12 +116,12 @@ class Encoder:
         array = (_Push * len(pushes))(
             *(
                 _Push(
-                    symbols.data_ptr(),
-                    indexes.data_ptr(),
-                    symbols.numel(),
+                    native.pointer(symbols),
+                    native.pointer(indexes),
+                    symbols.size,
                     tables.handle,
-                    symbols.element_size(),
-                    indexes.element_size(),
+                    symbols.itemsize,
+                    indexes.itemsize,
                 )
                 for symbols, indexes, tables in pushes
             )
@@ -124,10 +147,8 @@ class Decoder:
     """
 
     def __init__(self, data: bytes, device: torch.device | str = "cpu"):
-        device = torch.device(device)
-        self._cuda = None
-        if device.type == "cuda":
-            self._cuda = cuda.CudaDecoder([data], device)
+        self._cuda = cuda_decoder([data], device)
+        if self._cuda is not None:
             return
         library = native.library()
         self._handle = ctypes.c_void_p()
@@ -136,27 +157,28 @@ class Decoder:
         native.check(status, "rANS decoder")
         native.free_with(self, library.flic_rans_decoder_free, self._handle)
 
-    def pull(self, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
-        """The next push's symbols, an int32 tensor of the shape of indexes (int32 or uint16).
+    def pull(self, indexes: Array, tables: Tables) -> Array:
+        """The next push's symbols, int32 of the shape of indexes (int32 or uint16).
 
         Raises TypeError for another dtype, ValueError for another device and, but for CUDA,
         IndexError where a table index is out of range and CorruptStream."""
-        indexes = _as_input(indexes, _INDEX_TYPES, "rANS decoder: indexes")
-        if (self._cuda is None) != (indexes.device.type == "cpu"):
+        _check(indexes, _INDEX_TYPES, "rANS decoder: indexes")
+        if (self._cuda is None) != (arrays.device(indexes) == "cpu"):
             raise ValueError("rANS decoder: the indexes are on another device than the decoder")
         if self._cuda is not None:
-            return self._cuda.pull(indexes[None], tables)[0]
-        symbols = torch.empty(indexes.shape, dtype=torch.int32)
+            return self._cuda.pull(indexes.detach().contiguous()[None], tables)[0]
+        symbols = np.empty(indexes.shape, np.int32)
+        given, indexes = arrays.is_tensor(indexes), arrays.to_numpy(indexes)
         status = native.library().flic_rans_decoder_pull(
             self._handle,
             native.pointer(indexes),
-            indexes.element_size(),
-            indexes.numel(),
+            indexes.itemsize,
+            indexes.size,
             tables.handle,
             native.pointer(symbols),
         )
         native.check(status, "rANS decoder")
-        return symbols
+        return arrays.as_given(symbols, given)
 
     def close(self) -> None:
         """Checks that everything was pulled and the stream ends as it should; raises CorruptStream
@@ -167,26 +189,35 @@ class Decoder:
         native.check(native.library().flic_rans_decoder_close(self._handle), "rANS decoder")
 
 
-def encode(symbols: torch.Tensor, indexes: torch.Tensor, tables: Tables) -> bytes:
+def encode(symbols: Array, indexes: Array, tables: Tables) -> bytes:
     """One push as a stream of its own; raises what Encoder.push and Encoder.finish raise."""
     encoder = Encoder()
     encoder.push(symbols, indexes, tables)
     return encoder.finish()
 
 
-def decode(data: bytes, indexes: torch.Tensor, tables: Tables) -> torch.Tensor:
+def decode(data: bytes, indexes: Array, tables: Tables) -> Array:
     """The symbols that encode() coded; raises CorruptStream for data that it cannot have made, and
     what Decoder.pull raises."""
-    decoder = Decoder(data, indexes.device)
+    decoder = Decoder(data, arrays.device(indexes))
     symbols = decoder.pull(indexes, tables)
     decoder.close()
     return symbols
 
 
-def _as_input(tensor: torch.Tensor, dtypes: tuple[torch.dtype, ...], what: str) -> torch.Tensor:
-    if tensor.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{what} must be a CPU or CUDA tensor, not {tensor.device}")
-    if tensor.dtype not in dtypes:
-        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise TypeError(f"{what} must be {names}, not {str(tensor.dtype).removeprefix('torch.')}")
-    return tensor.detach().contiguous()
+def cuda_decoder(streams: Sequence[bytes], device: torch.device | str) -> CudaDecoder | None:
+    """What decodes on a CUDA device, None for the CPU."""
+    if getattr(device, "type", device) == "cpu":
+        return None
+    from . import cuda
+
+    return cuda.CudaDecoder(streams, device) if cuda.is_cuda(device) else None
+
+
+def _check(x: Array, types: tuple[str, ...], what: str) -> None:
+    if not isinstance(x, np.ndarray) and not arrays.is_tensor(x):
+        raise TypeError(f"{what} must be a numpy array or a torch tensor, not {type(x).__name__}")
+    if arrays.device(x).partition(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"{what} must be a CPU or CUDA tensor, not {arrays.device(x)}")
+    if arrays.dtype(x) not in types:
+        raise TypeError(f"{what} must be {', '.join(types)}, not {arrays.dtype(x)}")

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from flic_kernels import interface, native
+from flic_kernels.cuda import is_cuda as is_cuda
+from flic_kernels.cuda import stream as _stream
 
 from .tables import Tables
 
@@ -53,10 +55,6 @@ def _device_tables(tables: Tables, device: torch.device) -> tuple[_View, _Grid |
             grid = _Grid(*(tensor.data_ptr() for tensor in kept[-3:]))
         copies[device] = view, grid, kept
     return copies[device][:2]
-
-
-def _stream(device: torch.device) -> ctypes.c_void_p:
-    return ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
 
 
 def _current(device: torch.device) -> contextlib.AbstractContextManager:

@@ -4,16 +4,21 @@ Everything here is computed with integers and with float64 +, -, *, / and compar
 order, which IEEE 754 rounds the same way everywhere; no library exp, erf or sum takes part.
 """
 
+from __future__ import annotations
+
 import ctypes
 import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from flic_kernels import native
+from flic_kernels import arrays, native
+
+if TYPE_CHECKING:
+    from flic_kernels.arrays import Array
 
 PRECISION = 15
 TOTAL = 1 << PRECISION
@@ -99,10 +104,10 @@ class Tables:
             raise ValueError("tables: a cell names none of the tables")
 
     # Tables never change, and the native ones have one owner.
-    def __copy__(self) -> "Tables":
+    def __copy__(self) -> Tables:
         return self
 
-    def __deepcopy__(self, memo: dict) -> "Tables":
+    def __deepcopy__(self, memo: dict) -> Tables:
         return self
 
     def __reduce__(self):
@@ -114,7 +119,7 @@ class Tables:
         return len(self.minimum)
 
     @classmethod
-    def from_pmfs(cls, pmfs: Sequence[np.ndarray], offsets: Sequence[int]) -> "Tables":
+    def from_pmfs(cls, pmfs: Sequence[np.ndarray], offsets: Sequence[int]) -> Tables:
         """Tables from explicit probabilities, one row a table.
 
         pmfs: 1-D rows. A float row holds probabilities of the symbols offsets[t], offsets[t] + 1,
@@ -136,7 +141,7 @@ class Tables:
         return cls._from_rows(rows, offsets)
 
     @classmethod
-    def _from_rows(cls, rows, offsets, **grid) -> "Tables":
+    def _from_rows(cls, rows, offsets, **grid) -> Tables:
         first = np.cumsum([0] + [len(row) for row in rows])
         return cls(first, np.asarray(offsets), np.concatenate(rows), **grid)
 
@@ -159,11 +164,11 @@ class Tables:
         """SHA-256, in hexadecimal, of all the integers: equal tables have equal fingerprints."""
         return self._fingerprint
 
-    def bits(self, symbols: torch.Tensor, indexes: torch.Tensor) -> float:
+    def bits(self, symbols: Array, indexes: Array) -> float:
         """What coding symbols with these table indexes costs, in bits: -log2 of the frequencies'
         share and the bytes of the escapes, without the stream's fixed parts."""
-        symbols = symbols.cpu().numpy().astype(np.int64).ravel()
-        indexes = indexes.cpu().numpy().astype(np.int64).ravel()
+        symbols = arrays.to_numpy(symbols).astype(np.int64).ravel()
+        indexes = arrays.to_numpy(indexes).astype(np.int64).ravel()
         if np.any((indexes < 0) | (indexes >= len(self))):
             raise IndexError("table index outside the tables")
         low = self.minimum[indexes].astype(np.int64)
