@@ -115,6 +115,8 @@ def device(name: str, cuda: bool) -> str:
 
 def set_threads(count: int | None) -> None:
     if count is not None:
+        from flic_kernels import native
+
         native.set_threads(count)
 
 

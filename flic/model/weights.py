@@ -54,7 +54,21 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         if entry["dtype"] == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
         arrays[name] = values.astype(np.float32, copy=False).reshape(entry["shape"])
-    return arrays, metadata
+    return arrays | _reparametrisation(arrays), metadata
+
+
+def _reparametrisation(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The constants of CompressAI's NonNegativeParametrizer for GDN's parameters, which the exact
+    engine reads and compact files leave out."""
+    made = {}
+    for name in arrays:
+        module, _, parameter = name.rpartition(".")
+        if module.endswith("gdn") and parameter in ("beta", "gamma"):
+            at = f"{module}.{parameter}_reparam"
+            least = 1e-6 if parameter == "beta" else 0.0
+            made[f"{at}.pedestal"] = np.array([2.0**-36], np.float32)
+            made[f"{at}.lower_bound.bound"] = np.array([(least + 2.0**-36) ** 0.5], np.float32)
+    return made
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
