@@ -21,7 +21,7 @@ import torch
 from golden_model import portable_model, small_model
 
 from flic.codec.codec import Codec
-from flic.coding import entropy, entropy_engine
+from flic.coding import entropy, model_engine
 from flic.coding.entropy import Latents
 from flic.errors import FlicError
 from flic.format import container
@@ -56,10 +56,10 @@ class Noisy:
     def __init__(self, networks, part: float, absolute: float, rng: np.random.Generator):
         self._networks, self._part, self._absolute, self._rng = networks, part, absolute, rng
 
-    def _off(self, x: torch.Tensor) -> torch.Tensor:
-        part, absolute = (self._rng.uniform(-1, 1, tuple(x.shape)) for _ in range(2))
-        off = x.double() * (1 + self._part * torch.from_numpy(part))
-        return (off + self._absolute * torch.from_numpy(absolute)).float()
+    def _off(self, x: np.ndarray) -> np.ndarray:
+        part, absolute = (self._rng.uniform(-1, 1, x.shape) for _ in range(2))
+        off = x.astype(np.float64) * (1 + self._part * part)
+        return (off + self._absolute * absolute).astype(np.float32)
 
     def open(self, z_hat, step):
         means, scales = map(self._off, self._networks.hyper(z_hat[None]))
@@ -105,7 +105,7 @@ def outcome(case: Case, data: bytes, made=None) -> str:
 
 def noise(part: float, absolute: float) -> Callable[[Case, np.random.Generator], str]:
     def trial(case, rng):
-        made = entropy_engine.engine_of(case.model)
+        made = model_engine.engine_of(case.model)
         noisy = dataclasses.replace(made, networks=Noisy(made.networks, part, absolute, rng))
         return outcome(case, container.pack(case.file), noisy)
 

@@ -10,7 +10,7 @@ import torch
 from golden_model import SMALL, fill, small_model
 
 from flic import FLIC
-from flic.coding import entropy, entropy_engine
+from flic.coding import entropy, entropy_engine, model_engine
 from flic_kernels import backends, native
 from flic_kernels.exact import ExactEngine
 from flic_kernels.ops import OPERATIONS
@@ -26,10 +26,10 @@ def not_built(name):
 @pytest.fixture
 def model_on_cuda(monkeypatch):
     """A fresh model that says it is on the second CUDA device."""
-    monkeypatch.setattr(entropy_engine, "_device_of", lambda model: torch.device("cuda", 1))
-    entropy_engine._warn_once.cache_clear()
+    monkeypatch.setattr(model_engine, "_device_of", lambda model: torch.device("cuda", 1))
+    model_engine._warn_once.cache_clear()
     yield fill(FLIC(SMALL))
-    entropy_engine._warn_once.cache_clear()
+    model_engine._warn_once.cache_clear()
 
 
 def test_without_the_cuda_part_the_cpu_codes_and_one_warning_says_so(model_on_cuda, monkeypatch):
@@ -40,8 +40,8 @@ def test_without_the_cuda_part_the_cpu_codes_and_one_warning_says_so(model_on_cu
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         decoded, _ = entropy.decode(model_on_cuda, streams, (128, 128))
-        entropy_engine.engine_of(fill(FLIC(SMALL)))  # another model
-    assert entropy_engine.engine_of(model_on_cuda).networks.isa == native.isa()
+        model_engine.engine_of(fill(FLIC(SMALL)))  # another model
+    assert model_engine.engine_of(model_on_cuda).networks.isa == native.isa()
     monkeypatch.undo()
     assert streams == entropy.encode(small_model(), latents)
     assert torch.equal(decoded.y, latents.y)
@@ -58,10 +58,10 @@ def test_where_the_cuda_part_is_built_it_codes(model_on_cuda, monkeypatch):
     monkeypatch.setattr(entropy_engine, "ExactEngine", fake_engine)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        entropy_engine.engine_of(model_on_cuda)
-        entropy_engine.engine_of(model_on_cuda)
-        monkeypatch.setattr(entropy_engine, "_device_of", lambda model: torch.device("cuda", 0))
-        entropy_engine.engine_of(model_on_cuda)
+        model_engine.engine_of(model_on_cuda)
+        model_engine.engine_of(model_on_cuda)
+        monkeypatch.setattr(model_engine, "_device_of", lambda model: torch.device("cuda", 0))
+        model_engine.engine_of(model_on_cuda)
     assert [(o["isa"], o["device"]) for o in asked] == [("cuda", 1), ("cuda", 0)]
 
 

@@ -297,7 +297,7 @@ class TestOtherCommands:
         figure = Image.open(here / "parrot.compare.png")
         assert figure.format == "PNG" and figure.width > 600
         row = json.loads(run("compare", "parrot.png", "x.png", "--json").stdout)
-        assert row["psnr"] > 0 and 0 <= row["ms_ssim"] <= 1
+        assert row["psnr"] > 0 and "ms_ssim" not in row  # that would need torch
         assert row["encode_seconds"] > 0 and row["decode_seconds"] > 0
         assert (here / "x.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -307,7 +307,7 @@ class TestOtherCommands:
         row = json.loads(
             run("compare", "-", "--json", stdin=png(width=width, height=height)).stdout
         )
-        assert row["ms_ssim"] is None and (here / "stdin.compare.png").exists()
+        assert row["psnr"] > 0 and (here / "stdin.compare.png").exists()
 
     def test_models(self, here, model_folder):
         text = run("models").stdout

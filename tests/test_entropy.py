@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flic import FLIC
 from flic.coding import entropy, z_prior
-from flic.coding.entropy import Latents
-from flic.coding.entropy_engine import engine_of
+from flic.coding.entropy import Latents, Unrounded
+from flic.coding.model_engine import engine_of
 from flic_kernels import use
 
 
@@ -90,9 +90,9 @@ def test_extreme_latents_round_trip():
 
 def test_latents_that_are_not_finite():
     with pytest.raises(ValueError, match="y hold NaN"):
-        Latents.from_floats(torch.tensor([float("nan")]), torch.zeros(1))
+        Unrounded(torch.tensor([float("nan")]), torch.zeros(1)).at()
     with pytest.raises(ValueError, match="z hold NaN"):
-        Latents.from_floats(torch.zeros(1), torch.tensor([float("inf")]))
+        Unrounded(torch.zeros(1), torch.tensor([float("inf")])).at()
 
 
 def test_length_is_close_to_the_ideal():

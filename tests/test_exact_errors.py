@@ -4,7 +4,7 @@ import pytest
 import torch
 from exact_models import latents, model
 
-import flic.coding.entropy_engine
+import flic.coding.model_engine
 from flic_kernels import exact
 from flic_kernels.exact import ExactEngine
 
@@ -87,7 +87,7 @@ class TestErrors:
         monkeypatch.setattr(exact, "_available_processors", lambda: 500)
         assert ExactEngine(self.state).threads == 256
         monkeypatch.setattr(torch, "get_num_threads", lambda: 257)
-        assert flic.coding.entropy_engine.engine_of(small_model).networks.threads == 256
+        assert flic.coding.model_engine.engine_of(small_model).networks.threads == 256
 
     @pytest.mark.parametrize("size", [(3, 2), (2, 5)])
     def test_odd_sides(self, size):

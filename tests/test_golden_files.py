@@ -12,7 +12,7 @@ from golden_model import file_latents, portable_model
 from PIL import Image
 
 from flic.codec import codec
-from flic.coding import entropy_engine
+from flic.coding import model_engine
 from flic.format import container
 from flic_kernels import native
 
@@ -70,7 +70,7 @@ def test_integers(name, isa):
     data, facts, arrays = load(name)
     file = container.unpack(data)
     with native.use_isa(isa):
-        made = entropy_engine.build(portable_model(), isa=isa, threads=1)
+        made = model_engine.build(portable_model(), isa=isa, threads=1)
         latents = file_latents(portable_model(), file, made)
     assert np.array_equal(latents.y[0].numpy(), arrays["y"])
     assert np.array_equal(latents.z[0].numpy(), arrays["z"])

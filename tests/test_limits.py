@@ -14,7 +14,7 @@ from golden_model import SMALL, small_model
 
 import flic
 from flic import Codec, Config
-from flic.coding import entropy, entropy_engine, limits
+from flic.coding import entropy, limits, model_engine
 from flic.coding.entropy import Latents
 from flic.format import container, stream, tile_grid
 from flic.format.container import Container
@@ -69,7 +69,7 @@ def test_the_measure_measures():
 @pytest.mark.parametrize("length", [0, 40, 150])
 def test_a_stream_too_short_for_its_size(codec, width, height, length):
     data = crafted(codec, width, height, bytes([0, 1 + SMALL["slices"]]) + b"\x12" * length)
-    entropy_engine.engine_of(codec.model)
+    model_engine.engine_of(codec.model)
     for act in (codec.decode, codec.verify):
         with PeakMemory() as peak, pytest.raises(flic.FlicError, match="stream|too large"):
             act(data)
@@ -98,7 +98,7 @@ def test_thousands_of_tiles_without_content_are_refused_at_once(codec, length):
     """4,096 streams in 4 or 8 KB: a minute's work before it was refused."""
     head = b"FLIC\2\0" + codec.fingerprint + 2 * b"\x80\x40" + b"\1"
     body = head + bytes([length]) * 4096 + bytes(4096 * length)
-    entropy_engine.engine_of(codec.model)
+    model_engine.engine_of(codec.model)
     for act in (codec.decode, codec.verify):
         start = time.process_time()
         with pytest.raises(flic.FormatError, match="tile 0"):
@@ -264,7 +264,7 @@ def test_the_shortest_streams_pass(value):
                 parameter.zero_()
         model.tca.entropy_parameters_net[4].bias[0::3] = float(value)
     z = torch.zeros((1, SMALL["hyper"], 8, 8), dtype=torch.int32)
-    tables = entropy_engine.engine_of(model).z_tables
+    tables = model_engine.engine_of(model).z_tables
     for channel in range(len(tables)):
         symbols = tables.frequencies[tables.first[channel] : tables.first[channel + 1] - 1]
         z[:, channel] = int(tables.minimum[channel]) + int(np.argmax(symbols))

@@ -6,7 +6,7 @@ import numpy as np
 import perturbation
 import pytest
 
-from flic.coding import entropy
+from flic.coding import slice_loop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,8 +37,8 @@ def test_the_noise_is_felt(counts):
 
 def test_without_the_checks_pictures_are_wrong(monkeypatch):
     """The coder notices most trouble by itself, but not another picture's stream."""
-    monkeypatch.setattr(entropy._Reader, "guard", lambda self, check: None)
-    monkeypatch.setattr(entropy._Reader, "finish", lambda self, z, y: self._coder.close())
+    monkeypatch.setattr(slice_loop._Reader, "guard", lambda self, check: None)
+    monkeypatch.setattr(slice_loop._Reader, "finish", lambda self, latents: self._coder.close())
     cases, rng = perturbation.cases(), np.random.default_rng(2)
     trial = perturbation.TRIALS["stream foreign checks"]
     assert [trial(case, rng) for case in cases] == ["wrong"] * len(cases)
@@ -46,6 +46,6 @@ def test_without_the_checks_pictures_are_wrong(monkeypatch):
 
 def test_each_check_catches_alone(monkeypatch):
     """The latents' CRC alone suffices; the slices' checks say where, and early."""
-    monkeypatch.setattr(entropy._Reader, "guard", lambda self, check: None)
+    monkeypatch.setattr(slice_loop._Reader, "guard", lambda self, check: None)
     counts = perturbation.run(200, seed=4)
     assert sum(counts.values(), Counter())["wrong"] == 0

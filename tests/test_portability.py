@@ -15,8 +15,8 @@ from golden_model import base_model, golden, small_model
 
 import flic
 from flic.codec import codec
-from flic.coding import entropy, entropy_engine, z_prior
-from flic.coding.entropy import Latents
+from flic.coding import entropy, model_engine, z_prior
+from flic.coding.entropy import Latents, Unrounded
 from flic.format import container
 from flic.pictures import images
 from flic_kernels import native
@@ -42,7 +42,7 @@ def engines():
     def engines_of(model):
         if id(model) not in kept:
             made = {
-                (isa, threads): entropy_engine.build(model, isa=isa, threads=threads)
+                (isa, threads): model_engine.build(model, isa=isa, threads=threads)
                 for isa, threads in COMBINATIONS
             }
             kept[id(model)] = model, made  # the model too, so that its id stays its own
@@ -87,7 +87,7 @@ def drawn(model, size, seed: int, spread: float) -> Latents:
     y = rng.standard_normal((3, config.latent, 4 * h, 4 * w)) * spread
     z = rng.standard_normal((3, config.hyper, h, w)) * 3
     y.flat[:: y.size // 7], z.flat[:: z.size // 5] = -(10**6), 10**5
-    return Latents.from_floats(torch.from_numpy(y), torch.from_numpy(z))
+    return Unrounded(torch.from_numpy(y), torch.from_numpy(z)).at()
 
 
 def pictures(count: int, height: int, width: int, seed: int) -> torch.Tensor:
@@ -149,7 +149,7 @@ def test_callers_with_another_float_environment(which, isa, subnormal_model):
     [stream] = entropy.encode(model, latents)
     for mode, threads in itertools.product(MODES, (1, 2)):
         with native.use_isa(isa), native.float_environment(mode):
-            made = entropy_engine.build(model, isa=isa, threads=threads)
+            made = model_engine.build(model, isa=isa, threads=threads)
             assert entropy.encode(model, latents, made) == [stream]
             assert same(entropy.decode(model, [stream], (128, 128), made)[0], latents)
 
@@ -165,9 +165,9 @@ def test_the_priors_probabilities_in_another_float_environment(mode, subnormal_m
         return probabilities(*args)
 
     monkeypatch.setattr(z_prior, "probabilities", spy)
-    entropy_engine.build(subnormal_model, threads=1)
+    model_engine.build(subnormal_model, threads=1)
     with native.float_environment(mode):
-        entropy_engine.build(subnormal_model, threads=1)
+        model_engine.build(subnormal_model, threads=1)
     assert seen[0] == seen[1]
 
 
@@ -188,8 +188,8 @@ def test_the_kept_engine_follows_instruction_set_and_threads():
     model = small_model()
     for isa in ISAS:
         with native.use_isa(isa):
-            assert entropy_engine.engine_of(model).networks.isa == isa
-    assert entropy_engine.engine_of(model).networks.threads == torch.get_num_threads() == 1
+            assert model_engine.engine_of(model).networks.isa == isa
+    assert model_engine.engine_of(model).networks.threads == torch.get_num_threads() == 1
 
 
 def test_the_published_size():
@@ -198,12 +198,12 @@ def test_the_published_size():
     latents = model.analyze(torch.from_numpy(golden()["full0/x"]))
     fast = [isa for isa in ISAS if isa != "scalar"] or ["scalar"]
     streams = {
-        entropy.encode(model, latents, entropy_engine.build(model, isa=isa, threads=threads))[0]
+        entropy.encode(model, latents, model_engine.build(model, isa=isa, threads=threads))[0]
         for isa, threads in zip(fast, (1, 2), strict=False)
     }
     assert len(streams) == 1
     for isa in ISAS:
-        made = entropy_engine.build(model, isa=isa, threads=2)
+        made = model_engine.build(model, isa=isa, threads=2)
         with native.use_isa(isa):
             assert same(entropy.decode(model, list(streams), (128, 128), made)[0], latents)
 
@@ -212,11 +212,11 @@ def test_photographs(photos):
     """Crops of real pictures, the built-in model."""
     model = flic.load_model()
     made = {
-        (isa, threads): entropy_engine.build(model, isa=isa, threads=threads)
+        (isa, threads): model_engine.build(model, isa=isa, threads=threads)
         for isa, threads in COMBINATIONS
         if isa != "scalar"
     }
-    scalar = entropy_engine.build(model, isa="scalar", threads=2)
+    scalar = model_engine.build(model, isa="scalar", threads=2)
     paths = sorted((photos / "eval").glob("*.png"))
     assert paths
     for i, path in enumerate(paths):

@@ -115,7 +115,7 @@ def test_latents_round_trip_on_every_back_end(step):
     files = set()
     for isa in native.available_isas():
         with native.use_isa(isa):
-            made = flic.coding.entropy_engine.build(model, isa=isa, threads=1)
+            made = flic.coding.model_engine.build(model, isa=isa, threads=1)
             [coded] = entropy.code(model, latents, made, margins)
             size, files = (128, 128), files | {coded.stream}
             decoded, y_hat = entropy.decode(model, [coded.stream], size, made, margins, step)

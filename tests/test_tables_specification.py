@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden_model import base_model, portable_model, small_model
 
-from flic.coding import entropy_engine
+from flic.coding import model_engine
 from flic_kernels import rans
 
 LN2 = 0.6931471805599453
@@ -100,7 +100,7 @@ def z_table(prior, channel):
     [(small_model, range(6)), (portable_model, range(6)), (base_model, [0, 97])],
 )
 def test_z_tables(make, channels):
-    tables = entropy_engine.engine_of(make()).z_tables
+    tables = model_engine.engine_of(make()).z_tables
     for channel in channels:
         first, expected = z_table(make().entropy_bottleneck, channel)
         assert tables.minimum[channel] == first

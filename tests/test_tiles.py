@@ -12,9 +12,9 @@ from test_limits import PeakMemory
 
 import flic
 from flic.codec.codec import Codec
-from flic.coding import entropy, entropy_engine, limits, tile_transforms
+from flic.coding import entropy, limits, model_engine, padding, tile_transforms
 from flic.format import container
-from flic.format.tile_grid import Grid, Margins, Tile
+from flic.format.tile_grid import Grid, Margins, Tile, input_box, latent_box
 from flic.model import network
 from flic.pictures import images, metrics
 from flic_kernels.exact import ExactEngine, ExactPicture
@@ -96,7 +96,7 @@ def test_round_trip(codec, file):
     x = network.pad(x, mean=torch.from_numpy(mean).float()[None, :, None, None])
     y_hat = torch.empty(1, 16, 16, 24)
     for tile, stream in zip(fields.grid, fields.streams, strict=True):
-        rows, columns = tile_transforms.input_box(tile).slices(tile.bounds)
+        rows, columns = input_box(tile).slices(tile.bounds)
         latents = tile_transforms.analyze(codec.model, x[:, :, rows, columns], tile).at()
         size = (tile.core.height, tile.core.width)
         decoded, part = entropy.decode(codec.model, [stream], size, margins=tile.margins)
@@ -104,7 +104,7 @@ def test_round_trip(codec, file):
         y_hat[(..., *tile.core.slices(tile.bounds, 16))] = part
     expected = np.empty((256, 384, 3), np.uint8)
     for tile in fields.grid:
-        around = y_hat[(..., *tile_transforms.latent_box(tile).slices(tile.bounds, 16))]
+        around = y_hat[(..., *latent_box(tile).slices(tile.bounds, 16))]
         x_hat = tile_transforms.synthesize(codec.model, around.contiguous(), tile)[0]
         x_hat = (x_hat * 255).round().to(torch.uint8).permute(1, 2, 0)
         expected[tile.core.slices(tile.bounds)] = x_hat.numpy()
@@ -115,10 +115,13 @@ def test_tiles_are_padded_as_the_whole_picture(codec):
     pixels = photograph(200, 300)
     whole = network.pad(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
     for tile in Grid((300, 200), 128):
-        box = tile_transforms.input_box(tile)
+        box = input_box(tile)
         rows, columns = box.slices(tile.bounds)
-        x = codec._input(pixels, box, codec._mean(pixels))
-        assert torch.allclose(x, whole[:, :, rows, columns], atol=1e-6)
+        part = pixels[box.top : box.bottom, box.left : box.right]
+        x = padding.pad(part, (box.height, box.width), padding.mean_colour(pixels))
+        assert torch.allclose(
+            torch.from_numpy(x).permute(2, 0, 1)[None], whole[:, :, rows, columns], atol=1e-6
+        )
 
 
 def test_margins_repeat_the_border(small_model, monkeypatch):
@@ -187,8 +190,8 @@ def test_regions_that_cannot_be(codec, file):
 
 
 def test_weights_are_looked_at_once_not_for_every_tile(small_model, monkeypatch):
-    looked, content = [], entropy_engine._content
-    monkeypatch.setattr(entropy_engine, "_content", lambda m: looked.append(m) or content(m))
+    looked, content = [], model_engine._content
+    monkeypatch.setattr(model_engine, "_content", lambda m: looked.append(m) or content(m))
     codec = Codec(small_model)
     codec.decode(codec.encode(photograph(300, 200), tile=128))
     assert len(looked) == 1

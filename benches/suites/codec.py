@@ -24,7 +24,7 @@ from benches.harness.problems import COUNTS, FORWARD, ModuleProblem, Problem, Sp
 from benches.harness.rows import Row
 from benches.harness.stages import Stages
 from flic.coding import entropy
-from flic.coding.entropy_engine import engine_of
+from flic.coding.model_engine import engine_of
 from tests.operation_checks import error
 
 PICTURE = 512, 768  # height, width

@@ -122,7 +122,6 @@ def _code(
             "bpp": metrics.bits_per_pixel(len(data), picture.width, picture.height),
             "step": step,
             "psnr": metrics.psnr(picture.pixels, decoded.pixels),
-            "ms_ssim": metrics.ms_ssim(picture.pixels, decoded.pixels),
             "encode_seconds": between - start,
             "decode_seconds": end - between,
             "model": codec.fingerprint.hex(),
@@ -141,7 +140,6 @@ def _figure(picture: images.Picture, decoded: images.Picture, row: dict) -> tupl
         "bytes": jpeg_bytes,
         "bpp": metrics.bits_per_pixel(jpeg_bytes, picture.width, picture.height),
         "psnr": metrics.psnr(picture.pixels, jpeg),
-        "ms_ssim": metrics.ms_ssim(picture.pixels, jpeg),
     }
     title = f"JPEG, quality {quality}"
     if jpeg_bytes > row["bytes"]:
@@ -163,29 +161,24 @@ def _say_beside(row: dict) -> None:
 
 
 def _caption(row: dict) -> str:
-    similarity = "" if row["ms_ssim"] is None else f", MS-SSIM {row['ms_ssim']:.4f}"
-    return (
-        f"{common.size_text(row['bytes'])}, {row['bpp']:.3f} bpp, "
-        f"PSNR {row['psnr']:.2f} dB{similarity}"
-    )
+    size = common.size_text(row["bytes"])
+    return f"{size}, {row['bpp']:.3f} bpp, PSNR {row['psnr']:.2f} dB"
 
 
 def _print_table(rows: list[dict]) -> None:
     from rich.table import Table
 
-    names = ("picture", "size", "file", "bpp", "PSNR", "MS-SSIM", "encode", "decode")
+    names = ("picture", "size", "file", "bpp", "PSNR", "encode", "decode")
     table = Table(box=None)
     for name in names:
         table.add_column(name, justify="left" if name == "picture" else "right", no_wrap=True)
     for row in rows:
-        similarity = row["ms_ssim"]
         table.add_row(
             row["input"],
             f"{row['width']}x{row['height']}",
             common.size_text(row["bytes"]),
             f"{row['bpp']:.3f}",
             f"{row['psnr']:.2f} dB",
-            "too small" if similarity is None else f"{similarity:.4f}",
             f"{row['encode_seconds']:.2f} s",
             f"{row['decode_seconds']:.2f} s",
         )
