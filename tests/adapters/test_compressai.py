@@ -3,7 +3,6 @@
 import functools
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import compressai.zoo
 import numpy as np
 import pytest
 import torch
-from cli_tools import ROOT
 from golden_model import golden_keys
 from PIL import Image
+from processes import python
 from rate_distortion import psnr
 from rescaled_models import rescaled
 
@@ -330,8 +329,7 @@ class TestRegistry:
 
 class TestProgram:
     def test_a_tool_that_is_not_there(self):
-        command = [sys.executable, "-m", "flic.compressai", "nonsense"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = python("-m", "flic.compressai", "nonsense")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.count("\n") == 1 and "eval_model" in done.stderr
 

@@ -1,15 +1,12 @@
 """torch.export of g_a and g_s: the operators in place, the program equal to the eager model."""
 
 import io
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
 import torch
-from cli_tools import ROOT
 from golden_model import SMALL, small_model
+from processes import in_python
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -91,8 +88,7 @@ def test_a_new_process_knows_the_operators_from_load_alone(tmp_path):
         "import torch; from flic.export import load; "
         "torch.save(load('program.pt2').module()(torch.load('x.pt')), 'out.pt')"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    in_python(code, cwd=tmp_path, OMP_NUM_THREADS="1")
     assert torch.equal(torch.load(tmp_path / "out.pt"), small_model().g_s(x))
 
 

@@ -1,20 +1,19 @@
 """The Pillow plugin: lazy opening, metadata, modes, and errors as Pillow's users expect them."""
 
 import io
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
 from cli_tools import pixels
 from PIL import Image, ImageCms, UnidentifiedImageError
+from processes import python
 
 import flic
 import flic.pillow
 from flic.codec import cache
 from flic.format import container
-from flic.model import checkpoint, library, loading
+from flic.model import checkpoint, loading
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models", "none_kept")
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -113,10 +112,7 @@ image = Image.open("a.flic")
 image.verify()
 print(image.size, image.mode, "torch" in sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
-        env={"PYTHONPATH": str(library.__file__).rsplit("/", 2)[0]},
-    )  # fmt: skip
+    done = python("-c", code, cwd=tmp_path)
     assert done.stdout.split("\n")[0] == "(40, 30) L False", done.stderr
 
 

@@ -3,39 +3,15 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from cli_tools import ROOT, fails, pixels, png, run
+from cli_tools import fails, pixels, png, run, without_torch
 from PIL import Image
 
 from flic.model import library, loading
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
-
-WITHOUT_TORCH = """
-import sys
-class Refused:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "torch":
-            raise AssertionError("torch is loaded")
-sys.meta_path.insert(0, Refused())
-from flic.cli import main
-main()
-"""
-
-
-def without_torch(*args, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess:
-    """The program in a process of its own in which `import torch` fails loudly."""
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *map(str, args)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.fixture

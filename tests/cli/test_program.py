@@ -4,11 +4,11 @@ import io
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
-from cli_tools import ROOT, png, program, run
+from cli_tools import png, program, run
 from PIL import Image
+from processes import python
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
 
@@ -20,13 +20,7 @@ def ends(*args) -> str:
         "try: runpy.run_module('flic', run_name='__main__')\n"
         "except SystemExit as end: print('code', end.code, 'torch' in sys.modules)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, *args],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    return result.stdout.splitlines()[-1]
+    return python("-c", code, *args).stdout.splitlines()[-1]
 
 
 class TestProgram:
@@ -51,13 +45,8 @@ class TestProgram:
         read, write = os.pipe()
         os.close(read)
         with os.fdopen(write, "wb") as closed:
-            process = subprocess.run(
-                [sys.executable, "-m", "flic", "info", *["picture.flic"] * 50],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=closed,
-                stderr=subprocess.PIPE,
-            )
-        assert process.returncode == 1 and process.stderr == b""
+            process = python("-m", "flic", "info", *["picture.flic"] * 50, stdout=closed)
+        assert process.returncode == 1 and process.stderr == ""
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
     @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

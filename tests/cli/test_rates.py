@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from cli_tools import fails, pixels, png, run
-from test_cli_options import without_torch
+from cli_tools import fails, pixels, png, run, without_torch
 
 import flic
 from flic.codec.codec import Codec

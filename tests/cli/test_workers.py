@@ -5,50 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_tools import ROOT, pixels, program, run
+from cli_tools import pixels, program, run
+from fake_task import FAKE, Fake, jobs, wait_for
 from PIL import Image
+from processes import environment
 
 import flic
 from flic.cli import workers
-from flic.cli.tasks import Task
 from flic.cli.workers import Job
 from flic.coding import limits
-
-TESTS = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Fake(Task):
-    """Gives the source's name and the worker's process; some names do other things. No torch."""
-
-    def __call__(self, source, suffix, progress):
-        if source.name == "bad":
-            raise flic.PictureError(f"{source}: broken")
-        if source.name == "kill":
-            wait_for(lambda: not (source.parent / "wait").exists())
-            os.kill(os.getpid(), signal.SIGKILL)
-        if source.name == "kill once" and not (seen := source.parent / "seen").exists():
-            seen.write_bytes(b"")
-            os.kill(os.getpid(), signal.SIGKILL)
-        if source.name == "log":
-            with (source.parent / "log.txt").open("a") as file:
-                file.write("done\n")
-        if source.name == "sleep":
-            time.sleep(600)
-        numbers = {"width": 1000, "height": 10, "bytes": 8, "bpp": 0.0064, "pid": os.getpid()}
-        return source.name.encode() + suffix.encode(), numbers
-
-
-FAKE = Fake(None, None, "cpu", "float32", None)
-
-
-def jobs(*names: str) -> list[Job]:
-    return [Job(Path(name), Path(name + ".flic")) for name in names]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -164,7 +132,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from flic.cli import app, batch, main
-from test_workers import FAKE, jobs
+from fake_task import FAKE, jobs
 
 def encode():
     names = ("a", "b", "sleep", "sleep/sleep")
@@ -190,7 +158,7 @@ def test_ended_by_a_signal(tmp_path, signum, code):
     (tmp_path / "program.py").write_text(PROGRAM)
     process = subprocess.Popen(
         [sys.executable, tmp_path / "program.py"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{TESTS}"},
+        env=environment(),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -209,13 +177,6 @@ def test_ended_by_a_signal(tmp_path, signum, code):
     assert sorted(os.listdir(out)) == ["a.flic", "b.flic"]
     assert (out / "a.flic").read_bytes() == b"a.flic"
     wait_for(lambda: not members(process.pid))
-
-
-def wait_for(condition) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def members(session: int) -> list[str]:

@@ -1,12 +1,11 @@
 """Wrong calls of the Python interface: one clear error each, which says what is wanted."""
 
-import subprocess
-import sys
 import zipfile
 
 import pytest
 import torch
-from cli_tools import ROOT, pixels, png
+from cli_tools import pixels, png
+from processes import python
 
 import flic
 from flic import CallError, Codec, OptionError
@@ -91,7 +90,6 @@ def test_a_pretrained_model_that_there_is_not(tmp_path):
 
     Image.fromarray(pixels()).save(tmp_path / "a.png")
     tool = ("eval_model", "pretrained", tmp_path, "-a", "flic", "-q", "3")
-    command = [sys.executable, "-W", "ignore", "-m", "flic.compressai", *map(str, tool)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = python("-W", "ignore", "-m", "flic.compressai", *tool)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("flic.compressai: flic has ") and done.stderr.count("\n") == 1

@@ -6,13 +6,12 @@ import io
 import json
 import math
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
+from processes import in_python
 
 import flic
 from flic.cli.show import ASSETS
@@ -383,8 +382,7 @@ def test_import_is_cheap():
         "import sys, flic, flic.format.container; "
         "print('torch' in sys.modules, 'PIL' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.split() == ["False", "False"]
+    assert in_python(code).split() == ["False", "False"]
 
 
 def test_photographs_code_losslessly_with_little_overhead(photos):

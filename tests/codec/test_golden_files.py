@@ -3,20 +3,20 @@
 import json
 import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from golden_model import file_latents, portable_model
 from PIL import Image
+from places import GOLDEN
 
 from flic.codec import codec
 from flic.coding import entropy_engine
 from flic.format import container
 from flic_kernels import native
 
-FILES = Path(__file__).parent / "golden" / "files"
+FILES = GOLDEN / "files"
 NAMES = sorted(path.stem for path in FILES.glob("*.flic"))
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
+from processes import python
 
 PRELUDE = """
 import os, sys, threading, time
@@ -41,11 +39,8 @@ def code():
 
 def run(program: str) -> str:
     """The program's stderr; it must end well, in minutes at most (sanitizers are slow)."""
-    environment = os.environ | {"OMP_NUM_THREADS": "2"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PRELUDE + textwrap.dedent(program)],
-        capture_output=True, text=True, timeout=240, env=environment,
-    )  # fmt: skip
+    program = PRELUDE + textwrap.dedent(program)
+    done = python("-W", "ignore", "-c", program, OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stderr
 

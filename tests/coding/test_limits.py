@@ -1,16 +1,14 @@
 """What a file claims is weighed before anything of that size is allocated."""
 
-import ctypes
-import gc
 import time
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from cli_tools import fails
 from golden_model import SMALL, small_model
+from peak_memory import PeakMemory
 
 import flic
 from flic import Codec, Config
@@ -24,28 +22,6 @@ from flic_kernels.rans.tables import TOTAL
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = [(8192, 8192), (65535, 1024), (1, 65535), (1024, 65535)]
 MIB = 2**20
-
-
-class PeakMemory:
-    """Bytes by which a `with` block's peak of resident memory lies above what was there."""
-
-    def __enter__(self):
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # else what was freed before would be used again
-        try:
-            Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            pytest.skip("needs Linux's peak of resident memory")
-        self._before = self._read("VmRSS")
-        return self
-
-    def __exit__(self, *_):
-        self.bytes = self._read("VmHWM") - self._before
-
-    @staticmethod
-    def _read(field: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field))
 
 
 @pytest.fixture(scope="module")

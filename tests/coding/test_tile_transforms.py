@@ -6,9 +6,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from peak_memory import PeakMemory
 from pictures import photograph
 from PIL import Image
-from test_limits import PeakMemory
 
 import flic
 from flic.codec.codec import Codec

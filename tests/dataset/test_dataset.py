@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -12,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_tools import ROOT, fails, pixels, png, run
+from cli_tools import fails, pixels, png, run
 from PIL import Image
+from processes import python
 
 import flic
 from flic.dataset import manifest, work
@@ -290,14 +290,6 @@ def test_a_worker_has_one_thread_and_loads_once(folder, monkeypatch):
     assert loads == [1] and threads == [1, 1, 1]
 
 
-def program(*args, folder: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *map(str, args)], cwd=folder, env=environment, capture_output=True,
-        text=True, timeout=300,
-    )  # fmt: skip
-
-
 def test_two_processes_of_torchrun(folder, model_folder, calls):
     """They share the pictures, skip what is there, and write what one process writes."""
     model = ("-m", model_folder / "small.safetensors")  # by name it would be the built-in one
@@ -306,9 +298,10 @@ def test_two_processes_of_torchrun(folder, model_folder, calls):
     (folder / "two" / "deeper" / "b.flic").write_bytes(
         (folder / "one" / "deeper" / "b.flic").read_bytes()
     )
-    done = program(
+    done = python(
         "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2,
-        "-m", "flic", "encode-dataset", "in", "two", *model, "--json", folder=folder,
+        "-m", "flic", "encode-dataset", "in", "two", *model, "--json",
+        cwd=folder, OMP_NUM_THREADS="1",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert counts(json.loads(done.stdout)) == (2, 1, 1)
@@ -333,9 +326,9 @@ def test_two_workers_of_ray(folder, model_folder):
     code("in", "one")
     (folder / "two").mkdir()
     (folder / "two" / "a.png.flic").write_bytes((folder / "one" / "a.png.flic").read_bytes())
-    done = program(
+    done = python(
         "-m", "flic", "encode-dataset", "in", "two", "-m", model_folder / "small.safetensors",
-        "--ray", "--workers", 2, "--json", folder=folder,
+        "--ray", "--workers", 2, "--json", cwd=folder, OMP_NUM_THREADS="1",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert counts(json.loads(done.stdout)) == (2, 1, 1)

@@ -1,18 +1,15 @@
 """What the tests of the command line share."""
 
 import io
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from processes import environment, python
 from typer.testing import CliRunner
 
 from flic.cli import app
-
-ROOT = Path(__file__).parent.parent
 
 
 def pixels(seed: int = 0, width: int = 40, height: int = 30) -> np.ndarray:
@@ -45,8 +42,25 @@ def program(*args, **options) -> subprocess.Popen:
     """The real program in a process of its own, on `small` by option -m."""
     return subprocess.Popen(
         [sys.executable, "-m", "flic", *map(str, args)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(OMP_NUM_THREADS="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **options,
     )
+
+
+WITHOUT_TORCH = """
+import sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise AssertionError("torch is loaded")
+sys.meta_path.insert(0, Refused())
+from flic.cli import main
+main()
+"""
+
+
+def without_torch(*args, **options) -> subprocess.CompletedProcess:
+    """The program in a process of its own in which `import torch` fails loudly."""
+    return python("-c", WITHOUT_TORCH, *args, **options)

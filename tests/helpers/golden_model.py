@@ -4,10 +4,10 @@ import functools
 import importlib.util
 import json
 import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
+from places import GOLDEN
 
 from flic import FLIC
 from flic.coding import entropy
@@ -15,7 +15,6 @@ from flic.coding.entropy import Latents
 from flic.coding.entropy_engine import Engine
 from flic.format.container import Container
 
-GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 2e-5  # of the largest golden value, tests/golden/README.md
 SMALL = {
     "widths": (8, 12, 16),

@@ -1,7 +1,7 @@
 """Builds parts of the native library and C++ test programs with other compilers and flags.
 
-`python tests/native_builds.py exact-full` compares exp and GELU on all 2^32 inputs (minutes);
-`python tests/native_builds.py rans-fuzzer OUTPUT` builds fuzz/rans_fuzzer.cpp with clang++.
+python tests/helpers/native_builds.py exact-full          exp and GELU on all inputs (minutes)
+python tests/helpers/native_builds.py rans-fuzzer OUTPUT  fuzz/rans_fuzzer.cpp, with clang++
 """
 
 import os
@@ -13,9 +13,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-CSRC = ROOT / "flic_kernels" / "csrc"
-NATIVE = Path(__file__).resolve().parent / "native"
+from places import CSRC, NATIVE, ROOT
 
 _ALWAYS = "-std=c++17 -fPIC -fvisibility=hidden -Wall -Wextra -pthread".split()
 _FUZZED = "-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined".split()

@@ -1,10 +1,12 @@
 """Runs tests on a native library that is built with sanitizers.
 
-`python tests/sanitizers.py address` (with undefined behaviour, too) or `thread`; `--quick` runs a
-part of the tests. The packages and tests are copied beside the library, the sanitizer's runtime is
-preloaded into Python and its children. PyTorch itself is not instrumented: what is checked is this
-project's C++, on PyTorch's memory. A finding ends the process that it is found in and is printed at
-the end; the status is 0 where there is none and the tests pass.
+    python tests/helpers/sanitizers.py address  with undefined behaviour, too
+    python tests/helpers/sanitizers.py thread   either with --quick: a part of the tests
+
+The packages and tests are copied beside the library, the sanitizer's runtime is preloaded into
+Python and its children. PyTorch itself is not instrumented: what is checked is this project's C++,
+on PyTorch's memory. A finding ends the process that it is found in and is printed at the end; the
+status is 0 where there is none and the tests pass.
 """
 
 import argparse
@@ -14,7 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from native_builds import CSRC, ROOT, build
+from native_builds import build
+from places import CSRC, ROOT
 
 FLAGS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
@@ -31,18 +34,21 @@ OPTIONS = {
 SUPPRESSED = "race:_dl_deallocate_tls\n"
 TESTS = {
     ("address", "whole"): (
-        ["test_cpu.py", "test_cpu_products.py", "test_fat_block.py", "test_ops.py", "test_exact.py",
-         "test_exact_errors.py", "test_rans.py", "test_rans_golden.py", "test_rans_tables.py",
-         "test_codec.py", "test_accelerate.py", "test_training.py", "test_workers.py",
-         "test_processes.py"],
+        ["kernels/test_cpu.py", "kernels/test_cpu_products.py", "kernels/test_fat_block.py",
+         "kernels/test_ops.py", "kernels/test_exact.py", "kernels/test_exact_errors.py",
+         "kernels/test_rans.py", "kernels/test_rans_golden.py", "kernels/test_rans_tables.py",
+         "codec/test_codec.py", "kernels/test_accelerate.py", "training/test_training.py",
+         "cli/test_workers.py", "codec/test_processes.py"],
         "not triton",
     ),
     ("address", "quick"): (
-        ["test_ops.py", "test_rans_golden.py", "test_accelerate.py"],
+        ["kernels/test_ops.py", "kernels/test_rans_golden.py", "kernels/test_accelerate.py"],
         "cpu and test_result_and_gradients and float32 or test_rans_golden or large_pictures",
     ),
-    ("thread", "whole"): (["test_cpu.py", "test_processes.py"], "threads_change_no_bit or at_once"),
-    ("thread", "quick"): (["test_processes.py"], "at_once"),
+    ("thread", "whole"): (
+        ["kernels/test_cpu.py", "codec/test_processes.py"], "threads_change_no_bit or at_once"
+    ),
+    ("thread", "quick"): (["codec/test_processes.py"], "at_once"),
 }  # fmt: skip
 
 

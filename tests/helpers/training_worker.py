@@ -1,4 +1,4 @@
-"""One of the processes of tests/test_training_distributed.py, started by torchrun.
+"""One of the processes of tests/training/test_distributed.py, started by torchrun.
 
     torchrun ... training_worker.py DATA OUT
 

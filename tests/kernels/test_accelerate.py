@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from operation_checks import error
+from processes import in_python
 from published_network import FAT_Block, PublishedNetwork
 from torch import nn
 
@@ -19,7 +17,6 @@ import flic_kernels
 from flic_kernels.ops import OPERATIONS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-HERE = Path(__file__).parent
 
 
 def build():
@@ -106,6 +103,7 @@ def test_trains_on_large_pictures(threads):
     """
     program = f"""
 import torch
+from processes import in_python
 from published_network import PublishedNetwork
 import flic_kernels
 
@@ -121,7 +119,7 @@ for _ in range(5):
     model(x).square().mean().backward()
 assert torch.allclose(model.g_a[0].skip.weight.grad, wanted, rtol=1e-3, atol=1e-6)
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120, cwd=HERE)
+    in_python(program)
 
 
 def test_on_the_triton_kernels(picture, monkeypatch):

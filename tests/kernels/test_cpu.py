@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from operation_checks import check_operators, convert, error, gradient_errors, tensors_of
+from processes import in_python
 
 import flic_kernels
 from flic_kernels import NotAvailable, native
@@ -135,7 +133,7 @@ for name in {ON_CPU!r}:
     else:
         raise SystemExit(f"{{name}} loaded")
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    in_python(program)
 
 
 def test_modulation_of_other_sizes_is_refused():

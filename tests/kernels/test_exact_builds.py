@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 import torch
 from exact_models import CONFIGS, bits, dump, engines, latents, model, run
-from native_builds import (
-    CSRC,
-    NATIVE,
-    ROOT,
-    build,
-    compiler,
-    exact_full_program,
-    exact_library,
-    exact_run_program,
-)
+from native_builds import build, compiler, exact_full_program, exact_library, exact_run_program
+from places import CSRC, NATIVE, ROOT
 
 from flic_kernels import exact, native
 from flic_kernels.exact import ExactEngine

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from exact_models import CONFIGS, bits, latents, model, run, slices
-from native_builds import CSRC, ROOT, compiler, exact_cuda_library
+from native_builds import compiler, exact_cuda_library
+from places import CSRC, ROOT
 
 from flic_kernels import native
 from flic_kernels.exact import ExactEngine

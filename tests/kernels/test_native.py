@@ -1,30 +1,18 @@
 """The packages' own loading: modules on first use, and libraries that do not fit."""
 
-import os
 import re
-import subprocess
 import sys
 import zlib
 
 import pytest
-from native_builds import CSRC, NATIVE, ROOT, build, compiler
+from native_builds import build, compiler
+from places import CSRC, NATIVE
+from processes import in_python
 
 from flic_kernels import native
 
 COMPILER = compiler("g++", "c++", "clang++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler on the path")
-
-
-def in_python(code, **environment):
-    """What a new interpreter prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **environment},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_modules_load_on_first_use():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 
 import pytest
 import torch
 from operation_checks import convert, error, forward_error, gradient_errors, tensors_of
+from processes import in_python
 
 import flic_kernels
 from flic_kernels import NotAvailable, backends
@@ -230,7 +230,7 @@ except flic_kernels.NotAvailable as reason:
 else:
     raise SystemExit("impl='triton' ran without Triton")
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    in_python(program)
 
 
 WRONG = [

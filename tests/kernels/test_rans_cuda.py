@@ -8,19 +8,17 @@ import gc
 import shutil
 import subprocess
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import CSRC, NATIVE, ROOT
 from rans_cases import draw, latents, small_tables
-from test_rans_golden import NAMES, case
+from rans_golden import NAMES, case
 
 from flic_kernels import native, rans
 from flic_kernels.rans import cuda as rans_cuda
 from flic_kernels.rans import reference as rans_reference
-
-ROOT = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +27,8 @@ def emulator(tmp_path_factory):
     if compiler is None:
         pytest.skip("no C++ compiler")
     library = tmp_path_factory.mktemp("emulator") / "warp_emulator.so"
-    csrc = ROOT.parent / "flic_kernels" / "csrc"
-    command = [compiler, "-O2", "-std=c++17", "-Wall", "-Wextra", "-fPIC", "-shared", f"-I{csrc}"]
-    subprocess.run([*command, str(ROOT / "native/warp_emulator.cpp"), "-o", library], check=True)
+    command = [compiler, "-O2", "-std=c++17", "-Wall", "-Wextra", "-fPIC", "-shared", f"-I{CSRC}"]
+    subprocess.run([*command, NATIVE / "warp_emulator.cpp", "-o", library], check=True)
     return ctypes.CDLL(str(library))
 
 
@@ -273,10 +270,9 @@ def test_the_cuda_file_compiles():
     """The library that was built loads and has the launchers; else nvcc at least accepts it."""
     if shutil.which("nvcc") is None:
         pytest.skip("nvcc is not installed: the CUDA coder was not compiled")
-    if not (ROOT.parent / "flic_kernels" / "libflic_kernels_cuda.so").exists():
-        csrc = ROOT.parent / "flic_kernels" / "csrc"
-        command = ["nvcc", "-std=c++17", f"-I{csrc}", "-arch=sm_90", "-Werror=all-warnings", "-ptx"]
-        subprocess.run([*command, "-o", "/dev/null", str(csrc / "rans/rans.cu")], check=True)
+    if not (ROOT / "flic_kernels" / "libflic_kernels_cuda.so").exists():
+        command = ["nvcc", "-std=c++17", f"-I{CSRC}", "-arch=sm_90", "-Werror=all-warnings", "-ptx"]
+        subprocess.run([*command, "-o", "/dev/null", CSRC / "rans/rans.cu"], check=True)
         return
     library = native.cuda_library()
     for name in ("encode", "decode", "close", "gaussian_indexes"):

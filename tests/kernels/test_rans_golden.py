@@ -1,28 +1,11 @@
 """Fixed streams (tests/golden/rans.npz): every implementation reads and writes them."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from rans_cases import small_tables
+from rans_golden import NAMES, case
 
 from flic_kernels import native, rans
 from flic_kernels.rans import reference as rans_reference
-
-GOLDEN = np.load(Path(__file__).parent / "golden" / "rans.npz")
-NAMES = sorted({name.split(".")[0] for name in GOLDEN.files})
-
-
-def case(name):
-    """(stream, pushes, lanes, groups) with pushes of tensors."""
-    which, lanes, groups = GOLDEN[f"{name}.options"].tolist()
-    tables = {"small": small_tables, "gaussian": rans.gaussian_tables}[which]()
-    pushes = []
-    while f"{name}.{len(pushes)}.symbols" in GOLDEN.files:
-        arrays = (GOLDEN[f"{name}.{len(pushes)}.{what}"] for what in ("symbols", "indexes"))
-        pushes.append((*(torch.from_numpy(array) for array in arrays), tables))
-    return GOLDEN[f"{name}.stream"].tobytes(), pushes, int(lanes) or None, int(groups) or None
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from operation_checks import check_operators, convert, gradient_errors
+from processes import in_python, python
 
 import flic_kernels
 from flic_kernels import NotAvailable
@@ -80,10 +76,6 @@ def test_what_kernels_cannot_do_is_refused():
         flic_kernels.slice_attention(q, q, q, slices=2, heads=2, impl="triton")
 
 
-def without_interpreter():
-    return {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels take CUDA tensors here")
 def test_cpu_tensors_are_refused_outside_the_interpreter():
     program = """
@@ -96,18 +88,12 @@ except flic_kernels.NotAvailable as reason:
 else:
     raise SystemExit("ran")
 """
-    subprocess.run(
-        [sys.executable, "-c", program], check=True, timeout=120, env=without_interpreter()
-    )
+    in_python(program, TRITON_INTERPRET=None)
 
 
 def compiles(*options: str) -> None:
     """`python -m benches aot` finds no spilled register, and shared memory within the limit."""
-    root = Path(__file__).parent.parent
-    command = [sys.executable, "-m", "benches", "aot", *options]
-    result = subprocess.run(
-        command, cwd=root, env=without_interpreter(), capture_output=True, text=True, timeout=300
-    )
+    result = python("-m", "benches", "aot", *options, TRITON_INTERPRET=None)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 over a limit" in result.stdout
 

@@ -5,9 +5,10 @@ import re
 import numpy as np
 import pytest
 import torch
-from cli_tools import ROOT, fails, run
+from cli_tools import fails, run
 from golden_model import SMALL, base_model, fill, golden_keys, small_model
-from test_limits import PeakMemory
+from peak_memory import PeakMemory
+from places import ROOT
 
 from flic import FLIC
 from flic.model import checkpoint, loading, state_dict

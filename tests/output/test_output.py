@@ -1,12 +1,11 @@
 """Files are written whole or not at all."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import python
 
 from flic.errors import OutputError
 from flic.output import write_atomic, wrote_picture
@@ -118,7 +117,7 @@ def test_killed_while_writing(tmp_path):
         "write_atomic(sys.argv[1], b'new' * 1000)"
     )
     path = tmp_path / "file"
-    assert subprocess.run([sys.executable, "-c", code, path]).returncode < 0
+    assert python("-c", code, path).returncode < 0
     assert not path.exists()
 
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_tools import ROOT, fails, png, run
+from cli_tools import fails, png, run
+from processes import in_python
 
 from flic.errors import OutputError
 from flic.output import write_atomic
@@ -16,20 +17,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's tools"),
     pytest.mark.usefixtures("one_thread"),
 ]
-
-
-def python(code: str, *args, prefix: tuple[str, ...] = ()) -> str:
-    """What a program prints that must end well; its own process, so that it can fork and die."""
-    done = subprocess.run(
-        [*prefix, sys.executable, "-c", code, *map(str, args)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
 
 AT_RANDOM_MOMENTS = """
 import os, random, signal, sys, time
@@ -61,7 +48,7 @@ print(there, leftovers)
 
 def test_killed_at_random_moments(tmp_path):
     """Nothing under the final name, or all of it; what was cut short has another name."""
-    there, leftovers = map(int, python(AT_RANDOM_MOMENTS, tmp_path / "file", 60).split())
+    there, leftovers = map(int, in_python(AT_RANDOM_MOMENTS, tmp_path / "file", 60).split())
     assert 0 < there and 0 < leftovers  # so kills came in the midst of it too
 
 
@@ -107,7 +94,7 @@ print(last)
 
 @pytest.mark.parametrize(("old", "overwrite"), [("", True), ("old", True), ("", False)])
 def test_killed_at_every_step(tmp_path, old, overwrite):
-    assert int(python(AT_EVERY_STEP, tmp_path / "file", old, overwrite)) > 5
+    assert int(in_python(AT_EVERY_STEP, tmp_path / "file", old, overwrite)) > 5
 
 
 NO_SPACE = """
@@ -155,12 +142,12 @@ def on_a_small_disk(folder: Path, commands: str) -> tuple[str, ...]:
 
 
 def test_full_disk(tmp_path):
-    assert python(NO_SPACE, prefix=on_a_small_disk(tmp_path, "")) == "refused\n"
+    assert in_python(NO_SPACE, prefix=on_a_small_disk(tmp_path, "")) == "refused\n"
 
 
 def test_read_only_disk(tmp_path):
     commands = "printf old > file && mount -o remount,ro . &&"
-    assert python(READ_ONLY, prefix=on_a_small_disk(tmp_path, commands)) == "refused\n"
+    assert in_python(READ_ONLY, prefix=on_a_small_disk(tmp_path, commands)) == "refused\n"
 
 
 @pytest.mark.parametrize("size", [0, 100])
@@ -216,7 +203,7 @@ print(folder)
 def test_read_only_files_and_folders(tmp_path):
     import shutil
 
-    folder = python(AS_NOBODY).strip()
+    folder = in_python(AS_NOBODY).strip()
     try:
         assert sorted(os.listdir(folder + "/open")) == ["locked", "new"]
     finally:

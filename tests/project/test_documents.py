@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 
 from benches.harness import document, report, rows
 from benches.studies import traffic
 from flic_kernels.ops import OPERATIONS
 from flic_kernels.ops.positional_encoding import from_windows, to_windows
 
-ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "docs" / "kernels.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SOURCES = [

@@ -2,13 +2,13 @@
 
 import importlib.util
 import random
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from flic.format import stream
 
-PATH = Path(__file__).resolve().parents[1] / "fuzz" / "container_fuzzer.py"
+PATH = ROOT / "fuzz" / "container_fuzzer.py"
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """The direction of imports: the contracts in pyproject.toml, functions' own imports included."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from places import ROOT
+from processes import environment
 
 
 def test_imports_run_one_way():
@@ -13,7 +13,7 @@ def test_imports_run_one_way():
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=120,

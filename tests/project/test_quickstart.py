@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_tools import ROOT
 from PIL import Image
+from places import ROOT
 
 from flic.cli.show import ASSETS
 from flic.dataset import manifest

@@ -2,11 +2,11 @@
 
 import runpy
 import subprocess
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-SETUP = Path(__file__).resolve().parent.parent / "setup.py"
+SETUP = ROOT / "setup.py"
 CARDS = (80, 86, 87, 89, 90, 100, 103, 110, 120, 121)
 
 

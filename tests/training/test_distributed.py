@@ -1,6 +1,5 @@
 """Two processes train as one: equal gradients and records."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import training_worker
-from cli_tools import ROOT
+from processes import environment
 from training_runs import rows, write_pictures
 
 from flic.training import train
@@ -27,11 +26,10 @@ def results(data, tmp_path) -> Path:
     """What two processes wrote (training_worker.py)."""
     folder = tmp_path / "two"
     folder.mkdir()
-    paths = os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))
     process = subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
          training_worker.__file__, data, folder],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        env=environment(OMP_NUM_THREADS="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
