@@ -1,7 +1,10 @@
 """Builds parts of the native library and C++ test programs with other compilers and flags.
 
-python tests/helpers/native_builds.py exact-full          exp and GELU on all inputs (minutes)
-python tests/helpers/native_builds.py rans-fuzzer OUTPUT  fuzz/rans_fuzzer.cpp, with clang++
+    python tests/helpers/native_builds.py exact-full
+    python tests/helpers/native_builds.py rans-fuzzer OUTPUT
+
+The first compares exp and GELU on all 2^32 inputs (minutes), the second builds fuzz/rans_fuzzer.cpp
+with clang++.
 """
 
 import os

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from flic.config import Config
-from flic.training import Recipe
+from flic.training import Options, Recipe
 from flic.training.crops import Crops, to_tensor
 from flic.training.pictures import Pictures, scan
 from flic.training.trainer import Trainer
@@ -23,6 +23,8 @@ FAST_RUN = {
     "variable": True,
 }
 """What the fast recipe turns on, in little."""
+
+QUICK = Options(every=1, log_every=1, workers=0, hold_out=0)
 
 
 def write_pictures(folder: Path, count: int = 3, width: int = 150, height: int = 128) -> Path:

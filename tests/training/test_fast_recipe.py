@@ -8,7 +8,7 @@ from cli_tools import fails, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
-from training_runs import FAST_RUN, MINI, batch_of, crops_of, recipe, rows, write_pictures
+from training_runs import FAST_RUN, MINI, QUICK, batch_of, crops_of, recipe, rows
 
 import flic
 import flic_kernels
@@ -33,12 +33,6 @@ from flic.training.start import linear_codec, principal
 from flic.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUICK = Options(every=1, log_every=1, workers=0, hold_out=0)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("training") / "data")
 
 
 @pytest.mark.parametrize("shape", [(3, 12, 12), (2, 9, 40), (2, 40, 9), (1, 24, 30)])

@@ -6,7 +6,7 @@ import torch
 from cli_tools import fails, run
 from PIL import Image
 from pytorch_msssim import ms_ssim
-from training_runs import recipe, rows, write_pictures
+from training_runs import QUICK, recipe, rows, write_pictures
 
 from flic.model import loading
 from flic.pictures import metrics
@@ -17,12 +17,6 @@ from flic.training.trainer import Trainer
 from flic.training.validation import validate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUICK = Options(every=1, log_every=1, workers=0, hold_out=0)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("training") / "data")
 
 
 @pytest.fixture(scope="module")

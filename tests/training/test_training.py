@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cli_tools import fails, program, run
-from training_runs import FAST_RUN, MINI, batch_of, crops_of, recipe, rows, write_pictures
+from training_runs import FAST_RUN, MINI, QUICK, batch_of, crops_of, recipe, rows, write_pictures
 
 from flic.model import checkpoint, loading
 from flic.training import LAMBDAS, Options, Recipe, published_lambda, train
@@ -17,12 +17,6 @@ from flic.training.loss import rate_distortion
 from flic.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUICK = Options(every=1, log_every=1, workers=0, hold_out=0)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("training") / "data")
 
 
 @pytest.fixture(scope="module")
