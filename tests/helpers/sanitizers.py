@@ -85,7 +85,8 @@ def preloaded(kind: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("kind", choices=FLAGS)
     parser.add_argument("--quick", action="store_true")
     given, arguments = parser.parse_known_args()
