@@ -378,10 +378,7 @@ def test_public_names():
 
 
 def test_import_is_cheap():
-    code = (
-        "import sys, flic, flic.format.container; "
-        "print('torch' in sys.modules, 'PIL' in sys.modules)"
-    )
+    code = "import sys, flic.format.container; print('torch' in sys.modules, 'PIL' in sys.modules)"
     assert in_python(code).split() == ["False", "False"]
 
 
