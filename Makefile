@@ -64,13 +64,13 @@ $(VENV)/.ray: $(INSTALLED)
 	@touch $@
 
 test-ray: $(LIBRARY) $(VENV)/.ray
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_dataset.py -k ray $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/dataset/test_dataset.py -k ray $(ARGS)
 
 perturb: $(LIBRARY)
-	PYTHONPATH=tests $(BIN)/python -W ignore -m perturbation $(ARGS)
+	$(BIN)/python -W ignore tests/helpers/perturbation.py $(ARGS)
 
 exact-full: $(INSTALLED)
-	$(BIN)/python tests/native_builds.py exact-full
+	$(BIN)/python tests/helpers/native_builds.py exact-full
 
 $(VENV)/.bench: $(INSTALLED)
 	$(call extra,bench)
@@ -106,8 +106,8 @@ fuzz: $(LIBRARY)
 	fuzz/run.sh $(or $(SECONDS),60) $(BIN)/python
 
 sanitize: $(INSTALLED)
-	$(BIN)/python tests/sanitizers.py address $(ARGS)
-	$(BIN)/python tests/sanitizers.py thread $(ARGS)
+	$(BIN)/python tests/helpers/sanitizers.py address $(ARGS)
+	$(BIN)/python tests/helpers/sanitizers.py thread $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

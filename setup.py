@@ -77,7 +77,7 @@ def compilations(sources, x86_64):
 
     One that ends in _simd is compiled for each instruction set, one that ends in an instruction
     set's name for that one, all others once and for any processor. FLIC_ISA names the namespace
-    that such a source defines its table in. tests/native_builds.py follows the same rule.
+    that such a source defines its table in. tests/helpers/native_builds.py follows the same rule.
     """
     for source in sources:
         name, ending = f"{source.parent.name}_{source.stem}", source.stem.rpartition("_")[2]
@@ -205,5 +205,5 @@ def extensions():
     return found
 
 
-if __name__ == "__main__":  # not where tests/native_builds.py asks for compilations()
+if __name__ == "__main__":  # not where tests/helpers/native_builds.py asks for compilations()
     setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel})

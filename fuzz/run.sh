@@ -11,7 +11,7 @@ command -v clang++ >/dev/null || {
 }
 build=build/fuzz
 mkdir -p "$build/corpus" "$build/found"
-"$python" tests/native_builds.py rans-fuzzer "$build/rans_fuzzer"
+"$python" tests/helpers/native_builds.py rans-fuzzer "$build/rans_fuzzer"
 "$build/rans_fuzzer" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=4096 \
     -print_final_stats=1 -verbosity=0 -artifact_prefix="$build/found/" "$build/corpus" fuzz/seeds
 PYTHONPATH=. "$python" fuzz/container_fuzzer.py "$((seconds / 4))"

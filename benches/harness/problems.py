@@ -17,7 +17,7 @@ from benches.harness.rows import Row
 from benches.harness.sdpa import SERVES
 from flic_kernels.ops import OPERATIONS, backends
 from flic_kernels.ops.registry import Case, Operation
-from tests.operation_checks import convert, error, tensors_of
+from tests.helpers.operation_checks import convert, error, tensors_of
 
 FORWARD, BOTH = "forward", "forward+backward"
 eagerly = partial(flic_kernels.use, "reference")  # a context: modules run on the references in it

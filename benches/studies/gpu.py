@@ -23,7 +23,7 @@ import torch
 
 from benches.harness import options, report, rows
 
-TESTS = ("tests/test_ops.py", "tests/test_triton.py", "tests/test_accelerate.py")
+TESTS = tuple(f"tests/kernels/test_{name}.py" for name in ("ops", "triton", "accelerate"))
 SECONDS = 460
 TESTS_SHARE = 0.35
 # Benchmarks: their share of the time that is left, suites in order of importance, options.

@@ -25,7 +25,7 @@ from benches.harness.rows import Row
 from benches.harness.stages import Stages
 from flic.coding import entropy
 from flic.coding.model_engine import engine_of
-from tests.operation_checks import error
+from tests.helpers.operation_checks import error
 
 PICTURE = 512, 768  # height, width
 SMALL = 128, 128

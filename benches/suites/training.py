@@ -28,7 +28,7 @@ from flic.training.crops import Crops, batches, to_tensor
 from flic.training.distributed import World
 from flic.training.pictures import Pictures, scan
 from flic.training.trainer import Trainer
-from tests.operation_checks import error
+from tests.helpers.operation_checks import error
 
 CASES = (("tiny", 4, 128), ("base", 1, 256))
 SMALL = (("tiny", 1, 128),)

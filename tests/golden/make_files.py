@@ -1,7 +1,7 @@
 """Writes files/: .flic files that every later version must decode, and what they must give.
 
-Run from the repository root: PYTHONPATH=.:tests python tests/golden/make_files.py NAME..., for files
-that are not there yet: those that are there never change, it refuses them. The model is
+Run from the repository root: PYTHONPATH=.:tests/helpers python tests/golden/make_files.py NAME...,
+for files that are not there yet: those that are there never change, it refuses them. The model is
 golden_model.portable_model(), whose fingerprint is in each file.
 """
 

@@ -1,7 +1,7 @@
 """Writes rans.npz, the fixed streams of the entropy coder, with the Python reference.
 
-Run from the repository root: PYTHONPATH=.:tests python tests/golden/make_rans.py. It needs running
-only when the format changes; the numbers come from a generator that is written out here.
+Run from the repository root: PYTHONPATH=.:tests/helpers python tests/golden/make_rans.py. It needs
+running only when the format changes; the numbers come from a generator that is written out here.
 """
 
 from pathlib import Path

@@ -1,5 +1,5 @@
 // exp and GELU of the exact engine over all 2^32 inputs: the same bits from every instruction set,
-// right values. Linked with csrc/exact/exact_kernels_simd.cpp; tests/native_builds.py builds it.
+// right values. tests/helpers/native_builds.py builds it, with csrc/exact/exact_kernels_simd.cpp.
 //
 // Arguments: how many blocks of 2^16 inputs to leave out after each that is taken (0: none), and
 // the number of threads. Prints one line; exits 1 where a bit differs or an error is too large.

@@ -1,0 +1,106 @@
+"""Builds parts of the native library and C++ test programs with other compilers and flags.
+
+    python tests/helpers/native_builds.py exact-full
+    python tests/helpers/native_builds.py rans-fuzzer OUTPUT
+
+The first compares exp and GELU on all 2^32 inputs (minutes), the second builds fuzz/rans_fuzzer.cpp
+with clang++.
+"""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from places import CSRC, NATIVE, ROOT
+
+_ALWAYS = "-std=c++17 -fPIC -fvisibility=hidden -Wall -Wextra -pthread".split()
+_FUZZED = "-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined".split()
+
+
+def compiler(*names):
+    """The first of these compilers on the path, or None."""
+    return next((name for name in names if shutil.which(name)), None)
+
+
+def build(output, sources, flags, command=("g++",), link=(), root=ROOT):
+    """Compiles the sources as root's setup.py does, but with `flags`, and links `output`."""
+    setup = runpy.run_path(str(root / "setup.py"))
+    x86_64 = setup["for_x86_64"]() and command[0] in ("g++", "c++", "clang++")
+
+    def compile_one(compilation):
+        source, extra, name = compilation
+        obj = output.parent / f"{output.stem}_{name}"
+        _run([*command, *_ALWAYS, *setup["OWN_FLAGS"], *flags, *extra, "-c", source, "-o", obj])
+        return obj
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_one, setup["compilations"](sources, x86_64)))
+    _run([*command, "-pthread", *link, *objects, "-o", output])
+    return output
+
+
+def _exact_sources():
+    return [*sorted((CSRC / "exact").glob("*.cpp")), CSRC / "base/isa.cpp", CSRC / "base/pool.cpp"]
+
+
+def exact_library(folder, flags, command=("g++",)):
+    """The exact engine alone as a shared library."""
+    return build(folder / "libexact.so", _exact_sources(), flags, command, ["-shared"])
+
+
+def exact_run_program(folder, flags, command=("g++",), link=()):
+    """tests/native/exact_run.cpp with the exact engine; for another processor, too."""
+    return build(
+        folder / "exact_run", [*_exact_sources(), NATIVE / "exact_run.cpp"], flags, command, link
+    )
+
+
+def exact_cuda_library(folder, command=("g++",)):
+    """The exact engine's CUDA library as host code, on tests/native/cuda/cuda_runtime.h."""
+    flags = ["-O2", "-x", "c++", f"-I{NATIVE / 'cuda'}"]
+    sources = sorted((CSRC / "exact").glob("cuda_*.cu"))
+    return build(folder / "libcuda_engine.so", sources, flags, command, ["-shared"])
+
+
+def exact_full_program(folder, flags=("-O3", "-ffp-contract=off")):
+    """tests/native/exact_full.cpp with the kernels."""
+    sources = [NATIVE / "exact_full.cpp", CSRC / "exact/exact_kernels_simd.cpp"]
+    return build(folder / "exact_full", sources, flags)
+
+
+def rans_fuzzer(output):
+    """fuzz/rans_fuzzer.cpp with the coder, for libFuzzer."""
+    sources = [
+        ROOT / "fuzz/rans_fuzzer.cpp",
+        NATIVE / "warp_emulator.cpp",
+        CSRC / "base/isa.cpp",
+        *sorted((CSRC / "rans").glob("*.cpp")),
+    ]
+    link = ["-fsanitize=fuzzer,address,undefined"]
+    return build(output, sources, ["-g", "-O1", *_FUZZED], ("clang++",), link)
+
+
+def _run(command):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stderr}")
+
+
+def main():
+    if sys.argv[1:2] == ["rans-fuzzer"] and len(sys.argv) == 3:
+        rans_fuzzer(Path(sys.argv[2]))
+        return
+    if sys.argv[1:] != ["exact-full"]:
+        sys.exit(__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        program = exact_full_program(Path(folder))
+        sys.exit(subprocess.run([program, "0", str(os.cpu_count())]).returncode)
+
+
+if __name__ == "__main__":
+    main()
