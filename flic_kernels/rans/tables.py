@@ -33,7 +33,6 @@ _CELLS_PER_SCALE = 8
 _BINARY_OCTAVE = -3
 _BINARY_STEP = 1 / 16
 _REACH = 6.0  # what is farther away, in scales, counts as so far
-_BLOCK = 2048  # elements that stay in the processor's first cache
 # A symbol is in a table where its probability is at least this many slots; else it is escaped.
 _LEAST_SLOTS = 0.2
 
@@ -134,10 +133,14 @@ class Tables:
         rows = [np.asarray(row) for row in pmfs]
         if any(row.ndim != 1 for row in rows):
             raise ValueError("tables: a row of probabilities has one dimension")
-        real = [t for t, row in enumerate(rows) if not np.issubdtype(row.dtype, np.integer)]
-        quantised = dict(zip(real, _quantise([rows[t] for t in real]), strict=True))
+        real = {
+            t: row.astype(np.float64)
+            for t, row in enumerate(rows)
+            if not np.issubdtype(row.dtype, np.integer)
+        }
+        quantised = dict(zip(real, _quantise(list(real.values())), strict=True))
         for t, row in enumerate(rows):
-            if t in quantised:
+            if t in real:
                 rows[t] = quantised[t]
             else:
                 rows[t] = np.append(row.astype(np.int64), TOTAL - int(row.sum()))
@@ -263,12 +266,10 @@ def _centred_cdf(t: np.ndarray) -> np.ndarray:
     t = np.minimum(np.maximum(t, -_REACH), _REACH)
     square = t * t
     series = np.ones_like(t)
-    for at in range(0, len(t), _BLOCK):
-        x, total = square[at : at + _BLOCK], series[at : at + _BLOCK]
-        for n in range(241, 1, -2):  # total = 1 + total * x / n
-            total *= x
-            total /= n
-            total += 1
+    for n in range(241, 1, -2):  # series = 1 + series * square / n, in place
+        series *= square
+        series /= n
+        series += 1
     return t * series * _exp_negative(square / 2) * 0.3989422804014327
 
 
@@ -314,7 +315,7 @@ def _binary_rows() -> tuple[list[np.ndarray], list[int]]:
 def gaussian_tables() -> Tables:
     """Tables of round(normal(mean, scale)) for gaussian_indexes: one for each cell of a grid of
     scale levels by fractions of the mean (cells that would differ by nothing share one), built
-    once a process in a few hundredths of a second."""
+    once a process in about a hundredth of a second."""
     rows, offsets = _binary_rows()
     wide, chosen = [], []  # levels of more than two symbols; each level's rows, a cell each
     count = len(rows)
