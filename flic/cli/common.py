@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STDIO = Path("-")
 MAX_THREADS = 256
-"""As `flic_kernels.exact` has it, which needs torch; far more end torch itself."""
+"""As `flic_kernels.exact` has it; far more end torch itself."""
 
 Model = Annotated[
     str | None,

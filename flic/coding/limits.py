@@ -160,7 +160,7 @@ def check_length(
     Args:
         shape: z's height and width.
     """
-    from flic_kernels import rans  # torch comes with it
+    from flic_kernels import rans
 
     positions = shape[0] * shape[1]
     bits = positions * least_bits(z_tables).sum()

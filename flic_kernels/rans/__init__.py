@@ -1,7 +1,8 @@
 """The rANS entropy coder: integer tables, a push/pull stream, lossless on integers.
 
 docs/rans.md describes the stream; reference.py is a slow coder of the same format, batch.py codes
-many pictures at once, cuda.py on a GPU.
+many pictures at once, cuda.py on a GPU. Where tensors are taken, numpy arrays are, and arrays are
+given for them: only CUDA needs torch.
 """
 
 from flic_kernels.native import CorruptStream

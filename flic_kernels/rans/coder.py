@@ -1,7 +1,4 @@
-"""The coder's Python face: a push/pull stream of integers, on the CPU.
-
-Wherever it takes tensors it takes numpy arrays, and gives arrays for them; CUDA needs tensors.
-"""
+"""The coder's Python face: a push/pull stream of integers, on the CPU."""
 
 from __future__ import annotations
 
@@ -41,17 +38,15 @@ def gaussian_indexes(means: Array, scales: Array, tables: Tables) -> tuple[Array
         raise ValueError("gaussian_indexes: these are not Gaussian tables")
     if means.shape != scales.shape:
         raise ValueError("gaussian_indexes: means and scales differ in shape")
-    _check(means, ("float32",), "gaussian_indexes: means")
-    _check(scales, ("float32",), "gaussian_indexes: scales")
+    given = arrays.is_tensor(means)
+    means = _as_input(means, ("float32",), "gaussian_indexes: means")
+    scales = _as_input(scales, ("float32",), "gaussian_indexes: scales")
     if arrays.device(means) != arrays.device(scales):
         raise ValueError("gaussian_indexes: means and scales are on two devices")
     if arrays.device(means) != "cpu":
         from . import cuda
 
-        means, scales = means.detach().contiguous(), scales.detach().contiguous()
         return cuda.gaussian_indexes(means, scales, tables)
-    given = arrays.is_tensor(means)
-    means, scales = arrays.to_numpy(means), arrays.to_numpy(scales)
     indexes = np.empty(means.shape, np.int32)
     centers = np.empty(means.shape, np.int32)
     status = native.library().flic_rans_gaussian_indexes(
@@ -89,15 +84,11 @@ class Encoder:
         another dtype, ValueError for shapes or devices that do not fit each other."""
         if symbols.shape != indexes.shape:
             raise ValueError("rANS encoder: symbols and indexes differ in shape")
-        _check(symbols, _SYMBOL_TYPES, "rANS encoder: symbols")
-        _check(indexes, _INDEX_TYPES, "rANS encoder: indexes")
+        symbols = _as_input(symbols, _SYMBOL_TYPES, "rANS encoder: symbols")
+        indexes = _as_input(indexes, _INDEX_TYPES, "rANS encoder: indexes")
         device = arrays.device(symbols)
         if arrays.device(indexes) != device or self._device not in (None, device):
             raise ValueError("rANS encoder: all pushes must be on one device")
-        if device == "cpu":
-            symbols, indexes = arrays.to_numpy(symbols), arrays.to_numpy(indexes)
-        else:
-            symbols, indexes = symbols.detach().contiguous(), indexes.detach().contiguous()
         self._pushes.append((symbols, indexes, tables))
         self._device = device
 
@@ -162,13 +153,13 @@ class Decoder:
 
         Raises TypeError for another dtype, ValueError for another device and, but for CUDA,
         IndexError where a table index is out of range and CorruptStream."""
-        _check(indexes, _INDEX_TYPES, "rANS decoder: indexes")
+        given = arrays.is_tensor(indexes)
+        indexes = _as_input(indexes, _INDEX_TYPES, "rANS decoder: indexes")
         if (self._cuda is None) != (arrays.device(indexes) == "cpu"):
             raise ValueError("rANS decoder: the indexes are on another device than the decoder")
         if self._cuda is not None:
-            return self._cuda.pull(indexes.detach().contiguous()[None], tables)[0]
+            return self._cuda.pull(indexes[None], tables)[0]
         symbols = np.empty(indexes.shape, np.int32)
-        given, indexes = arrays.is_tensor(indexes), arrays.to_numpy(indexes)
         status = native.library().flic_rans_decoder_pull(
             self._handle,
             native.pointer(indexes),
@@ -214,10 +205,13 @@ def cuda_decoder(streams: Sequence[bytes], device: torch.device | str) -> CudaDe
     return cuda.CudaDecoder(streams, device) if cuda.is_cuda(device) else None
 
 
-def _check(x: Array, types: tuple[str, ...], what: str) -> None:
+def _as_input(x: Array, types: tuple[str, ...], what: str) -> Array:
+    """x contiguous, as a numpy array where it is on the CPU; raises as its takers do."""
     if not isinstance(x, np.ndarray) and not arrays.is_tensor(x):
         raise TypeError(f"{what} must be a numpy array or a torch tensor, not {type(x).__name__}")
-    if arrays.device(x).partition(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f"{what} must be a CPU or CUDA tensor, not {arrays.device(x)}")
+    device = arrays.device(x)
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"{what} must be a CPU or CUDA tensor, not {device}")
     if arrays.dtype(x) not in types:
         raise TypeError(f"{what} must be {', '.join(types)}, not {arrays.dtype(x)}")
+    return arrays.to_numpy(x) if device == "cpu" else x.detach().contiguous()

@@ -32,6 +32,7 @@ _CELLS_PER_SCALE = 8
 # Below this octave a table depends on one number: the distance to the nearest half, in scales.
 _BINARY_OCTAVE = -3
 _BINARY_STEP = 1 / 16
+_REACH = 6.0  # what is farther away, in scales, counts as so far
 # A symbol is in a table where its probability is at least this many slots; else it is escaped.
 _LEAST_SLOTS = 0.2
 
@@ -129,15 +130,20 @@ class Tables:
         """
         if len(pmfs) != len(offsets) or len(pmfs) == 0:
             raise ValueError("tables: as many offsets as rows of probabilities, at least one")
-        rows = []
-        for row in pmfs:
-            row = np.asarray(row)
-            if row.ndim != 1:
-                raise ValueError("tables: a row of probabilities has one dimension")
-            if np.issubdtype(row.dtype, np.integer):
-                rows.append(np.append(row.astype(np.int64), TOTAL - int(row.sum())))
+        rows = [np.asarray(row) for row in pmfs]
+        if any(row.ndim != 1 for row in rows):
+            raise ValueError("tables: a row of probabilities has one dimension")
+        real = {
+            t: row.astype(np.float64)
+            for t, row in enumerate(rows)
+            if not np.issubdtype(row.dtype, np.integer)
+        }
+        quantised = dict(zip(real, _quantise(list(real.values())), strict=True))
+        for t, row in enumerate(rows):
+            if t in real:
+                rows[t] = quantised[t]
             else:
-                rows.append(_quantise(row.astype(np.float64)))
+                rows[t] = np.append(row.astype(np.int64), TOTAL - int(row.sum()))
         return cls._from_rows(rows, offsets)
 
     @classmethod
@@ -206,22 +212,36 @@ def _integers(name: str, values, dtype: type) -> np.ndarray:
     return array
 
 
-def _quantise(row: np.ndarray) -> np.ndarray:
-    """Frequencies of a row of probabilities with the escape's appended: every one gets a slot,
-    and the rest is shared out in proportion to what each lacks, rounding the running total."""
-    if np.any(~np.isfinite(row)) or np.any(row < 0) or len(row) >= TOTAL:
+def _quantise(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Frequencies of rows of probabilities with the escape's appended: every one gets a slot, and
+    the rest is shared out in proportion to what each lacks, rounding the running total."""
+    lengths = np.array([len(row) for row in rows], np.int64)
+    values = np.concatenate([np.zeros(0), *rows])
+    if not np.all(np.isfinite(values)) or np.any(values < 0) or np.any(lengths >= TOTAL):
         raise ValueError("tables: probabilities must be finite and not negative, at most 32767")
-    mass = np.cumsum(row)[-1] if len(row) else np.float64(0)
-    if mass > 1:
-        row = row / mass
-        mass = np.float64(1)
-    row = np.append(row, 1 - mass)
-    spare = TOTAL - len(row)
-    if spare == 0:  # and perhaps none lacks anything
-        return np.ones(TOTAL, np.int64)
-    running = np.cumsum(np.maximum(row * TOTAL - 1, 0))
-    ends = np.floor(running / running[-1] * spare + 0.5).astype(np.int64)
-    return 1 + np.diff(ends, prepend=0)
+    found: list[np.ndarray] = [np.zeros(0)] * len(rows)
+    octaves = np.frexp(lengths)[1]
+    for octave in np.unique(octaves):  # rows of similar length are a matrix, padded with zeros
+        group = np.flatnonzero(octaves == octave)
+        alike = _quantise_alike([rows[t] for t in group], lengths[group])
+        for t, row in zip(group, alike, strict=True):
+            found[t] = row
+    return found
+
+
+def _quantise_alike(rows: Sequence[np.ndarray], lengths: np.ndarray) -> list[np.ndarray]:
+    """The same in one matrix, padded with zeros, of which a running total takes no notice."""
+    matrix = np.zeros((len(rows), lengths.max() + 1))
+    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = np.concatenate(rows)
+    mass = np.cumsum(matrix, axis=1)[:, -1]
+    matrix /= np.maximum(mass, 1)[:, None]
+    matrix[np.arange(len(rows)), lengths] = 1 - np.minimum(mass, 1)
+    running = np.cumsum(np.maximum(matrix * TOTAL - 1, 0), axis=1)
+    # Where there are as many symbols as slots perhaps none lacks anything.
+    share = running / np.where(running[:, -1] > 0, running[:, -1], 1)[:, None]
+    ends = np.floor(share * (TOTAL - 1 - lengths)[:, None] + 0.5).astype(np.int64)
+    frequencies = 1 + np.diff(ends, axis=1, prepend=0)
+    return [row[: length + 1] for row, length in zip(frequencies, lengths, strict=True)]
 
 
 def _exp_negative(a: np.ndarray) -> np.ndarray:
@@ -238,74 +258,100 @@ def _exp_negative(a: np.ndarray) -> np.ndarray:
 def _normal_cdf(t: np.ndarray) -> np.ndarray:
     """The normal distribution function to about 1e-13: the series of odd double factorials, with
     arguments clipped to +-6, where it is within 1e-9 of its limits."""
-    t = np.minimum(np.maximum(t, -6.0), 6.0)
+    return 0.5 + _centred_cdf(t)
+
+
+def _centred_cdf(t: np.ndarray) -> np.ndarray:
+    """The same less a half: an odd function, bit for bit."""
+    t = np.minimum(np.maximum(t, -_REACH), _REACH)
     square = t * t
     series = np.ones_like(t)
-    for n in range(241, 1, -2):
-        series = 1 + series * square / n
-    return 0.5 + t * series * _exp_negative(square / 2) * 0.3989422804014327
+    for n in range(241, 1, -2):  # series = 1 + series * square / n, in place
+        series *= square
+        series /= n
+        series += 1
+    return t * series * _exp_negative(square / 2) * 0.3989422804014327
 
 
-def _gaussian_rows(fractions: np.ndarray, scale: float) -> list[tuple[np.ndarray, int]]:
-    """Frequencies and first symbol of round(fraction + scale * normal), for each fraction."""
-    reach = int(6 * scale) + 2
-    edges = (np.arange(-reach, reach + 2) - 0.5 - fractions[:, None]) / scale
-    cdf = _normal_cdf(edges)
-    rows = []
-    for pmf in cdf[:, 1:] - cdf[:, :-1]:
-        kept = np.flatnonzero(pmf * TOTAL >= _LEAST_SLOTS)
-        rows.append((_quantise(pmf[kept[0] : kept[-1] + 1]), int(kept[0]) - reach))
-    return rows
+def _gaussian_rows(
+    levels: Sequence[tuple[np.ndarray, float]],
+) -> tuple[list[np.ndarray], list[int]]:
+    """Probabilities and first symbols of round(fraction + scale * normal): for each level's
+    (fractions, scale), for each fraction."""
+    edges = []
+    for fractions, scale in levels:
+        reach = int(_REACH * scale) + 2
+        edges.append((np.arange(-reach, reach + 2) - 0.5 - fractions[:, None]) / scale)
+    halves = [part.ravel()[: part.size // 2] for part in edges]  # the others mirror them
+    ends = np.cumsum([len(half) for half in halves])
+    halves = np.split(_centred_cdf(np.concatenate(halves)), ends[:-1])
+    rows, offsets = [], []
+    for part, half in zip(edges, halves, strict=True):
+        cdf = 0.5 + np.concatenate([half, -half[::-1]]).reshape(part.shape)
+        pmfs = cdf[:, 1:] - cdf[:, :-1]
+        kept = pmfs * TOTAL >= _LEAST_SLOTS
+        first, beyond = kept.argmax(axis=1), kept.shape[1] - kept[:, ::-1].argmax(axis=1)
+        rows += [pmf[i:j] for pmf, i, j in zip(pmfs, first, beyond, strict=True)]
+        offsets += (first - (kept.shape[1] // 2)).tolist()
+    return rows, offsets
 
 
-def _binary_row(distance: float, side: int) -> tuple[np.ndarray, int]:
-    """The same for a small scale: 0 or `side`, which begins `distance` scales away."""
-    there = _normal_cdf(np.array([-distance]))[0]
-    if there * TOTAL < _LEAST_SLOTS:
-        return _quantise(np.array([1.0])), 0
-    row = [there, 1 - there] if side < 0 else [1 - there, there]
-    return _quantise(np.array(row)), min(side, 0)
+def _binary_rows() -> tuple[list[np.ndarray], list[int]]:
+    """The same for small scales, row 2 * steps + side: 0, or what begins `steps` binary steps
+    away, -1 for side 0 and 1 for side 1."""
+    steps = np.arange(int(_REACH / _BINARY_STEP) + 1)
+    rows, offsets = [], []
+    for there in _normal_cdf(-(steps * _BINARY_STEP)):
+        if there * TOTAL < _LEAST_SLOTS:
+            rows += [np.array([1.0])] * 2
+            offsets += [0, 0]
+        else:
+            rows += [np.array([there, 1 - there]), np.array([1 - there, there])]
+            offsets += [-1, 0]
+    return rows, offsets
 
 
 @functools.cache
 def gaussian_tables() -> Tables:
     """Tables of round(normal(mean, scale)) for gaussian_indexes: one for each cell of a grid of
     scale levels by fractions of the mean (cells that would differ by nothing share one), built
-    once a process in a fraction of a second."""
-    rows, offsets, known = [], [], {}
-    row_first, row_size, cells = [], [], []
-
-    def table(row, offset):
-        key = (offset, row.tobytes())
-        if key not in known:
-            known[key] = len(rows)
-            rows.append(row)
-            offsets.append(offset)
-        return known[key]
-
-    @functools.cache
-    def binary_table(steps, side):
-        return table(*_binary_row(steps * _BINARY_STEP, side))
-
+    once a process in about a hundredth of a second."""
+    rows, offsets = _binary_rows()
+    wide, chosen = [], []  # levels of more than two symbols; each level's rows, a cell each
+    count = len(rows)
     for octave in range(_FIRST_OCTAVE, _END_OCTAVE):
         base = 2.0**octave
         size = max(1, int(_CELLS_PER_SCALE / base))
         fractions = (np.arange(size) + 0.5) / size - 0.5
         for step in range(_STEPS):
             scale = base * (1 + (step + 0.5) / _STEPS)
-            row_first.append(len(cells))
-            row_size.append(size)
             if octave < _BINARY_OCTAVE:
-                distances = np.minimum((0.5 - np.abs(fractions)) / scale, 6.0)
+                distances = np.minimum((0.5 - np.abs(fractions)) / scale, _REACH)
                 steps = (distances / _BINARY_STEP + 0.5).astype(np.int64)
-                sides = np.where(fractions > 0, 1, -1)
-                cells += map(binary_table, steps.tolist(), sides.tolist())
+                chosen.append(2 * steps + (fractions > 0))
             else:
-                cells += [table(*row) for row in _gaussian_rows(fractions, scale)]
+                wide.append((fractions, scale))
+                chosen.append(np.arange(count, count + size))
+                count += size
     # Above the grid everything is escaped: a code of so many bytes is as good as a flat table.
-    row_first.append(len(cells))
-    row_size.append(1)
-    cells.append(table(np.array([TOTAL]), 0))
+    chosen.append(np.array([count]))
+    for more, first in (_gaussian_rows(wide), ([np.zeros(0)], [0])):
+        rows += more
+        offsets += first
+    rows = _quantise(rows)
+
+    # Tables are numbered by the first cell that has them.
+    sizes = [len(level) for level in chosen]
+    chosen = np.concatenate(chosen)
+    numbers, known, kept = np.zeros(len(rows), np.int64), {}, []
+    for row in dict.fromkeys(chosen.tolist()):
+        numbers[row] = known.setdefault((offsets[row], rows[row].tobytes()), len(known))
+        if numbers[row] == len(kept):
+            kept.append(row)
     return Tables._from_rows(
-        rows, offsets, row_first=row_first, row_size=row_size, cells=np.array(cells)
+        [rows[row] for row in kept],
+        [offsets[row] for row in kept],
+        row_first=np.cumsum([0, *sizes[:-1]]),
+        row_size=np.array(sizes),
+        cells=numbers[chosen],
     )

@@ -26,7 +26,7 @@ def build():
 
 def changed(model):
     """The modules whose forward is not their class's own."""
-    return [m for m in model.modules() if type(m).forward.__module__ == "flic_kernels.accelerate"]
+    return [m for m in model.modules() if type(m).forward.__module__ == "flic_kernels.acceleration"]
 
 
 @pytest.fixture
