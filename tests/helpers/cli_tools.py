@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 from PIL import Image
-from processes import environment, python
+from processes import NO_TORCH, environment, python
 from typer.testing import CliRunner
 
 from flic.cli import app
@@ -49,16 +49,13 @@ def program(*args, **options) -> subprocess.Popen:
     )
 
 
-WITHOUT_TORCH = """
-import sys
-class Refused:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "torch":
-            raise AssertionError("torch is loaded")
-sys.meta_path.insert(0, Refused())
+WITHOUT_TORCH = (
+    NO_TORCH
+    + """
 from flic.cli import main
 main()
 """
+)
 
 
 def without_torch(*args, **options) -> subprocess.CompletedProcess:

@@ -34,3 +34,16 @@ def in_python(code: str, *args, **options) -> str:
     done = python("-c", code, *args, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+NO_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "compressai", "scipy", "matplotlib"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+"""
+"""The beginning of a program in which torch, and what brings it, cannot be imported."""

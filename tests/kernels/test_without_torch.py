@@ -1,8 +1,6 @@
 """The coder and the exact engine on numpy arrays, where torch cannot be imported and where it is
 there: the same bytes as with tensors."""
 
-import os
-import subprocess
 import sys
 import textwrap
 
@@ -11,37 +9,13 @@ import pytest
 import torch
 from exact_models import latents as model_latents
 from exact_models import model
-from native_builds import ROOT
+from processes import NO_TORCH, in_python
 from rans_cases import draw, latents, small_tables
 
 from flic_kernels import rans, rans_batch
 from flic_kernels.exact import ExactEngine
 
-REFUSE = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "torch":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Refuse())
-import numpy as np
-"""
-
-
-def in_python(program, folder=None):
-    """What a new interpreter prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+REFUSE = NO_TORCH + "import numpy as np\n"
 
 
 def without_torch(program, folder=None, given=None):
@@ -52,7 +26,7 @@ def without_torch(program, folder=None, given=None):
     np.savez(folder / "given.npz", **given)
     begin = 'given, results = dict(np.load("given.npz")), {}\n'
     end += '\nnp.savez("results.npz", **results)'
-    printed = in_python(REFUSE + begin + textwrap.dedent(program) + end, folder)
+    printed = in_python(REFUSE + begin + textwrap.dedent(program) + end, cwd=folder)
     return printed, dict(np.load(folder / "results.npz"))
 
 
