@@ -1,5 +1,5 @@
 # Each target sets up what it needs in .venv by itself. Python 3.11 or newer and a C++ compiler must be there.
-#   make demo     compress the shipped photographs, decode them, show what happened
+#   make demo     compress the shipped photographs, decode them, show what happened; without PyTorch
 #   make test     all tests            make test-photos PHOTOS=DIR   also those on photographs
 #   make bench    benchmarks: one table, one chart    make bench-coder   of the coder and the exact engine
 #   make lint     style, and the direction of imports
@@ -18,6 +18,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
 ARGS ?=
 
 BIN := $(VENV)/bin
+SMALL := $(VENV)/.small
 INSTALLED := $(VENV)/.installed
 LIBRARY := flic_kernels/libflic_kernels.so
 SOURCES := $(shell find flic_kernels/csrc -type f)
@@ -32,30 +33,37 @@ extra = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.to
 
 all: demo
 
-$(INSTALLED): pyproject.toml setup.py
+# The codec and what it needs: some 100 MB.
+$(SMALL): pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or newer (set PYTHON=...)" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+# Everything: PyTorch, CompressAI and what tests need, some 6 GB.
+$(INSTALLED): $(SMALL)
+	$(call extra,torch)
+	$(call extra,test)
 	@touch $@
 
 # The install builds the native library; later changes of its sources rebuild only that.
-$(LIBRARY): $(INSTALLED) $(SOURCES)
+$(LIBRARY): $(SMALL) $(SOURCES)
 	@if [ ! -f $@ ] || [ -n "$$(find setup.py $(SOURCES) -newer $@)" ]; then \
 		$(BIN)/python setup.py --quiet build_ext --inplace; \
 	fi
 	@touch $@
 
-build: $(LIBRARY)
+build: $(LIBRARY) $(INSTALLED)
 
 demo: $(LIBRARY)
 	$(BIN)/flic demo demo $(ARGS)
 
 # One process a core, one thread each: most tests are too small to share.
-test: $(LIBRARY)
+test: $(LIBRARY) $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
-test-photos: $(LIBRARY)
+test-photos: $(LIBRARY) $(INSTALLED)
 	@test -n "$(PHOTOS)" || { echo "make: say where: make test-photos PHOTOS=DIR" >&2; exit 2; }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --photos="$(PHOTOS)" tests $(ARGS)
 
@@ -66,7 +74,7 @@ $(VENV)/.ray: $(INSTALLED)
 test-ray: $(LIBRARY) $(VENV)/.ray
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/dataset/test_dataset.py -k ray $(ARGS)
 
-perturb: $(LIBRARY)
+perturb: $(LIBRARY) $(INSTALLED)
 	$(BIN)/python -W ignore tests/helpers/perturbation.py $(ARGS)
 
 exact-full: $(INSTALLED)
@@ -76,25 +84,25 @@ $(VENV)/.bench: $(INSTALLED)
 	$(call extra,bench)
 	@touch $@
 
-bench: $(LIBRARY)
+bench: $(LIBRARY) $(INSTALLED)
 	$(BIN)/python -m benches $(ARGS)
 
 bench-coder: $(LIBRARY) $(VENV)/.bench
 	$(BIN)/python -m benches exact_engine
 	$(BIN)/python -m benches entropy_coders
 
-bench-gpu: $(LIBRARY)
+bench-gpu: $(LIBRARY) $(INSTALLED)
 	@test -n "$(OUT)" || { echo "make: say where: make bench-gpu OUT=DIR" >&2; exit 2; }
 	$(BIN)/python -m benches gpu --out "$(OUT)" $(ARGS)
 
-aot: $(LIBRARY)
+aot: $(LIBRARY) $(INSTALLED)
 	$(BIN)/python -m benches aot --write docs/kernels.md $(ARGS)
 
 # Begins with the shipped weights where there is no run yet. Ctrl-C or a kill loses at most --every steps.
 RUN := runs/built-in
 DEVICE ?= cpu
 THREADS ?= 1
-train-built-in: $(LIBRARY)
+train-built-in: $(LIBRARY) $(INSTALLED)
 	@test -n "$(PHOTOS)" || { echo "make: say where: make train-built-in PHOTOS=DIR" >&2; exit 2; }
 	OMP_NUM_THREADS=$(THREADS) nice -n 19 $(BIN)/flic train --recipe fast -d "$(PHOTOS)" --save $(RUN) \
 		--checkpoint $(or $(wildcard $(RUN)/last.pth.tar),small) --schedule constant -lr 5e-4 --warmup 200 \
@@ -102,7 +110,7 @@ train-built-in: $(LIBRARY)
 		--device $(DEVICE) --threads $(THREADS) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 	$(if $(OUT),mkdir -p "$(OUT)" && cp $(RUN)/model.safetensors $(RUN)/last.pth.tar $(RUN)/*.csv "$(OUT)")
 
-fuzz: $(LIBRARY)
+fuzz: $(LIBRARY) $(INSTALLED)
 	fuzz/run.sh $(or $(SECONDS),60) $(BIN)/python
 
 sanitize: $(INSTALLED)
@@ -116,4 +124,4 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf build *.egg-info $(INSTALLED) $(VENV)/.bench $(VENV)/.ray $(LIBRARY)
+	rm -rf build *.egg-info $(SMALL) $(INSTALLED) $(VENV)/.bench $(VENV)/.ray $(LIBRARY)

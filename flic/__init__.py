@@ -40,7 +40,13 @@ __all__ = ["__version__", *_HOME]
 def __getattr__(name: str):
     if name not in _HOME:
         raise AttributeError(f"module 'flic' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    try:
+        module = importlib.import_module(f".{_HOME[name]}", __name__)
+    except ImportError as error:
+        from .errors import missing_extra
+
+        raise missing_extra(error) from error
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

@@ -59,3 +59,15 @@ class ModelMismatchError(FlicError):
 
 class StreamMismatch(FlicError):
     """Decoded latents differ from the encoder's: the stream decodes wrongly on this machine."""
+
+
+_EXTRA = ("torch", "triton", "compressai", "einops", "pytorch_msssim", "matplotlib", "bjontegaard")
+
+
+def missing_extra(error: ImportError) -> ImportError:
+    """The error that says what brings a package of the extra "torch", or the one that is given."""
+    if (error.name or "").partition(".")[0] not in _EXTRA:
+        return error
+    return ImportError(
+        f"this needs {error.name}: pip install 'flic-kernels[torch]'", name=error.name
+    )

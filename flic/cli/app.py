@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import FlicError
+from ..errors import FlicError, missing_extra
 from . import code, common, dataset, evaluate, inspect, show, training
 
 
@@ -23,8 +23,10 @@ class _Group(TyperGroup):
         common.ignore_announcements()
         try:
             return super().invoke(ctx)
-        except (FlicError, ImportError) as error:  # ImportError: the native library is not built
+        except FlicError as error:
             raise _failed(error) from None
+        except ImportError as error:  # an extra, or the native library is not built
+            raise _failed(missing_extra(error)) from None
         except MemoryError:
             raise _failed("not enough memory") from None
         except RuntimeError as error:

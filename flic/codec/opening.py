@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..config import check_dtype
-from ..errors import ModelNotFoundError
+from ..errors import ModelNotFoundError, missing_extra
 from ..model import library
 from ..model.weights import open_network
 from .codec import Codec
@@ -32,6 +32,8 @@ def open_codec(
             raise ModelNotFoundError(f"{path}: {error.strerror or error}") from error
         if network is not None:
             return Codec(network, dtype)
-    from ..model import loading
-
+    try:
+        from ..model import loading
+    except ImportError as error:
+        raise missing_extra(error) from error
     return Codec(loading.load_model(path, device), dtype)

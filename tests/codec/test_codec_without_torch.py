@@ -110,6 +110,19 @@ def test_commands(tmp_path):
         done = without_torch(*command, cwd=tmp_path)
         assert done.returncode == 0, (command, done.stderr)
     assert (tmp_path / "decoded" / "p.png").exists()
+    (tmp_path / "m.pth.tar").write_bytes(b"")
+    hint = "pip install 'flic-kernels[torch]'"
+    for command in (
+        ["encode", "parrot.png", "c.flic", "-m", "m.pth.tar"],
+        ["convert", "m.pth.tar", "m.safetensors"],
+        ["eval", "--data", "folder"],
+        ["train", "--data", "folder", "--val", "folder", "--out", "run"],
+    ):
+        done = without_torch(*command, cwd=tmp_path)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1, (command, done.stderr)
+        assert done.stderr.startswith("flic: ") and hint in done.stderr, (command, done.stderr)
+    program = "import flic\ntry:\n    flic.FLIC\nexcept ImportError as error:\n    print(error)"
+    assert hint in in_python(NO_TORCH + program)
 
 
 def test_what_is_no_plain_model_file_is_loaded_with_torch(tmp_path):
