@@ -139,6 +139,15 @@ def test_file_overhead_adds_up(command, photos):
     assert sum(map(int, parts)) == pytest.approx(over, abs=2)
 
 
+def test_cli_times_whole_processes(command, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    found = command("cli", "--rounds", "1", "--size", "96x64", "-m", "tiny", "--json", path)
+    for name in ("flic --help", "flic info", "flic encode", "flic decode", "decode, in process"):
+        assert f"| {name} |" in found
+    encode = {row.impl: row for row in read(path)}["flic encode"]
+    assert encode.p50 > 0 and 10e6 < encode.values["process_peak_bytes"] < 1e9
+
+
 def test_traffic_counts_every_block(command):
     assert "| FAT block 96/8 |" in command("traffic")
 

@@ -1,0 +1,131 @@
+"""The `flic` program as a user meets it: whole processes, from the shell to the file.
+
+    python -m benches cli [--rounds 9] [-m MODEL] [--size 768x512] [--json FILE]
+
+A new process each time, the commands in turns, medians; the file cache is warm. Beside it what the
+codec itself takes inside one process that has loaded the model, and cwebp, avifenc and cjxl where
+they are installed. Prints a table in Markdown; --json writes rows as benches/harness/rows.py has
+them.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benches.harness import options, photos
+from benches.harness.environment import environment
+from benches.harness.rows import OK, Row, write
+from flic.codec.opening import open_codec
+from flic.model import library
+from flic.pictures import images
+
+ASSET = Path(__file__).parent.parent.parent / "flic" / "assets" / "parrot.png"
+OTHERS = {
+    "cwebp": ["-quiet", "-q", "75", "picture.png", "-o", "other.webp"],
+    "avifenc": ["--jobs", "all", "picture.png", "other.avif"],
+    "cjxl": ["--quiet", "picture.png", "other.jxl"],
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = options.parser(__name__, __doc__)
+    parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--size", default="768x512", help="WIDTHxHEIGHT of the picture")
+    parser.add_argument("--json", type=Path, help="file for rows")
+    given = parser.parse_args(arguments)
+    width, height = map(int, given.size.split("x"))
+    picture = images.Picture(photos.mirrored(images.read(ASSET, strip=True).pixels, width, height))
+    model = ["-m", str(library.locate(given.model).resolve())] if given.model else []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "picture.png").write_bytes(images.to_bytes(picture.to_pil(), ".png"))
+        (folder / "coded.flic").write_bytes(open_codec(given.model).encode_picture(picture))
+        rows = measured(commands(model), within(given.model, picture), folder, given.rounds)
+    print(
+        f"| {given.size}, {given.rounds} rounds | median | fastest | peak memory |\n|---|---|---|---|"
+    )
+    for row in rows:
+        memory = row.values["process_peak_bytes"]
+        peak = f"{memory / 1e6:.0f} MB" if memory else ""
+        print(f"| {row.impl} | {row.p50:.3f} s | {row.values['least']:.3f} s | {peak} |")
+    if given.json:
+        write(rows, given.json)
+
+
+def commands(model: list[str]) -> dict[str, list[str]]:
+    """Whole processes, by name."""
+    flic = [sys.executable, "-m", "flic"]
+    found = {
+        "flic --help": [*flic, "--help"],
+        "flic info": [*flic, "info", "coded.flic"],
+        "flic encode": [*flic, "encode", "picture.png", "out.flic", "--overwrite", *model],
+        "flic decode": [*flic, "decode", "coded.flic", "out.png", "--overwrite", *model],
+    }
+    for program, arguments in OTHERS.items():
+        if path := shutil.which(program):
+            found[program] = [path, *arguments]
+    return found
+
+
+def within(model: str | None, picture: images.Picture) -> dict[str, Callable[[], object]]:
+    """What the codec itself does, by name."""
+    codec = open_codec(model)
+    data = codec.encode_picture(picture)
+    return {
+        "encode, in process": lambda: codec.encode_picture(picture),
+        "decode, in process": lambda: codec.decode_picture(data),
+    }
+
+
+def measured(
+    processes: dict[str, list[str]],
+    calls: dict[str, Callable[[], object]],
+    folder: Path,
+    rounds: int,
+) -> list[Row]:
+    """A row for each, from rounds in which all take turns; a first one does not count."""
+    times: dict[str, list[float]] = {name: [] for name in (*processes, *calls)}
+    peaks = dict.fromkeys(times, 0)
+    for _ in range(rounds + 1):
+        for name, command in processes.items():
+            seconds, peak = run(command, folder)
+            times[name].append(seconds)
+            peaks[name] = max(peaks[name], peak)
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    rows = []
+    for name, all_times in times.items():
+        row = Row("cli", "program", name, "forward", "float32", OK, **environment())
+        row.timed(all_times[1:], None)
+        row.values = {"least": min(all_times[1:]), "process_peak_bytes": peaks[name]}
+        rows.append(row)
+    return rows
+
+
+# In a small process of its own: what a process's parent held when it began counts as its own peak.
+_MEASURE = """
+import os, sys, time
+start = time.perf_counter()
+quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet)
+_, status, usage = os.wait4(child, 0)
+print(time.perf_counter() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+sys.exit(bool(status))
+"""
+
+
+def run(command: list[str], folder: Path) -> tuple[float, int]:
+    """Seconds of a command, and bytes of its process at its peak."""
+    measure = [sys.executable, "-S", "-c", _MEASURE, *command]
+    done = subprocess.run(measure, cwd=folder, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed")
+    seconds, peak = done.stdout.split()
+    return float(seconds), int(peak)
