@@ -46,9 +46,9 @@ def main(arguments: Sequence[str]) -> None:
         (folder / "picture.png").write_bytes(images.to_bytes(picture.to_pil(), ".png"))
         (folder / "coded.flic").write_bytes(open_codec(given.model).encode_picture(picture))
         rows = measured(commands(model), within(given.model, picture), folder, given.rounds)
-    print(
-        f"| {given.size}, {given.rounds} rounds | median | fastest | peak memory |\n|---|---|---|---|"
-    )
+    heads = (f"{given.size}, {given.rounds} rounds", "median", "fastest", "peak memory")
+    print(f"| {' | '.join(heads)} |")
+    print("|" + "---|" * len(heads))
     for row in rows:
         memory = row.values["process_peak_bytes"]
         peak = f"{memory / 1e6:.0f} MB" if memory else ""
