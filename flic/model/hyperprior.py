@@ -1,6 +1,6 @@
 """Probability models of z and y as the network trains with them (paper, section 3.4; CompressAI).
 
-What the coder uses are integer tables made from these: flic/coding/entropy.py.
+What the coder uses are integer tables made from these: flic/coding/slice_loop.py.
 """
 
 from __future__ import annotations
