@@ -142,11 +142,9 @@ def _of_region(numbers: dict, file: Container, crop: tuple[int, int, int, int]) 
 
     Those of the whole file are its "file".
     """
-    from ..coding.tile_transforms import streams_for
-
     whole = ("width", "height", "bytes", "bpp")
     region = tile_grid.check_crop(crop, (file.height, file.width))
-    size = sum(len(file.streams[i]) for i in streams_for(file.grid, region))
+    size = sum(len(file.streams[i]) for i in tile_grid.streams_for(file.grid, region))
     return numbers | {
         "width": region.width,
         "height": region.height,

@@ -13,7 +13,7 @@ import flic
 import flic.pillow
 from flic.codec import cache
 from flic.format import container
-from flic.model import checkpoint, loading
+from flic.model import checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models", "none_kept")
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -189,8 +189,8 @@ def test_models_are_loaded_once(model_folder, tmp_path, monkeypatch):
     """While their files are the same, from any number of threads; the latest few stay."""
     monkeypatch.setattr(cache, "_loaded", type(cache._loaded)())
     calls = []
-    load = loading.load_model
-    monkeypatch.setattr(loading, "load_model", lambda *a: (calls.append(a), load(*a))[1])
+    load = cache.open_codec
+    monkeypatch.setattr(cache, "open_codec", lambda *a: (calls.append(a), load(*a))[1])
     data = saved(picture("RGB"))
     expected, results = opened(data).tobytes(), []
     threads = [

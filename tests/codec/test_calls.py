@@ -18,7 +18,7 @@ def one_line(error) -> str:
 
 
 class TestCodec:
-    @pytest.mark.parametrize("dtype", ["bfloat16", torch.float16, None])
+    @pytest.mark.parametrize("dtype", ["bf16", torch.float16, None])
     def test_dtypes(self, small_model, dtype):
         with pytest.raises(ValueError, match="torch.float32 or torch.bfloat16, not ") as error:
             Codec(small_model, dtype)

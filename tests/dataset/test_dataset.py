@@ -16,9 +16,11 @@ from PIL import Image
 from processes import python
 
 import flic
+from flic.codec import opening
 from flic.dataset import manifest, work
 from flic.format import container
-from flic.model import library, loading
+from flic.model import library
+from flic_kernels import native
 
 pytestmark = pytest.mark.usefixtures("one_thread", "known_models")
 
@@ -277,13 +279,13 @@ def test_a_failure_of_any_kind_is_one_line_of_the_manifest(folder, monkeypatch):
 
 def test_a_worker_has_one_thread_and_loads_once(folder, monkeypatch):
     loads = []
-    load = loading.load_model
-    monkeypatch.setattr(loading, "load_model", lambda *a, **k: (loads.append(1), load(*a, **k))[1])
+    load = opening.open_codec
+    monkeypatch.setattr(opening, "open_codec", lambda *a: (loads.append(1), load(*a))[1])
     threads = []
     encode = flic.Codec.encode_picture
     monkeypatch.setattr(
         flic.Codec, "encode_picture",
-        lambda *a, **k: (threads.append(torch.get_num_threads()), encode(*a, **k))[1],
+        lambda *a, **k: (threads.append(native.threads()), encode(*a, **k))[1],
     )  # fmt: skip
     torch.set_num_threads(2)
     code("in", "out")

@@ -3,8 +3,8 @@
     python tests/helpers/native_builds.py exact-full
     python tests/helpers/native_builds.py rans-fuzzer OUTPUT
 
-The first compares exp and GELU on all 2^32 inputs (minutes), the second builds fuzz/rans_fuzzer.cpp
-with clang++.
+The first compares exp and GELU on all 2^32 inputs, and the emulated fma with the hardware's on 10^9
+(minutes); the second builds fuzz/rans_fuzzer.cpp with clang++.
 """
 
 import os
@@ -31,6 +31,7 @@ def build(output, sources, flags, command=("g++",), link=(), root=ROOT):
     """Compiles the sources as root's setup.py does, but with `flags`, and links `output`."""
     setup = runpy.run_path(str(root / "setup.py"))
     x86_64 = setup["for_x86_64"]() and command[0] in ("g++", "c++", "clang++")
+    x86_64 = x86_64 and "-DFLIC_SCALAR_ONLY" not in flags
 
     def compile_one(compilation):
         source, extra, name = compilation
@@ -53,6 +54,13 @@ def exact_library(folder, flags, command=("g++",)):
     return build(folder / "libexact.so", _exact_sources(), flags, command, ["-shared"])
 
 
+def plain_library(folder, flags, command=("g++",)):
+    """The exact engine and the coder in plain C++, for one thread: what any processor can run."""
+    sources = [*_exact_sources(), CSRC / "base/abi.cpp", *sorted((CSRC / "rans").glob("*.cpp"))]
+    flags = [*flags, "-DFLIC_NO_THREADS", "-DFLIC_SCALAR_ONLY"]
+    return build(folder / "libplain.so", sources, flags, command, ["-shared"])
+
+
 def exact_run_program(folder, flags, command=("g++",), link=()):
     """tests/native/exact_run.cpp with the exact engine; for another processor, too."""
     return build(
@@ -71,6 +79,11 @@ def exact_full_program(folder, flags=("-O3", "-ffp-contract=off")):
     """tests/native/exact_full.cpp with the kernels."""
     sources = [NATIVE / "exact_full.cpp", CSRC / "exact/exact_kernels_simd.cpp"]
     return build(folder / "exact_full", sources, flags)
+
+
+def soft_fma_program(folder, flags=("-O3", "-ffp-contract=off"), command=("g++",)):
+    """tests/native/soft_fma.cpp, flags being those of the library."""
+    return build(folder / "soft_fma", [NATIVE / "soft_fma.cpp"], flags, command)
 
 
 def rans_fuzzer(output):
@@ -98,8 +111,9 @@ def main():
     if sys.argv[1:] != ["exact-full"]:
         sys.exit(__doc__)
     with tempfile.TemporaryDirectory() as folder:
-        program = exact_full_program(Path(folder))
-        sys.exit(subprocess.run([program, "0", str(os.cpu_count())]).returncode)
+        fma = [soft_fma_program(Path(folder)), "1000000000"]
+        functions = [exact_full_program(Path(folder)), "0", str(os.cpu_count())]
+        sys.exit(any([subprocess.run(command).returncode for command in (fma, functions)]))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 import torch
 from exact_models import CONFIGS, bits, dump, engines, latents, model, run
-from native_builds import build, compiler, exact_full_program, exact_library, exact_run_program
-from places import CSRC, NATIVE, ROOT
+from native_builds import (
+    build,
+    compiler,
+    exact_full_program,
+    exact_library,
+    exact_run_program,
+    plain_library,
+    soft_fma_program,
+)
+from places import CSRC, ROOT
+from rans_cases import latents as rans_latents
 
-from flic_kernels import exact, interface, native
+from flic_kernels import exact, interface, native, rans
 from flic_kernels.exact import ExactEngine
 
 X86 = platform.machine() in ("x86_64", "AMD64")
@@ -48,6 +57,27 @@ def test_same_bits_from_another_build(tmp_path, monkeypatch, command, flags):
     other = interface.declared(ctypes.CDLL(str(exact_library(tmp_path, flags, command))))
     monkeypatch.setattr(native, "library", lambda: other)
     assert [results("odd"), results("narrow")] == expected
+
+
+def test_same_bits_in_plain_cpp_without_threads(tmp_path, monkeypatch):
+    def stream():
+        tables = rans.gaussian_tables()
+        y, means, scales = rans_latents(20_000, 1)
+        indexes, centers = rans.gaussian_indexes(means, scales, tables)
+        data = rans.encode(y - centers, indexes, tables)
+        assert torch.equal(rans.decode(data, indexes, tables), y - centers)
+        return data
+
+    net = model("odd")
+    z, y = latents(net.config, 8, 16)
+    expected = bits(run(ExactEngine(net.state_dict(), threads=2), z, y)), stream()
+    path = plain_library(tmp_path, ["-O3", "-ffp-contract=off"], (COMPILER,))
+    plain = interface.declared(ctypes.CDLL(str(path)))
+    assert plain.flic_isa_best() == 0
+    monkeypatch.setattr(native, "library", lambda: plain)
+    assert (bits(run(ExactEngine(net.state_dict(), threads=2), z, y)), stream()) == expected
+    needed = subprocess.run(["nm", "-D", "-u", path], capture_output=True, text=True, check=True)
+    assert not re.findall(r"pthread_\w+|std::thread|_ZNSt6thread\w+|fma\w*", needed.stdout)
 
 
 @pytest.mark.slow
@@ -93,8 +123,8 @@ def test_functions_have_the_same_bits_and_little_error(function):
 def test_soft_fma_rounds_as_the_hardware(tmp_path):
     if "avx2" not in native.available_isas():
         pytest.skip("this machine has no fma")
-    program = build(tmp_path / "soft_fma", [NATIVE / "soft_fma.cpp"], ["-O2", "-mfma"], (COMPILER,))
-    done = subprocess.run([program, "3000000"], capture_output=True, text=True)
+    program = soft_fma_program(tmp_path, command=(COMPILER,))
+    done = subprocess.run([program, "10000000"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

@@ -1,9 +1,9 @@
 #include "base/isa.h"
 
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
 #include <cpuid.h>
 #endif
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(FLIC_X86_64) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -15,7 +15,7 @@
 namespace flic {
 namespace {
 
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
 // clang's __builtin_cpu_supports does not know this one.
 bool has_f16c() {
     unsigned a, b, c, d;
@@ -24,7 +24,7 @@ bool has_f16c() {
 #endif
 
 Isa detect() {
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                       __builtin_cpu_supports("bmi2") && has_f16c();
@@ -42,7 +42,8 @@ Isa best() {
     return found;
 }
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(FLIC_X86_64)
+#if defined(__linux__)
 // AMX needs the processor, and the kernel's leave to use its large registers.
 bool has_amx() {
     constexpr unsigned kAmxBfloat16 = 1u << 22, kAmxTile = 1u << 24;
@@ -54,9 +55,10 @@ bool has_amx() {
 #else
 bool has_amx() { return false; }
 #endif
+#endif
 
 Bfloat16Isa detect_bfloat16() {
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
     constexpr unsigned kAvx512Bfloat16 = 1u << 5;
     unsigned a, b, c, d;
     const bool pairs = best() == Isa::avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&

@@ -1,5 +1,11 @@
 // The instruction set in use, chosen at run time.
+//
+// FLIC_SCALAR_ONLY leaves out all but plain C++, as on other processors than x86-64.
 #pragma once
+
+#if defined(__x86_64__) && !defined(FLIC_SCALAR_ONLY)
+#define FLIC_X86_64
+#endif
 
 namespace flic {
 
@@ -20,7 +26,7 @@ Bfloat16Isa bfloat16_isa();
 
 // Declares what a _simd source defines in namespace FLIC_ISA: setup.py compiles it once for each of
 // these.
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
 #define FLIC_FOR_EACH_ISA(declaration) \
     namespace scalar {                 \
     declaration;                       \

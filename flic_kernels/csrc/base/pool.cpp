@@ -1,5 +1,6 @@
 #include "base/pool.h"
 
+#if !defined(FLIC_NO_THREADS)
 #include <unistd.h>
 
 #include <condition_variable>
@@ -8,11 +9,32 @@
 #include <thread>
 #include <utility>
 #include <vector>
+#endif
 
 #include "base/float_environment.h"
 #include "include/flic_kernels.h"
 
 namespace flic {
+
+#if defined(FLIC_NO_THREADS)
+
+class Pool::Crew {};
+
+Pool::~Pool() = default;
+
+void Pool::run_job(const Job& job) { run_alone(job); }
+
+void share_threads(FlicParallel, FlicMostThreads) {}
+
+struct Mutex::State {};
+
+Mutex::Mutex() : state_(nullptr) {}
+Mutex::~Mutex() = default;
+void Mutex::lock() {}
+void Mutex::unlock() {}
+
+#else
+
 namespace {
 
 // Jobs follow each other within microseconds: look for a while before sleeping.
@@ -137,16 +159,13 @@ struct Pool::Shared {
     }
 };
 
-Pool::Pool(int threads) : threads_(threads) {}
-
 Pool::~Pool() {
     if (crew_ && !crew_->is_here()) (void)crew_.release();
 }
 
 void Pool::run_job(const Job& job) {
     if (threads_ == 1 || job.items <= 1) {
-        const FloatEnvironment environment;
-        for (int item = 0; item < job.items; ++item) job.call(job.work, item, 0);
+        run_alone(job);
         return;
     }
     const FlicParallel parallel = lent.load();
@@ -161,18 +180,6 @@ void Pool::run_job(const Job& job) {
         crew_ = std::move(own);
     }
     crew_->run(job);
-}
-
-Pool& team(int threads) {
-    static thread_local std::unique_ptr<Pool> own;
-    static thread_local int asked = 0;
-    if (asked != threads) {
-        asked = 0;
-        own.reset();  // its threads end before others begin
-        own = std::make_unique<Pool>(threads);
-        asked = threads;
-    }
-    return *own;
 }
 
 struct Mutex::State {
@@ -197,6 +204,27 @@ Mutex::State& Mutex::state() {
 
 void Mutex::lock() { state().mutex.lock(); }
 void Mutex::unlock() { state().mutex.unlock(); }
+
+#endif  // FLIC_NO_THREADS
+
+Pool::Pool(int threads) : threads_(threads) {}
+
+void Pool::run_alone(const Job& job) {
+    const FloatEnvironment environment;
+    for (int item = 0; item < job.items; ++item) job.call(job.work, item, 0);
+}
+
+Pool& team(int threads) {
+    static thread_local std::unique_ptr<Pool> own;
+    static thread_local int asked = 0;
+    if (asked != threads) {
+        asked = 0;
+        own.reset();  // its threads end before others begin
+        own = std::make_unique<Pool>(threads);
+        asked = threads;
+    }
+    return *own;
+}
 
 }  // namespace flic
 

@@ -4,6 +4,8 @@
 // A forked child has none of its parent's threads, and finds locks as they were when it began. Both
 // classes here notice that they are used in another process and start anew there; what belonged to
 // the parent is abandoned, never destroyed: that would wait for threads that do not exist.
+//
+// With FLIC_NO_THREADS, for systems that have none, the caller does all the work and nothing locks.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -41,6 +43,7 @@ class Pool {
     struct Shared;
 
     void run_job(const Job& job);
+    static void run_alone(const Job& job);  // in the calling thread
 
     std::unique_ptr<Crew> crew_;  // made when a job needs it; fewer where the system gives no more
     int threads_;
@@ -72,6 +75,18 @@ class Mutex {
     State& state();
 
     std::atomic<State*> state_;
+};
+
+// Holds a mutex for a scope. (std::lock_guard is missing where there are no threads.)
+class Lock {
+  public:
+    explicit Lock(Mutex& mutex) : mutex_(mutex) { mutex_.lock(); }
+    ~Lock() { mutex_.unlock(); }
+    Lock(const Lock&) = delete;
+    Lock& operator=(const Lock&) = delete;
+
+  private:
+    Mutex& mutex_;
 };
 
 }  // namespace flic

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <type_traits>
 
@@ -30,7 +29,7 @@ struct FlicTransforms {
         if constexpr (std::is_same_v<T, float>) {
             return wide;
         } else {
-            const std::lock_guard<flic::Mutex> lock(mutex);
+            const flic::Lock lock(mutex);
             if (!narrow) narrow = std::make_unique<Network<Bfloat16>>(config, weights);
             return *narrow;
         }

@@ -22,7 +22,7 @@ namespace {
      isa::frequency_modulation}
 
 constexpr Kernels kScalar = FLIC_KERNELS(scalar, scalar);
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
 constexpr Kernels kAvx2 = FLIC_KERNELS(avx2, avx2);
 constexpr Kernels kAvx512 = FLIC_KERNELS(avx512, avx512);
 constexpr Kernels kAvx512Bfloat16 = FLIC_KERNELS(avx512, avx512bf16);
@@ -32,7 +32,7 @@ constexpr Kernels kAmx = FLIC_KERNELS(avx512, amx);
 }  // namespace
 
 const Kernels& kernels() {
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
     switch (isa()) {
         case Isa::avx512:
             switch (bfloat16_isa()) {

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include <algorithm>
-#include <mutex>
 #include <new>
 
 #include "base/float_environment.h"
@@ -55,7 +54,7 @@ const Kernels& kernels_for(int isa) {
     const int level = isa < 0 ? static_cast<int>(flic::isa()) : isa;
     if (level > flic_isa_best())
         throw Error(FLIC_NO_SUCH_ISA, "the machine lacks the instruction set");
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
     if (level == 2) return avx512::kernels;
     if (level == 1) return avx2::kernels;
 #endif
@@ -107,7 +106,7 @@ FLIC_API int flic_exact_hyper(FlicEngine* engine, const float* z_hat, int height
     return guarded([&] {
         require(engine && z_hat && means && scales, "null pointer");
         require_side(height, width, kMaxSide / 4);
-        const std::lock_guard<flic::Mutex> lock(engine->mutex);
+        const flic::Lock lock(engine->mutex);
         engine->hyper(z_hat, height, width, means, scales);
     });
 }
@@ -121,7 +120,7 @@ FLIC_API int flic_exact_begin(FlicEngine* engine, const float* means, const floa
         require_side(height, width, kMaxSide);
         require(height % kWindow == 0 && width % kWindow == 0,
                 "y's height and width must be multiples of 8");
-        const std::lock_guard<flic::Mutex> lock(engine->mutex);
+        const flic::Lock lock(engine->mutex);
         *out = new FlicPicture(*engine, means, scales, height, width);
     });
 }
@@ -132,7 +131,7 @@ FLIC_API int flic_exact_open(FlicEngine* engine, const float* z_hat, int height,
     return guarded([&] {
         require(engine && z_hat && out, "null pointer");
         require_side(height, width, kMaxSide / 4);
-        const std::lock_guard<flic::Mutex> lock(engine->mutex);
+        const flic::Lock lock(engine->mutex);
         const size_t values = 16 * static_cast<size_t>(engine->config.latent) * height * width;
         const flic::Floats means(values), scales(values);
         engine->hyper(z_hat, height, width, means.get(), scales.get());
@@ -146,7 +145,7 @@ FLIC_API int flic_exact_slice(FlicPicture* picture, int i, const float* previous
                               float* scales, float* corrections) {
     return guarded([&] {
         require(picture && means && scales && corrections, "null pointer");
-        const std::lock_guard<flic::Mutex> lock(picture->engine().mutex);
+        const flic::Lock lock(picture->engine().mutex);
         picture->slice(i, previous, means, scales, corrections);
     });
 }

@@ -16,7 +16,7 @@ FLIC_API int flic_rans_gaussian_indexes(const float* means, const float* scales,
     const GaussianGrid grid{row_first, row_size, cells};
     const flic::FloatEnvironment environment;
     const GaussianSpan span{means, scales, count, indexes, centers};
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
     switch (flic::isa()) {
         case flic::Isa::avx512: return avx512::gaussian_indexes(grid, span);
         case flic::Isa::avx2: return avx2::gaussian_indexes(grid, span);

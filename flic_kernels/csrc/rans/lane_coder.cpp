@@ -6,7 +6,7 @@ namespace flic {
 namespace rans {
 
 const LaneCoder& lane_coder() {
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
     switch (isa()) {
         case Isa::avx512: return avx512::lane_coder;
         case Isa::avx2: return avx2::lane_coder;

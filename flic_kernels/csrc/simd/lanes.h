@@ -178,7 +178,17 @@ struct Lanes {
     FLIC_INLINE void store(float* p) const { memcpy(p, v, sizeof v); }
     static FLIC_INLINE Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) {
 #if defined(FLIC_SOFT_FMA)
-        return each([&](int i) { return soft_fma(a.v[i], b.v[i], c.v[i]); });
+        typedef double Pair __attribute__((vector_size(16)));
+        typedef uint64_t Bits __attribute__((vector_size(16)));
+        const auto pair = [](const Lanes& x, int i) { return Pair{x.v[i], x.v[i + 1]}; };
+        Lanes r;
+        FLIC_UNROLL for (int i = 0; i < kLanes; i += 2) {
+            const Pair sum = sum_to_odd<Pair, Bits>(pair(a, i) * pair(b, i), pair(c, i));
+            r.v[i] = static_cast<float>(sum[0]);
+            r.v[i + 1] = static_cast<float>(sum[1]);
+        }
+        keep_rounded(r.v);
+        return r;
 #else
         return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
 #endif

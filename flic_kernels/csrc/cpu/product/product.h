@@ -121,7 +121,7 @@ using Bfloat16Product = BasicProduct<Bfloat16>;
 
 FLIC_FOR_EACH_ISA(extern const ProductKernels<float> products)
 FLIC_FOR_EACH_ISA(extern const ProductKernels<Bfloat16> bfloat16_products)
-#if defined(__x86_64__)
+#if defined(FLIC_X86_64)
 namespace avx512bf16 {
 extern const ProductKernels<Bfloat16> bfloat16_products;
 }
