@@ -15,7 +15,6 @@ from .. import config, output
 from ..errors import FlicError, OutputError, PictureError
 from ..format import container
 from ..model import library
-from ..pictures import images
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
     from ..codec.codec import Codec
+    from ..pictures.images import Picture
 
 STDIO = Path("-")
 MAX_THREADS = 256
@@ -175,8 +175,10 @@ def read_input(path: Path) -> bytes:
     return data
 
 
-def read_picture(path: Path, *, strip: bool = False) -> images.Picture:
+def read_picture(path: Path, *, strip: bool = False) -> "Picture":
     """A picture from a file, or from stdin for `-`."""
+    from ..pictures import images  # NumPy and Pillow: what needs no pixels begins sooner
+
     if path != STDIO:
         return images.read(path, strip=strip)
     try:

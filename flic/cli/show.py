@@ -2,15 +2,17 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import output
 from ..codec.rate import Rate
 from ..model import library
-from ..pictures import images
 from . import common, rates
+
+if TYPE_CHECKING:
+    from ..pictures.images import Picture
 
 ASSETS = Path(__file__).parent.parent / "assets"
 _SHOWN = (".png", ".compare.png")  # of each picture: decoded, and side by side
@@ -81,6 +83,8 @@ def demo(
             pictures.check(target)
     common.set_threads(threads)
     codec = common.CodecCache(model, None, device).for_encoding()
+    from ..pictures import images
+
     rows = []
     for source, (coded, plain, side_by_side) in zip(sources, targets, strict=True):
         picture = images.read(source, strip=True)
@@ -101,9 +105,7 @@ def demo(
         typer.echo(f"written to {folder}: .flic files, decoded .png, side by side .compare.png")
 
 
-def _code(
-    codec, picture: images.Picture, rate: Rate | None = None
-) -> tuple[bytes, images.Picture, dict]:
+def _code(codec, picture: "Picture", rate: Rate | None = None) -> "tuple[bytes, Picture, dict]":
     """Encode and decode; the file, the decoded picture and the numbers."""
     from ..pictures import metrics
 
@@ -129,9 +131,9 @@ def _code(
     )
 
 
-def _figure(picture: images.Picture, decoded: images.Picture, row: dict) -> tuple[bytes, dict]:
+def _figure(picture: "Picture", decoded: "Picture", row: dict) -> tuple[bytes, dict]:
     """The side-by-side picture, and the numbers of the JPEG in it."""
-    from ..pictures import metrics
+    from ..pictures import images, metrics
     from ..pictures.side_by_side import Panel, jpeg_of_size, side_by_side
 
     jpeg_bytes, quality, jpeg = jpeg_of_size(picture.pixels, row["bytes"])

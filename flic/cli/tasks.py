@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..codec.rate import Rate
-from ..coding import limits
 from ..errors import FlicError
 from ..format import tile_grid
 from ..format.container import Container
 from ..model import library
-from ..pictures import formats, images
+from ..pictures import formats
 from . import common
 
 if TYPE_CHECKING:
     from ..codec.codec import Progress
+    from ..pictures.images import Picture
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class Encode(Task):
         self.cache.for_encoding()
 
     def memory(self, source: Path) -> int:
+        from ..coding import limits
+
         size = formats.size_of(source)
         return limits.worker_bytes(self.cache.config_of(), size, tile_grid.choose(size, self.tile))
 
@@ -132,6 +134,8 @@ class Decode(Task):
         return written, numbers if self.crop is None else _of_region(numbers, file, self.crop)
 
     def memory(self, source: Path) -> int:
+        from ..coding import limits
+
         file = common.unpack(source, common.read_input(source))
         config = self.cache.config_of(file.fingerprint)
         return limits.worker_bytes(config, (file.height, file.width), file.tile)
@@ -158,7 +162,7 @@ def _of_region(numbers: dict, file: Container, crop: tuple[int, int, int, int]) 
 def _numbers(
     codec,
     size: int,
-    picture: images.Picture | Container,
+    picture: "Picture | Container",
     step: float,
     seconds: float,
     dropped: list[str],

@@ -15,7 +15,6 @@ from ..errors import FlicError, ForeignFileError, OutputError
 from ..format import container, tile_grid
 from ..format.container import Container
 from ..model import library
-from ..pictures import images
 from .manifest import Record, Result, write_file
 
 if TYPE_CHECKING:
@@ -106,6 +105,8 @@ class Worker:
             if codec is not None:
                 if not task.overwrite:
                     output.check_ours(Path(job.target), output.wrote_flic)
+                from ..pictures import images
+
                 picture = images.read(job.source, strip=task.strip)
                 data = codec.encode_picture(picture, rate=task.rate, tile=task.tile)
                 write_file(Path(job.target), data)

@@ -86,7 +86,7 @@ def find(fingerprint: str, folder: Path | None = None) -> Entry:
 def locate(name_or_path: str | os.PathLike | None, folder: Path | None = None) -> Path:
     """The file of a model given by name, fingerprint or path; raises ModelNotFoundError."""
     if name_or_path is None:
-        name_or_path = DEFAULT
+        return WEIGHTS / f"{DEFAULT}.safetensors"  # which no other model can be called
     known = entries(folder)
     for entry in known:
         if os.fspath(name_or_path) in (entry.name, entry.fingerprint):
