@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import signal
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -288,3 +290,39 @@ def set_threads(count: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(count)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C, or SIGTERM, ends what the library computes inside a `with` block within milliseconds;
+    then the program's own handler of it runs, or KeyboardInterrupt is raised.
+
+    Python runs handlers between its own instructions, and a call into the library is one of them.
+    In the main thread alone, and where nothing else listens to signals (asyncio, say).
+    """
+    loaded = library()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    read, write = os.pipe()
+    for end in (read, write):
+        os.set_blocking(end, False)
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    if before != -1:
+        signal.set_wakeup_fd(before)
+    try:
+        loaded.flic_watch(read if before == -1 else -1)
+        try:
+            yield
+        except Exception:
+            if loaded.flic_stopped():  # it failed on what was left undone
+                raise KeyboardInterrupt from None
+            raise
+        if loaded.flic_stopped():
+            raise KeyboardInterrupt
+    finally:
+        loaded.flic_watch(-1)
+        if before == -1:
+            signal.set_wakeup_fd(-1)
+        os.close(read)
+        os.close(write)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from flic_kernels import native
+
 from .. import config
 from ..coding import slice_loop
 from ..coding.native_network import NativeNetwork
@@ -100,6 +102,7 @@ class Codec:
         return self.encode_at(rate or Rate(), picture, **options).data
 
     @ends_before_exit
+    @native.interruptible()
     def encode_at(
         self,
         rate: Rate,
@@ -187,6 +190,7 @@ class Codec:
         return self.decode_picture(data, crop=crop).to_pil()
 
     @ends_before_exit
+    @native.interruptible()
     def decode_picture(
         self,
         data: Any,
@@ -211,6 +215,7 @@ class Codec:
         return Picture(pixels, file.gray, alpha, file.icc, file.exif)
 
     @ends_before_exit
+    @native.interruptible()
     def verify(self, data: Any) -> None:
         """Decode all but the picture itself and compare checksums; raises FlicError.
 

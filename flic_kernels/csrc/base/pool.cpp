@@ -111,8 +111,7 @@ class Pool::Crew {
   private:
     void drain(int worker) {
         const FloatEnvironment environment;
-        for (int item; (item = next_.fetch_add(1)) < job_.items;)
-            job_.call(job_.work, item, worker);
+        for (int item; (item = next_.fetch_add(1)) < job_.items;) job_.item(item, worker);
     }
 
     void serve(int worker) {
@@ -154,8 +153,7 @@ struct Pool::Shared {
         Shared& s = *static_cast<Shared*>(shared);
         const FloatEnvironment environment;
         const int worker = s.workers.fetch_add(1);
-        for (int item; (item = s.next.fetch_add(1)) < s.job.items;)
-            s.job.call(s.job.work, item, worker);
+        for (int item; (item = s.next.fetch_add(1)) < s.job.items;) s.job.item(item, worker);
     }
 };
 
@@ -211,7 +209,7 @@ Pool::Pool(int threads) : threads_(threads) {}
 
 void Pool::run_alone(const Job& job) {
     const FloatEnvironment environment;
-    for (int item = 0; item < job.items; ++item) job.call(job.work, item, 0);
+    for (int item = 0; item < job.items; ++item) job.item(item, 0);
 }
 
 Pool& team(int threads) {

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <memory>
 
+#include "base/stop.h"
 #include "include/flic_kernels.h"
 
 namespace flic {
@@ -24,13 +25,13 @@ class Pool {
     int threads() const { return threads_; }
 
     // work(item, worker) for every item in [0, items), worker in [0, threads()); returns when all
-    // are done. One caller at a time; work must not throw.
+    // are done, or when the caller's stop watch says so. One caller at a time; work must not throw.
     template <class Work>
     void run(int items, const Work& work) {
         run_job({[](const void* w, int item, int worker) {
                      (*static_cast<const Work*>(w))(item, worker);
                  },
-                 &work, items});
+                 &work, items, &stop_watch()});
     }
 
   private:
@@ -38,6 +39,11 @@ class Pool {
         void (*call)(const void* work, int item, int worker);
         const void* work;
         int items;
+        StopWatch* watch;
+
+        void item(int i, int worker) const {
+            if (!watch->asked()) call(work, i, worker);
+        }
     };
     class Crew;
     struct Shared;

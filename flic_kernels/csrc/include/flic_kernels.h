@@ -50,6 +50,8 @@ FLIC_API int flic_bfloat16_isa_best(void);
 FLIC_API int flic_bfloat16_isa(void);
 FLIC_API int flic_forced_bfloat16_isa(void);
 FLIC_API int flic_set_bfloat16_isa(int level);
+FLIC_API void flic_watch(int descriptor);
+FLIC_API int flic_stopped(void);
 FLIC_API void flic_share_threads(FlicParallel parallel, FlicMostThreads most);
 
 /* Operations (cpu/). */
