@@ -1,11 +1,20 @@
 """The options that choose how coarsely pictures are coded."""
 
+import math
 from typing import Annotated
 
 import typer
 
 from ..codec.rate import QUALITIES
 from ..format.step import STEPS
+
+
+def _number(value: float | None) -> float | None:
+    """Typer's ranges let NaN pass."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number")
+    return value
+
 
 Quality = Annotated[
     float | None,
@@ -15,6 +24,7 @@ Quality = Annotated[
         min=QUALITIES[0],
         max=QUALITIES[1],
         metavar="0..100",
+        callback=_number,
         help="For a model that has qualities; 100 is the best.",
     ),
 ]
@@ -25,6 +35,7 @@ Step = Annotated[
         min=STEPS[0],
         max=STEPS[1],
         metavar="STEP",
+        callback=_number,
         help="The quantisation step, 1/64 to 64: greater for smaller files.",
     ),
 ]

@@ -116,7 +116,7 @@ def test_commands(tmp_path):
         ["encode", "parrot.png", "c.flic", "-m", "m.pth.tar"],
         ["convert", "m.pth.tar", "m.safetensors"],
         ["eval", "--data", "folder"],
-        ["train", "--data", "folder", "--val", "folder", "--out", "run"],
+        ["train", "--data", "folder", "--save", "run"],
     ):
         done = without_torch(*command, cwd=tmp_path)
         assert done.returncode == 1 and done.stderr.count("\n") == 1, (command, done.stderr)
