@@ -129,7 +129,7 @@ def save_options(suffix: str, quality: int | None = None) -> tuple[str, dict]:
     suffix = suffix.lower()
     name = next((name for name, suffixes in _SUFFIXES.items() if suffix in suffixes), None)
     options = {
-        "PNG": {},
+        "PNG": {"compress_level": 4},  # 2 % larger than by default, in 0.4 of the time
         "JPEG": {"quality": 95, "subsampling": 0},
         "WEBP": {"lossless": True, "exact": True},
         "TIFF": {"compression": "tiff_adobe_deflate"},
