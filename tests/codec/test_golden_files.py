@@ -12,8 +12,11 @@ from PIL import Image
 from places import GOLDEN
 
 from flic.codec import codec
+from flic.codec.opening import open_codec
 from flic.coding import model_engine
+from flic.coding.native_network import NativeNetwork
 from flic.format import container
+from flic.model import checkpoint
 from flic_kernels import native
 
 FILES = GOLDEN / "files"
@@ -104,3 +107,24 @@ def test_the_script_never_replaces_a_file(monkeypatch):
     with pytest.raises(SystemExit, match="never change"):
         make_files.main()
     assert isinstance(make_files.plain(), Image.Image)
+
+
+@pytest.fixture(scope="module")
+def native_codec(tmp_path_factory):
+    """The golden files' model, coding without torch."""
+    path = tmp_path_factory.mktemp("portable") / "model.safetensors"
+    checkpoint.save(portable_model(), path, compact=True)
+    made = open_codec(path)
+    assert isinstance(made.network, NativeNetwork)
+    return made
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_torch(native_codec, name):
+    """The same integers (a checksum in the file), and the module's picture."""
+    data, facts, _ = load(name)
+    assert native_codec.fingerprint.hex() == facts["fingerprint"]
+    native_codec.verify(data)
+    found = native_codec.decode_picture(data).pixels
+    expected = codec.Codec(portable_model()).decode_picture(data).pixels
+    assert np.abs(found.astype(int) - expected).max() <= 1
