@@ -46,7 +46,10 @@ def build(output, sources, flags, command=("g++",), link=(), root=ROOT):
 
 
 def _exact_sources():
-    return [*sorted((CSRC / "exact").glob("*.cpp")), CSRC / "base/isa.cpp", CSRC / "base/pool.cpp"]
+    return [
+        *sorted((CSRC / "exact").glob("*.cpp")),
+        *(CSRC / f"base/{name}.cpp" for name in ("isa", "pool", "stop")),
+    ]
 
 
 def exact_library(folder, flags, command=("g++",)):

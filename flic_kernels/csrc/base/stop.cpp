@@ -1,10 +1,11 @@
 #include "base/stop.h"
 
+#if (defined(__unix__) || defined(__APPLE__)) && !defined(FLIC_NO_THREADS)
+#define FLIC_SIGNALS
 #include <signal.h>
+#include <unistd.h>
 
 #include <chrono>
-#if defined(__unix__) || defined(__APPLE__)
-#include <unistd.h>
 #endif
 
 #include "include/flic_kernels.h"
@@ -12,7 +13,7 @@
 namespace flic {
 
 bool StopWatch::look() {
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(FLIC_SIGNALS)
     using std::chrono::duration_cast;
     constexpr int64_t kBetween = 20;
     const auto since = std::chrono::steady_clock::now().time_since_epoch();
