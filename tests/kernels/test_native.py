@@ -160,12 +160,18 @@ for allowed in (2, 0):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_library_computes_on_the_threads_of_pytorch():
+@pytest.mark.parametrize("library_first", [False, True])
+def test_torch_lends_its_threads_to_the_library(library_first):
+    load = (
+        'native.library(); assert "torch" not in sys.modules' if library_first else "import torch"
+    )
     printed = in_python(
-        """
-import ctypes, os
+        f"""
+import ctypes, os, sys
+from flic_kernels import native
+{load}
 import torch
-from flic_kernels import fused_linear, native
+from flic_kernels import fused_linear
 
 def threads():
     return len(os.listdir("/proc/self/task"))
@@ -177,6 +183,10 @@ before = threads()
 fused_linear(x, weight, impl="cpu")
 added = threads() - before
 print(added if hasattr(ctypes.CDLL(torch._C.__file__), "GOMP_parallel") else 0)
+child = os.fork()
+if child == 0:
+    os._exit(torch.get_num_threads())
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     )
-    assert printed.split() == ["0"]
+    assert printed.split() == ["0", "1"]

@@ -1,7 +1,6 @@
 """The coder and the exact engine on numpy arrays, where torch cannot be imported and where it is
 there: the same bytes as with tensors."""
 
-import sys
 import textwrap
 
 import numpy as np
@@ -240,31 +239,3 @@ def test_each_kind_gives_its_own_where_torch_is():
     assert {type(part) for part in found[1]} == {np.ndarray}
     for tensor, array in zip(*found, strict=True):
         assert tensor.numpy().tobytes() == array.tobytes()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_torch_lends_its_threads_to_a_library_that_was_loaded_before(tmp_path):
-    printed = in_python("""
-import ctypes, os, sys
-from flic_kernels import native
-native.library()
-assert "torch" not in sys.modules
-import torch
-from flic_kernels import fused_linear
-
-def threads():
-    return len(os.listdir("/proc/self/task"))
-
-torch.set_num_threads(2)
-x, weight = torch.rand(4096, 64), torch.rand(64, 64)
-(x @ weight).exp()
-before = threads()
-fused_linear(x, weight, impl="cpu")
-added = threads() - before
-print(added if hasattr(ctypes.CDLL(torch._C.__file__), "GOMP_parallel") else 0)
-child = os.fork()
-if child == 0:
-    os._exit(torch.get_num_threads())
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-""")
-    assert printed.split() == ["0", "1"]

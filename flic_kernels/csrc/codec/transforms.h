@@ -2,11 +2,11 @@
 #pragma once
 #include <stdint.h>
 
-#include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "base/errors.h"
 #include "base/floats.h"
 #include "cpu/rows.h"
 #include "include/flic_kernels.h"
@@ -14,12 +14,6 @@
 namespace flic::codec {
 
 using cpu::Bfloat16;
-
-// What is thrown inside; `status` is a FlicStatus.
-struct Error : std::runtime_error {
-    Error(int status, const std::string& what) : std::runtime_error(what), status(status) {}
-    int status;
-};
 
 // Sizes of the network, as flic/config.py has them.
 struct Config {

@@ -3,19 +3,20 @@
 
 #include <algorithm>
 #include <memory>
-#include <new>
 #include <type_traits>
 
+#include "base/errors.h"
 #include "base/pool.h"
 #include "codec/transforms.h"
 #include "cpu/element.h"
 #include "cpu/kernels.h"
 #include "cpu/product/row_kernels.h"
 
+using flic::Error;
+using flic::require;
 using flic::codec::Bfloat16;
 using flic::codec::Buffers;
 using flic::codec::Config;
-using flic::codec::Error;
 using flic::codec::Network;
 using flic::codec::Pixels;
 using flic::codec::Weights;
@@ -44,31 +45,7 @@ struct FlicTransforms {
 
 namespace {
 
-thread_local char last_error[256] = "";
-
-int fail(int status, const char* what) {
-    strncpy(last_error, what, sizeof last_error - 1);
-    return status;
-}
-
-template <class Body>
-int guarded(const Body& body) {
-    try {
-        last_error[0] = 0;
-        body();
-        return FLIC_OK;
-    } catch (const Error& error) {
-        return fail(error.status, error.what());
-    } catch (const std::bad_alloc&) {
-        return fail(FLIC_OUT_OF_MEMORY, "out of memory");
-    } catch (const std::exception& error) {
-        return fail(FLIC_OUT_OF_MEMORY, error.what());
-    }
-}
-
-void require(bool condition, const char* what) {
-    if (!condition) throw Error(FLIC_BAD_ARGUMENT, what);
-}
+thread_local flic::LastError last_error;
 
 Config make_config(const int32_t* fields, int count) {
     require(fields && count == Config::kFields, "wrong number of configuration fields");
@@ -160,14 +137,14 @@ void synthesize(FlicTransforms& transforms, const float* y_hat, int height, int 
 }  // namespace
 
 // What went wrong in this thread's last call.
-FLIC_API const char* flic_transforms_error(void) { return last_error; }
+FLIC_API const char* flic_transforms_error(void) { return last_error.text(); }
 
 // config: Config's fields in order. The weights, as flic_exact_create takes them, are not copied:
 // they outlive the transforms.
 FLIC_API int flic_transforms_create(const int32_t* config, int config_fields,
                                     const char* const* names, const float* const* data,
                                     const int64_t* sizes, int count, FlicTransforms** out) {
-    return guarded([&] {
+    return last_error.guard([&] {
         require(names && data && sizes && out && count >= 0, "null pointer");
         Weights weights;
         for (int i = 0; i < count; ++i) weights.add(names[i], data[i], sizes[i]);
@@ -176,7 +153,7 @@ FLIC_API int flic_transforms_create(const int32_t* config, int config_fields,
 }
 
 FLIC_API int flic_transforms_destroy(FlicTransforms* transforms) {
-    return guarded([&] { delete transforms; });
+    return last_error.guard([&] { delete transforms; });
 }
 
 // x [height][width][3], both sides multiples of 32 -> y [latent][..][..] and z [hyper][..][..],
@@ -184,7 +161,7 @@ FLIC_API int flic_transforms_destroy(FlicTransforms* transforms) {
 FLIC_API int flic_transforms_analyze(FlicTransforms* transforms, int element, const float* x,
                                      int height, int width, const FlicAnalysisTile* tile, float* y,
                                      float* z, int threads) {
-    return guarded([&] {
+    return last_error.guard([&] {
         require(transforms && x && tile && y && z && threads >= 1, "bad argument");
         require(height > 0 && width > 0 && height <= kMaxSide && width <= kMaxSide &&
                     height % 32 == 0 && width % 32 == 0,
@@ -218,7 +195,7 @@ FLIC_API int flic_transforms_analyze(FlicTransforms* transforms, int element, co
 FLIC_API int flic_transforms_synthesize(FlicTransforms* transforms, int element, const float* y_hat,
                                         int height, int width, const FlicSynthesisTile* tile,
                                         float* x_hat, int threads) {
-    return guarded([&] {
+    return last_error.guard([&] {
         require(transforms && y_hat && tile && x_hat && threads >= 1, "bad argument");
         require(height > 0 && width > 0 && height <= kMaxSide && width <= kMaxSide &&
                     height % 8 == 0 && width % 8 == 0,

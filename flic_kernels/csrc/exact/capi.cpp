@@ -1,14 +1,14 @@
 // The exact engine's C interface. Every function returns a FlicStatus and throws nothing.
-#include <string.h>
-
 #include <algorithm>
-#include <new>
 
+#include "base/errors.h"
 #include "base/float_environment.h"
 #include "base/isa.h"
 #include "exact/engine.h"
 #include "include/flic_kernels.h"
 
+using flic::Error;
+using flic::require;
 using namespace flic::exact;
 
 struct FlicEngine final : Engine {
@@ -21,31 +21,12 @@ struct FlicPicture final : Picture {
 
 namespace {
 
-thread_local char last_error[256] = "";
-
-int fail(int status, const char* what) {
-    strncpy(last_error, what, sizeof last_error - 1);
-    return status;
-}
+thread_local flic::LastError last_error;
 
 template <class Body>
 int guarded(const Body& body) {
     const flic::FloatEnvironment environment;
-    try {
-        last_error[0] = 0;
-        body();
-        return FLIC_OK;
-    } catch (const Error& error) {
-        return fail(error.status, error.what());
-    } catch (const std::bad_alloc&) {
-        return fail(FLIC_OUT_OF_MEMORY, "out of memory");
-    } catch (const std::exception& error) {
-        return fail(FLIC_OUT_OF_MEMORY, error.what());
-    }
-}
-
-void require(bool condition, const char* what) {
-    if (!condition) throw Error(FLIC_BAD_ARGUMENT, what);
+    return last_error.guard(body);
 }
 
 // isa: 0 scalar, 1 AVX2, 2 AVX-512, -1 the one in use.
@@ -71,7 +52,7 @@ void require_side(int height, int width, int most) {
 }  // namespace
 
 // What went wrong in this thread's last call.
-FLIC_API const char* flic_exact_error() { return last_error; }
+FLIC_API const char* flic_exact_error() { return last_error.text(); }
 
 // A model's engine. config: Config's fields in order. The weights are copied; count of them, each
 // with a name of the published state dict, its values and their number.

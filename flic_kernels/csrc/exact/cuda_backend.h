@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "exact/weights.h"
+#include "base/errors.h"
 #include "include/flic_kernels.h"
 
 namespace {
@@ -14,7 +14,7 @@ namespace {
 inline void check(cudaError_t error) {
     if (error == cudaSuccess) return;
     const int status = error == cudaErrorMemoryAllocation ? FLIC_OUT_OF_MEMORY : FLIC_CUDA_ERROR;
-    throw flic::exact::Error(status, cudaGetErrorString(error));
+    throw flic::Error(status, cudaGetErrorString(error));
 }
 
 constexpr int kThreads = 128;
@@ -68,8 +68,7 @@ struct Cuda {
     template <class Kernel>
     static void launch(const Kernel& kernel) {
         const ptrdiff_t threads = kernel.threads(), blocks = (threads + kThreads - 1) / kThreads;
-        if (blocks >= 1ll << 31)
-            throw flic::exact::Error(FLIC_BAD_ARGUMENT, "the picture is too large");
+        if (blocks >= 1ll << 31) throw flic::Error(FLIC_BAD_ARGUMENT, "the picture is too large");
         cudaLaunchConfig_t config = {};
         config.gridDim = dim3(static_cast<unsigned>(blocks));
         config.blockDim = dim3(kThreads);

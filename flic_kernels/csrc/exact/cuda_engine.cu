@@ -3,14 +3,15 @@
 //
 // Pointers are the host's, streams CUDA's (0 is the legacy default stream). Every call waits once,
 // for its result.
-#include <string.h>
-
 #include <memory>
 #include <mutex>
 #include <vector>
 
+#include "base/errors.h"
 #include "base/float_environment.h"
 #include "exact/device_picture.h"
+
+using flic::require;
 
 namespace {
 
@@ -41,7 +42,7 @@ struct FlicCudaEngine {
         }
         try {
             return std::make_unique<Picture>(engine, height, width);
-        } catch (const flic::exact::Error& error) {
+        } catch (const flic::Error& error) {
             if (error.status != FLIC_OUT_OF_MEMORY || idle.empty()) throw;
         }
         idle.clear();
@@ -66,29 +67,19 @@ struct FlicCudaPicture {
 
 namespace {
 
-thread_local char last_error[256] = "";
+thread_local flic::LastError last_error;
 
 template <class Body>
 int guarded(const Body& body) {
     const flic::FloatEnvironment environment;
-    try {
-        last_error[0] = 0;
-        body();
-        return FLIC_OK;
-    } catch (const flic::exact::Error& error) {
-        strncpy(last_error, error.what(), sizeof last_error - 1);
-        return error.status;
-    } catch (const std::exception& error) {
-        strncpy(last_error, error.what(), sizeof last_error - 1);
-        return FLIC_OUT_OF_MEMORY;
-    }
+    return last_error.guard(body);
 }
 
 // With the engine's device and the stream current and the engine's lock held.
 template <class Body>
 int guarded(FlicCudaEngine* handle, cudaStream_t stream, const Body& body) {
     return guarded([&] {
-        if (!handle) throw flic::exact::Error(FLIC_BAD_ARGUMENT, "null pointer");
+        require(handle, "null pointer");
         const std::lock_guard<std::mutex> lock(handle->mutex);
         const OnDevice device(handle->device);
         const OnStream current(stream);
@@ -96,14 +87,10 @@ int guarded(FlicCudaEngine* handle, cudaStream_t stream, const Body& body) {
     });
 }
 
-void require(bool condition, const char* what) {
-    if (!condition) throw flic::exact::Error(FLIC_BAD_ARGUMENT, what);
-}
-
 void require_finite(const float* x, size_t count) {
     for (size_t i = 0; i < count; ++i) {
         if (!(x[i] - x[i] == 0))
-            throw flic::exact::Error(FLIC_NOT_FINITE, "the input holds NaN or infinity");
+            throw flic::Error(FLIC_NOT_FINITE, "the input holds NaN or infinity");
     }
 }
 
@@ -128,7 +115,7 @@ void keep_memory(int device) {
 
 }  // namespace
 
-FLIC_API const char* flic_exact_cuda_error() { return last_error; }
+FLIC_API const char* flic_exact_cuda_error() { return last_error.text(); }
 
 // As flic_exact_create, on CUDA device `device`; -1 takes the current one.
 FLIC_API int flic_exact_cuda_create(const int32_t* config, int config_fields,

@@ -2,21 +2,15 @@
 #pragma once
 #include <stdint.h>
 
-#include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "base/errors.h"
 #include "base/floats.h"
 #include "exact/exact_kernels.h"
 
 namespace flic::exact {
-
-// What is thrown inside the engine; `status` is a FlicStatus.
-struct Error : std::runtime_error {
-    Error(int status, const std::string& what) : std::runtime_error(what), status(status) {}
-    int status;
-};
 
 constexpr int padded(int channels) { return (channels + 15) / 16 * 16; }
 
