@@ -33,12 +33,13 @@ extra = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.to
 
 all: demo
 
-# The codec and what it needs: some 100 MB.
+# The codec and what it needs: some 140 MB.
 $(SMALL): pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or newer (set PYTHON=...)" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
-	$(BIN)/python -m pip install --quiet --editable .
+	@# setuptools warns of every editable installation
+	PYTHONWARNINGS=ignore::UserWarning $(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 # Everything: PyTorch, CompressAI and what tests need, some 6 GB.
