@@ -46,6 +46,7 @@ class Meter:
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
         self.steps: dict[str, Step] = {}
+        self._largest = 0
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -54,12 +55,16 @@ class Meter:
             import torch
 
             torch.cuda.reset_peak_memory_stats(self.device)
+            resettable = True
         else:
-            reset_peak()
+            resettable = reset_peak()
         start = time.perf_counter()
         yield
         seconds = time.perf_counter() - start
         peak = torch.cuda.max_memory_allocated(self.device) if on_gpu else peak_bytes()
+        if not resettable:
+            # Linux notes VmHWM at some releases of memory only, so what it tells can fall.
+            peak = self._largest = max(peak, self._largest)
         self.steps[name] = Step(seconds, peak)
 
 

@@ -43,7 +43,7 @@ class TestProcess:
         assert coded.bytes != os.getpid()
         assert steps["encode"].seconds > steps["decode"].seconds > 0
         difference = steps["encode"].peak_bytes - steps["decode"].peak_bytes
-        assert difference > 190e6 if resettable else difference == 0
+        assert difference > 190e6 if resettable else difference <= 0
 
     def test_errors_come_through(self):
         with CodingProcess(Hog()) as process, pytest.raises(FlicError, match="^cannot$"):
@@ -63,11 +63,12 @@ class TestProcess:
         assert "ru_maxrss" in meter.method() and meter.peak_bytes() > 5e7
 
     def test_where_peaks_cannot_be_reset(self, monkeypatch, tmp_path):
+        """What /proc tells can be less the second time: seen in 1 of some 50 whole runs."""
         monkeypatch.setattr(meter, "_CLEAR", tmp_path / "none" / "clear_refs")
         assert meter.method() == meter.WHOLE_RUN
         measured = meter.Meter()
-        with measured.step("first"):
-            np.ones(50_000_000, np.uint8).sum()
-        with measured.step("second"):
-            pass
-        assert measured.steps["second"].peak_bytes >= measured.steps["first"].peak_bytes
+        for name, told in (("first", 7), ("second", 5), ("third", 9)):
+            monkeypatch.setattr(meter, "peak_bytes", lambda told=told: told)
+            with measured.step(name):
+                pass
+        assert [step.peak_bytes for step in measured.steps.values()] == [7, 7, 9]
