@@ -68,7 +68,7 @@ class Most {
     Most(int channels, int height, int width) : height_(height), width_(width) { see(channels); }
 
     // At twice or half the resolution, then with margins around it.
-    void next(int channels, int direction, const FlicMargins& m) {
+    void next(int channels, int direction, const Margins& m) {
         height_ = direction > 0 ? 2 * height_ : height_ / 2;
         width_ = direction > 0 ? 2 * width_ : width_ / 2;
         see(channels);
@@ -90,12 +90,10 @@ class Most {
 // The slot that neither of these is.
 constexpr int other(int a, int b) { return 3 - a - b; }
 
-bool any(const FlicMargins& m) { return m.top || m.left || m.bottom || m.right; }
-
 // With its border repeated outwards, or cut; gives the slot of the result.
 template <class T>
-int resized(Pixels<T>& x, int from, const FlicMargins& m, int sign, Buffers<T>& buffers) {
-    if (!any(m)) return from;
+int resized(Pixels<T>& x, int from, const Margins& m, int sign, Buffers<T>& buffers) {
+    if (!m.any()) return from;
     const int slot = (from + 1) % 3;
     const Pixels<T> out = buffers.image(slot, x.height + sign * (m.top + m.bottom),
                                         x.width + sign * (m.left + m.right), x.channels);
@@ -113,13 +111,13 @@ int resized(Pixels<T>& x, int from, const FlicMargins& m, int sign, Buffers<T>& 
     return slot;
 }
 
-constexpr FlicMargins kNone = {};
+constexpr Margins kNone = {};
 
 // Through a stage, from the buffers' slot `from`; gives the slot of the result. Between the
 // residual block and the FAT blocks the image gains or loses `margins`, by `sign`.
 template <class T>
 int through(const Stage<T>& s, Pixels<T>& x, int from, Buffers<T>& buffers, int threads,
-            const FlicMargins& margins = kNone, int sign = 1) {
+            const Margins& margins = kNone, int sign = 1) {
     const int hidden_slot = (from + 1) % 3, skip_slot = other(from, hidden_slot);
     const int height = s.up ? 2 * x.height : x.height / 2;
     const int width = s.up ? 2 * x.width : x.width / 2, channels = s.second.outputs;
@@ -142,18 +140,31 @@ int through(const Stage<T>& s, Pixels<T>& x, int from, Buffers<T>& buffers, int 
 
 }  // namespace
 
-void Weights::add(const std::string& name, const float* data, int64_t count) {
-    if (!data || count < 0) throw Error(FLIC_BAD_ARGUMENT, "no data for weight " + name);
-    arrays_[name] = {data, static_cast<size_t>(count)};
+AnalysisTile::AnalysisTile(const Tile& tile) {
+    const Box fine = tile.input(), coarse_box = tile.latents();
+    const Box middle_box = tile.core.grown(kMiddle, tile.bounds);
+    middle = fine.margins_to(middle_box).at(4);
+    coarse = middle_box.margins_to(coarse_box).at(8);
+    cut = tile.core.margins_to(coarse_box).at(16);
+    around = tile.margins().at(16);
+    hyper_cut = tile.margins().at(64);
+}
+
+SynthesisTile::SynthesisTile(const Tile& tile) {
+    const Box coarse_box = tile.latents(), fine_box = tile.input();
+    const Box middle_box = tile.core.grown(kMiddle, tile.bounds);
+    middle = middle_box.margins_to(coarse_box).at(4);
+    fine = fine_box.margins_to(middle_box).at(2);
+    cut = tile.core.margins_to(fine_box);
 }
 
 const float* Weights::find(const std::string& name, size_t count) const {
-    const auto found = arrays_.find(name);
-    if (found == arrays_.end()) throw Error(FLIC_BAD_ARGUMENT, "weight " + name + " is missing");
-    if (found->second.count != count) {
-        throw Error(FLIC_BAD_ARGUMENT, "weight " + name + " has " +
-                                           std::to_string(found->second.count) + " values, not " +
-                                           std::to_string(count));
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) throw Error(FLIC_BAD_MODEL, "weight " + name + " is missing");
+    const size_t size = found->second.count();
+    if (size != count) {
+        throw Error(FLIC_BAD_MODEL, "weight " + name + " has " + std::to_string(size) +
+                                        " values, not " + std::to_string(count));
     }
     return found->second.data;
 }
@@ -318,7 +329,7 @@ Network<T>::Network(const Config& config, const Weights& weights) : config_(conf
 }
 
 template <class T>
-size_t Network<T>::most_of_analysis(int height, int width, const FlicAnalysisTile& tile) const {
+size_t Network<T>::most_of_analysis(int height, int width, const AnalysisTile& tile) const {
     Most most(3, height, width);
     most.next(config_.widths[0], -1, kNone);
     most.next(config_.widths[1], -1, tile.middle);
@@ -344,7 +355,7 @@ size_t Network<T>::most_of_synthesis(int height, int width) const {
 }
 
 template <class T>
-Pixels<T> Network<T>::analyze(const float* x, int height, int width, const FlicAnalysisTile& tile,
+Pixels<T> Network<T>::analyze(const float* x, int height, int width, const AnalysisTile& tile,
                               Buffers<T>& buffers, int threads) const {
     Pixels<T> at = buffers.image(0, height, width, 3);
     if constexpr (std::is_same_v<T, float>) {
@@ -370,7 +381,7 @@ Pixels<T> Network<T>::hyper_analyze(const Pixels<T>& y, Buffers<T>& buffers, int
 }
 
 template <class T>
-Pixels<T> Network<T>::synthesize(const Pixels<T>& y_hat, const FlicSynthesisTile& tile,
+Pixels<T> Network<T>::synthesize(const Pixels<T>& y_hat, const SynthesisTile& tile,
                                  Buffers<T>& buffers, int threads) const {
     Pixels<T> at = y_hat;
     int slot = through(g_s_[0], at, 0, buffers, threads);

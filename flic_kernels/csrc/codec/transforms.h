@@ -2,12 +2,14 @@
 #pragma once
 #include <stdint.h>
 
+#include <map>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "base/errors.h"
 #include "base/floats.h"
+#include "codec/model_file.h"
+#include "codec/tile_grid.h"
 #include "cpu/rows.h"
 #include "include/flic_kernels.h"
 
@@ -15,27 +17,31 @@ namespace flic::codec {
 
 using cpu::Bfloat16;
 
-// Sizes of the network, as flic/config.py has them.
-struct Config {
-    int widths[3];  // channels at 1/2, 1/4 and 1/8 of the picture's resolution
-    int heads[3];
-    int latent, hyper;  // channels of y and z
-    static constexpr int kFields = 8;
+using Config = FlicModelInfo;  // sizes of the network, as flic/config.py has them
+
+// Margins of a tile, each at the resolution where it counts.
+struct AnalysisTile {
+    explicit AnalysisTile(const Tile& tile);
+    Margins middle, coarse;  // the border is repeated so far at 1/4 and 1/8 of the resolution
+    Margins cut;             // off y
+    Margins around;          // repeated around y for h_a
+    Margins hyper_cut;       // off z
 };
 
-// Named float32 arrays, which outlive what is made of them.
+struct SynthesisTile {
+    explicit SynthesisTile(const Tile& tile);
+    Margins middle, fine, cut;  // off at 1/4, 1/2 and at the picture's resolution
+};
+
+// A model's arrays by the published names, which outlive what is made of them.
 class Weights {
   public:
-    void add(const std::string& name, const float* data, int64_t count);
+    explicit Weights(const std::map<std::string, Tensor>& tensors) : tensors_(tensors) {}
     // Throws Error where it is missing or has another size.
     const float* find(const std::string& name, size_t count) const;
 
   private:
-    struct Array {
-        const float* data;
-        size_t count;
-    };
-    std::unordered_map<std::string, Array> arrays_;
+    const std::map<std::string, Tensor>& tensors_;
 };
 
 // A 3x3 convolution and what follows it. T: of activations and of products' weights.
@@ -100,16 +106,16 @@ class Network {
 
     // x [height][width][3] -> y, in steps of stages that extend and cut as `tile` says. Both sides
     // multiples of 16.
-    Pixels<T> analyze(const float* x, int height, int width, const FlicAnalysisTile& tile,
+    Pixels<T> analyze(const float* x, int height, int width, const AnalysisTile& tile,
                       Buffers<T>& buffers, int threads) const;
     // y in channels-last order, in the buffers' slot 0 -> z.
     Pixels<T> hyper_analyze(const Pixels<T>& y, Buffers<T>& buffers, int threads) const;
     // y_hat in channels-last order, in the buffers' slot 0 -> pixels.
-    Pixels<T> synthesize(const Pixels<T>& y_hat, const FlicSynthesisTile& tile, Buffers<T>& buffers,
+    Pixels<T> synthesize(const Pixels<T>& y_hat, const SynthesisTile& tile, Buffers<T>& buffers,
                          int threads) const;
 
     // Elements of the largest image on the way, for Buffers; sides of what goes in.
-    size_t most_of_analysis(int height, int width, const FlicAnalysisTile& tile) const;
+    size_t most_of_analysis(int height, int width, const AnalysisTile& tile) const;
     size_t most_of_hyper_analysis(int height, int width) const;
     size_t most_of_synthesis(int height, int width) const;  // of y_hat
 

@@ -1,5 +1,7 @@
 // The exact engine's C interface. Every function returns a FlicStatus and throws nothing.
 #include <algorithm>
+#include <memory>
+#include <utility>
 
 #include "base/errors.h"
 #include "base/float_environment.h"
@@ -12,7 +14,10 @@ using flic::require;
 using namespace flic::exact;
 
 struct FlicEngine final : Engine {
-    using Engine::Engine;
+    FlicEngine(const Config& config, const Kernels& kernels,
+               std::shared_ptr<const PackedWeights> weights, int threads, uint64_t hash)
+        : Engine(config, kernels, std::move(weights), threads), fingerprint(hash) {}
+    const uint64_t fingerprint;
 };
 
 struct FlicPicture final : Picture {
@@ -27,19 +32,6 @@ template <class Body>
 int guarded(const Body& body) {
     const flic::FloatEnvironment environment;
     return last_error.guard(body);
-}
-
-// isa: 0 scalar, 1 AVX2, 2 AVX-512, -1 the one in use.
-const Kernels& kernels_for(int isa) {
-    require(isa >= -1 && isa <= 2, "unknown instruction set");
-    const int level = isa < 0 ? static_cast<int>(flic::isa()) : isa;
-    if (level > flic_isa_best())
-        throw Error(FLIC_NO_SUCH_ISA, "the machine lacks the instruction set");
-#if defined(FLIC_X86_64)
-    if (level == 2) return avx512::kernels;
-    if (level == 1) return avx2::kernels;
-#endif
-    return scalar::kernels;
 }
 
 constexpr int kMaxThreads = 256;
@@ -65,7 +57,10 @@ FLIC_API int flic_exact_create(const int32_t* config, int config_fields, const c
         const Kernels& kernels = kernels_for(isa);
         WeightTable table;
         for (int i = 0; i < count; ++i) table.add(names[i], data[i], sizes[i]);
-        *out = new FlicEngine(make_config(config, config_fields), table, kernels, threads);
+        const Config sizes = make_config(config, config_fields);
+        const auto weights = std::make_shared<PackedWeights>();
+        for (const auto& task : load(table, sizes, kernels.panel_vectors, *weights)) task();
+        *out = new FlicEngine(sizes, kernels, weights, threads, table.fingerprint());
     });
 }
 

@@ -148,10 +148,11 @@ struct SliceLayers {
 class DeviceEngine {
   public:
     DeviceEngine(const Config& c, WeightTable& table)
-        : config(c),
-          hyper_{HyperLayers(load_hyper(table, c, "h_mean_s", kOnePanel)),
-                 HyperLayers(load_hyper(table, c, "h_scale_s", kOnePanel))} {
-        const TcaWeights w = load_tca(table, c, kOnePanel);
+        : config(c) {
+        PackedWeights weights;
+        for (const auto& task : load(table, c, kOnePanel, weights)) task();
+        for (const HyperWeights& w : weights.hyper) hyper_.emplace_back(w);
+        const TcaWeights& w = weights.tca;
         start = Layer(w.start);
         hyper_trans = Layer(w.hyper_trans);
         for (const TcaSliceWeights& s : w.slices) slices.emplace_back(s);
@@ -189,7 +190,7 @@ class DeviceEngine {
     Array synthesis(const HyperLayers& w, const float* z, int height, int width, float* flag);
     void fat_block(const FatLayers& w, bool shifted, int height, int width, float* x);
 
-    HyperLayers hyper_[2];
+    std::vector<HyperLayers> hyper_;  // means, scales
 };
 
 // flag: the host's, set before the queue is empty.

@@ -3,11 +3,25 @@
 #include <math.h>
 
 #include <algorithm>
-#include <atomic>
+#include <utility>
 
+#include "base/errors.h"
+#include "base/isa.h"
 #include "include/flic_kernels.h"
 
 namespace flic::exact {
+
+const Kernels& kernels_for(int isa) {
+    require(isa >= -1 && isa <= 2, "unknown instruction set");
+    const int level = isa < 0 ? static_cast<int>(flic::isa()) : isa;
+    if (level > flic_isa_best())
+        throw Error(FLIC_NO_SUCH_ISA, "the machine lacks the instruction set");
+#if defined(FLIC_X86_64)
+    if (level == 2) return avx512::kernels;
+    if (level == 1) return avx2::kernels;
+#endif
+    return scalar::kernels;
+}
 
 HaloImage::HaloImage(int height, int width, int channels)
     : height_(height),
@@ -28,15 +42,10 @@ void HaloImage::read_planes(const float* planes, int first, int channels) {
     }
 }
 
-Engine::Engine(const Config& c, WeightTable& table, const Kernels& k, int threads)
-    : config(c),
-      kernels(k),
-      hyper_weights{load_hyper(table, c, "h_mean_s", k.panel_vectors),
-                    load_hyper(table, c, "h_scale_s", k.panel_vectors)},
-      tca_weights(load_tca(table, c, k.panel_vectors)),
-      fingerprint(table.fingerprint()),
-      pool(threads) {
-    for (int i = 0; i < pool.threads(); ++i) {
+Engine::Engine(const Config& c, const Kernels& k, std::shared_ptr<const PackedWeights> packed,
+               int thread_count)
+    : config(c), kernels(k), weights(std::move(packed)), threads(thread_count) {
+    for (int i = 0; i < threads; ++i) {
         workers.push_back({Floats(static_cast<size_t>(kHalo) * kHalo * config.inner()),
                            Floats(scratch_size()), std::vector<const float*>(config.slices)});
     }

@@ -3,6 +3,7 @@
 #pragma once
 #include <stdint.h>
 
+#include <memory>
 #include <vector>
 
 #include "base/pool.h"
@@ -28,9 +29,14 @@ class HaloImage {
     Floats data_;
 };
 
+// isa: 0 scalar, 1 AVX2, 2 AVX-512, -1 the one in use. Throws Error.
+const Kernels& kernels_for(int isa);
+
 class Engine {
   public:
-    Engine(const Config& config, WeightTable& table, const Kernels& kernels, int threads);
+    // weights: packed for these kernels; other engines may use them, too.
+    Engine(const Config& config, const Kernels& kernels,
+           std::shared_ptr<const PackedWeights> weights, int threads);
 
     // z_hat [hyper_latent][height][width] -> means and scales [latent][4 height][4 width]. Both
     // sides even.
@@ -38,12 +44,11 @@ class Engine {
 
     const Config config;
     const Kernels& kernels;
-    const HyperWeights hyper_weights[2];  // means, scales
-    const TcaWeights tca_weights;
-    const uint64_t fingerprint;
+    const std::shared_ptr<const PackedWeights> weights;
+    const int threads;
 
     Mutex mutex;  // one call at a time
-    Pool pool;
+    Pool& pool() const { return team(threads); }
     static constexpr int kRows =
         48;  // rows of one item of a job: eight register tiles, three 4x4 tiles
 

@@ -82,8 +82,8 @@ HyperSynthesis::HyperSynthesis(Engine& engine, const float* z_hat, int height, i
 }
 
 bool HyperSynthesis::run(float* const (&planes)[2]) {
-    Pool& pool = engine_.pool;
-    const HyperWeights(&weights)[2] = engine_.hyper_weights;
+    Pool& pool = engine_.pool();
+    const HyperWeights(&weights)[2] = engine_.weights->hyper;
     const int z_pixels = tokens_ / 4, z_blocks = blocks(z_pixels), token_blocks = blocks(tokens_);
 
     pool.run(2 * 2 * 4 * z_blocks, [&](int item, int) {
@@ -127,7 +127,7 @@ bool HyperSynthesis::run(float* const (&planes)[2]) {
 // One place of the pixel shuffle of subpel_conv (with its LeakyReLU) or of the identity's
 // upsampling.
 void HyperSynthesis::upsample(int network, int place, bool identity, Rows rows) {
-    const HyperWeights& weights = engine_.hyper_weights[network];
+    const HyperWeights& weights = engine_.weights->hyper[network];
     Activations& a = activations_[network];
     const float* in[kRows] = {};
     float* out[kRows] = {};
@@ -146,7 +146,7 @@ void HyperSynthesis::upsample(int network, int place, bool identity, Rows rows) 
 
 // conv, inverse GDN, plus the identity.
 void HyperSynthesis::residual(int network, Rows rows, int worker) {
-    const HyperWeights& weights = engine_.hyper_weights[network];
+    const HyperWeights& weights = engine_.weights->hyper[network];
     Activations& a = activations_[network];
     Scratch scratch(engine_.workers[worker]);
     const ptrdiff_t size = static_cast<ptrdiff_t>(rows.count) * stride_;
@@ -220,7 +220,7 @@ void HyperSynthesis::after_attention(const FatWeights& weights, Activations& a, 
 
 // One place of the last pixel shuffle, written as planes [latent][2 height][2 width].
 bool HyperSynthesis::subpel(int network, int place, Rows rows, int worker, float* planes) {
-    const Packed& packed = engine_.hyper_weights[network].last[place];
+    const Packed& packed = engine_.weights->hyper[network].last[place];
     const Activations& a = activations_[network];
     const ptrdiff_t stride = packed.columns();
     float* const pixels = engine_.workers[worker].scratch.get();

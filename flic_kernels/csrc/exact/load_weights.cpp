@@ -214,44 +214,66 @@ TcaLayerWeights load_tca_layer(Loader loader, const Config& config, int panel_ve
     return w;
 }
 
-}  // namespace
+using Tasks = std::vector<std::function<void()>>;
 
-HyperWeights load_hyper(WeightTable& table, const Config& config, const std::string& prefix,
-                        int panel_vectors) {
-    Loader loader(table, prefix + ".", panel_vectors);
+void load_hyper(WeightTable& table, const Config& config, const std::string& prefix,
+                int panel_vectors, HyperWeights& w, Tasks& tasks) {
     const int width = config.width;
-    HyperWeights w;
-    loader.subpel("0.subpel_conv.0", config.hyper_latent, width, w.subpel);
-    w.conv = loader.layer("0.conv", 9, width, width);
-    w.gdn = loader.under("0.igdn.").inverse_gdn(width);
-    loader.subpel("0.upsample.0", config.hyper_latent, width, w.upsample);
-    w.fat[0] = load_fat(loader.under("1."), width, config.heads);
-    w.fat[1] = load_fat(loader.under("2."), width, config.heads);
-    loader.subpel("3.0", width, config.latent, w.last);
-    return w;
+    const Loader start(table, prefix + ".", panel_vectors);
+    tasks.push_back([=, &w] {
+        Loader loader = start;
+        loader.subpel("0.subpel_conv.0", config.hyper_latent, width, w.subpel);
+        w.conv = loader.layer("0.conv", 9, width, width);
+        w.gdn = loader.under("0.igdn.").inverse_gdn(width);
+        loader.subpel("0.upsample.0", config.hyper_latent, width, w.upsample);
+        w.fat[0] = load_fat(loader.under("1."), width, config.heads);
+        w.fat[1] = load_fat(loader.under("2."), width, config.heads);
+        loader.subpel("3.0", width, config.latent, w.last);
+    });
 }
 
-TcaWeights load_tca(WeightTable& table, const Config& config, int panel_vectors) {
-    Loader loader(table, "tca.", panel_vectors);
+void load_tca(WeightTable& table, const Config& config, int panel_vectors, TcaWeights& w,
+              Tasks& tasks) {
     const int slices = config.slices, size = config.slice_channels(), latent = config.latent;
-    TcaWeights w;
-    w.start = loader.layer("TCA.start_token_from_hyperprior", 9, 2 * latent, size);
-    w.hyper_trans = loader.layer("hyper_trans", 1, 2 * latent, 2 * latent);
+    const Loader start(table, "tca.", panel_vectors);
+    w.slices.resize(slices);
+    tasks.push_back([=, &w] {
+        Loader loader = start;
+        w.start = loader.layer("TCA.start_token_from_hyperprior", 9, 2 * latent, size);
+        w.hyper_trans = loader.layer("hyper_trans", 1, 2 * latent, 2 * latent);
+    });
     for (int i = 0; i < slices; ++i) {
-        TcaSliceWeights s;
-        s.lift = loader.group("TCA.lift", 9, size, config.inner(), slices, i);
+        TcaSliceWeights& s = w.slices[i];
+        s.layers.resize(config.depth);
+        tasks.push_back([=, &s] {
+            Loader loader = start;
+            s.lift = loader.group("TCA.lift", 9, size, config.inner(), slices, i);
+        });
         for (int l = 0; l < config.depth; ++l) {
-            s.layers.push_back(load_tca_layer(loader.under("TCA.layers." + std::to_string(l) + "."),
-                                              config, panel_vectors, i));
+            tasks.push_back([=, &s] {
+                const Loader layer = start.under("TCA.layers." + std::to_string(l) + ".");
+                s.layers[l] = load_tca_layer(layer, config, panel_vectors, i);
+            });
         }
-        const int channels[4] = {(config.ratio + 2) * size, 2 * size, 3 * size, 3 * size};
-        for (int n = 0; n < 3; ++n) {
-            s.entropy[n] = loader.group("entropy_parameters_net." + std::to_string(2 * n), 9,
-                                        channels[n], channels[n + 1], slices, i);
-        }
-        w.slices.push_back(std::move(s));
+        tasks.push_back([=, &s] {
+            Loader loader = start;
+            const int channels[4] = {(config.ratio + 2) * size, 2 * size, 3 * size, 3 * size};
+            for (int n = 0; n < 3; ++n) {
+                s.entropy[n] = loader.group("entropy_parameters_net." + std::to_string(2 * n), 9,
+                                            channels[n], channels[n + 1], slices, i);
+            }
+        });
     }
-    return w;
+}
+
+}  // namespace
+
+Tasks load(WeightTable& table, const Config& config, int panel_vectors, PackedWeights& weights) {
+    Tasks tasks;
+    load_hyper(table, config, "h_mean_s", panel_vectors, weights.hyper[0], tasks);
+    load_hyper(table, config, "h_scale_s", panel_vectors, weights.hyper[1], tasks);
+    load_tca(table, config, panel_vectors, weights.tca, tasks);
+    return tasks;
 }
 
 }  // namespace flic::exact

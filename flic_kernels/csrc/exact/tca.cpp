@@ -33,7 +33,7 @@ void convolve(Engine& engine, const Packed& weights, const HaloImage& image, int
     const bool centre_only = weights.product().taps == 1;
     const ptrdiff_t centre = 0;
     const int pixels = height * width;
-    engine.pool.run((pixels + kRows - 1) / kRows, [&](int item, int worker) {
+    engine.pool().run((pixels + kRows - 1) / kRows, [&](int item, int worker) {
         const int first = item * kRows, count = pixels - first < kRows ? pixels - first : kRows;
         const float* in[kRows];
         float* out[kRows];
@@ -72,7 +72,7 @@ Picture::Picture(Engine& engine, const float* means, const float* scales, int he
     HaloImage hyper(height, width, 2 * latent);
     hyper.read_planes(means, 0, latent);
     hyper.read_planes(scales, latent, latent);
-    const TcaWeights& weights = engine.tca_weights;
+    const TcaWeights& weights = engine.weights->tca;
     const auto nothing = [](float* const*, int, int) {};
     convolve(
         engine, weights.start, hyper, height, width,
@@ -107,10 +107,10 @@ void Picture::slice(int i, const float* previous, float* means, float* scales, f
         past_.read_planes(previous, 0, size);
     }
     next_ = engine_.config.slices;  // nothing follows an error
-    const TcaSliceWeights& weights = engine_.tca_weights.slices[i];
+    const TcaSliceWeights& weights = engine_.weights->tca.slices[i];
     for (int layer = 0; layer <= depth; ++layer) {
         const Moments moments = layer ? merge_moments() : Moments{};
-        engine_.pool.run(windows(), [&](int w, int worker) {
+        engine_.pool().run(windows(), [&](int w, int worker) {
             if (layer) {
                 mlp_half(weights.layers[layer - 1], moments, w, worker);
             } else {
@@ -144,14 +144,14 @@ void Picture::lift(int slice, int w) {
         in[p] = past_.pixel(at.y + p / kWindow, at.x + p % kWindow);
         out[p] = window(w) + static_cast<ptrdiff_t>(p) * engine_.config.inner();
     }
-    engine_.kernels.product(engine_.tca_weights.slices[slice].lift.product(), past_.tap_offsets(),
+    engine_.kernels.product(engine_.weights->tca.slices[slice].lift.product(), past_.tap_offsets(),
                             kPositions, in, out);
 }
 
 // u += proj(attention(norm1, positional encoding)), and the window's moments of it.
 void Picture::attention_half(int slice, int layer, int w, int worker) {
     const Kernels& kernels = engine_.kernels;
-    const TcaLayerWeights& weights = engine_.tca_weights.slices[slice].layers[layer];
+    const TcaLayerWeights& weights = engine_.weights->tca.slices[slice].layers[layer];
     const int inner = engine_.config.inner(), slices = engine_.config.slices;
     const ptrdiff_t size = static_cast<ptrdiff_t>(kPositions) * inner;
     const float values = static_cast<float>(size);
@@ -258,7 +258,7 @@ void Picture::interleave(int slice, int w) {
 }
 
 void Picture::entropy_parameters(int slice, float* means, float* scales, float* corrections) {
-    const Packed(&weights)[3] = engine_.tca_weights.slices[slice].entropy;
+    const Packed(&weights)[3] = engine_.weights->tca.slices[slice].entropy;
     const auto into = [](const HaloImage& image) {
         return [&image](int, int y, int x, int) { return image.pixel(y, x); };
     };

@@ -39,7 +39,7 @@ const float* WeightTable::find(const std::string& name, size_t count) {
         throw Error(FLIC_BAD_ARGUMENT, "weight " + name + " has " + std::to_string(array.count) +
                                            " values, not " + std::to_string(count));
     }
-    if (array.used) return array.data;
+    if (array.used || only_finds()) return array.data;
     for (size_t i = 0; i < count; ++i) {
         if (!isfinite(array.data[i]))
             throw Error(FLIC_NOT_FINITE, "weight " + name + " holds NaN or infinity");
@@ -50,6 +50,7 @@ const float* WeightTable::find(const std::string& name, size_t count) {
 }
 
 void WeightTable::mix(const float* data, size_t count) {
+    if (only_finds()) return;
     uint64_t hash = hash_;
     for (size_t i = 0; i < count; ++i) {
         uint32_t word;
@@ -75,12 +76,11 @@ void Packed::fill(int column, int outputs, const float* weight, const float* bia
     for (int n = 0; n < outputs; ++n) {
         const size_t row = first + static_cast<size_t>(n) * step;
         const float* const from = weight + row * channels * taps;
+        float* to = weights_.get() + packed_index(product_, panel_vectors_, 0, column + n);
+        const size_t next = packed_index(product_, panel_vectors_, 1, column + n) -
+                            packed_index(product_, panel_vectors_, 0, column + n);
         for (int t = 0; t < taps; ++t) {
-            for (int c = 0; c < channels; ++c) {
-                const size_t k = static_cast<size_t>(t) * channels + c;
-                weights_[packed_index(product_, panel_vectors_, k, column + n)] =
-                    from[c * taps + t];
-            }
+            for (int c = 0; c < channels; ++c, to += next) *to = from[c * taps + t];
         }
         if (bias) bias_[column + n] = bias[row];
     }

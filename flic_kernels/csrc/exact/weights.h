@@ -2,6 +2,7 @@
 #pragma once
 #include <stdint.h>
 
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -35,6 +36,11 @@ Config make_config(const int32_t* fields, int count);
 // use.
 class WeightTable {
   public:
+    enum class Use { fingerprinted, only_found };
+    // only_found: find() may be called by several threads at once, does not look for NaN and
+    // infinity, and there is no fingerprint.
+    explicit WeightTable(Use use = Use::fingerprinted) : use_(use) {}
+    bool only_finds() const { return use_ == Use::only_found; }
     void add(const std::string& name, const float* data, int64_t count);
     // Throws Error where it is missing, has another size or holds NaN or infinity.
     const float* find(const std::string& name, size_t count);
@@ -47,6 +53,7 @@ class WeightTable {
         size_t count;
         bool used;
     };
+    const Use use_;
     std::unordered_map<std::string, Array> arrays_;
     uint64_t hash_ = 14695981039346656037ull;  // FNV-1a
 };
@@ -105,8 +112,15 @@ struct TcaWeights {
     std::vector<TcaSliceWeights> slices;
 };
 
-HyperWeights load_hyper(WeightTable& table, const Config& config, const std::string& prefix,
-                        int panel_vectors);
-TcaWeights load_tca(WeightTable& table, const Config& config, int panel_vectors);
+// What engines of one model share.
+struct PackedWeights {
+    HyperWeights hyper[2];  // means, scales
+    TcaWeights tca;
+};
+
+// What fills in `weights`: tasks in the fingerprint's order, which may be done at once where the
+// table only finds.
+std::vector<std::function<void()>> load(WeightTable& table, const Config& config, int panel_vectors,
+                                        PackedWeights& weights);
 
 }  // namespace flic::exact

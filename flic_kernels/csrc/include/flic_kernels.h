@@ -1,38 +1,15 @@
-/* The C interface of the native libraries: all that crosses between them and their callers.
+/* The C interface of the native libraries to the Python packages; programs use flic.h.
  *
- * Plain C. flic_kernels/native.py makes its ctypes declarations from this file, and takes a library
- * only if it was compiled with the same one (flic_abi). A function is described where it is
- * defined. No exception, no abort, no torch crosses it. Unless they say otherwise functions return
- * a FlicStatus; arrays are dense, in C order, and belong to the caller; `element` is 0 for float32
+ * Plain C. flic_kernels/interface.py makes its ctypes declarations from both files, and a library
+ * is taken only if it was compiled with the same ones (flic_abi). A function is described where it
+ * is defined. No exception, no abort, no torch crosses it. Unless they say otherwise functions
+ * return a FlicStatus; arrays are dense, in C order, and belong to the caller; `element` is 0 for float32
  * and 1 for bfloat16; `threads` is at most 256.
  */
 #pragma once
-#include <stdint.h>
+#include "include/flic.h"
 
-#if defined(__cplusplus)
-#define FLIC_API extern "C" __attribute__((visibility("default")))
-#else
-#define FLIC_API extern
-#endif
-
-enum FlicStatus {
-    FLIC_OK = 0,
-    FLIC_BAD_ARGUMENT = 1, /* null pointer, negative size, impossible option */
-    FLIC_OUT_OF_MEMORY = 2,
-    FLIC_NOT_FINITE = 3,      /* NaN or infinity where a finite number is needed */
-    FLIC_BAD_INDEX = 4,       /* a table index outside the tables */
-    FLIC_NO_SUCH_ISA = 6,     /* the machine lacks the instruction set asked for */
-    FLIC_BAD_TABLES = 7,      /* frequencies that do not form tables */
-    FLIC_CUDA_ERROR = 8,      /* a kernel could not be launched */
-    FLIC_CORRUPT_HEADER = 20, /* rANS stream: the header is malformed */
-    FLIC_CORRUPT_STATES = 21, /* rANS stream: lane states are malformed */
-    FLIC_CORRUPT_WORDS = 22,  /* rANS stream: words run out */
-    FLIC_CORRUPT_ESCAPE = 23, /* rANS stream: an escape is malformed or missing */
-    FLIC_CORRUPT_END = 24,    /* rANS stream: wrong end state, or data left over */
-    FLIC_CORRUPT_PULLS = 25,  /* rANS stream: more or fewer pulls than pushes */
-};
-
-/* The checksum of this file that the library was compiled with. */
+/* The checksum of this file and flic.h, which the library was compiled with. */
 FLIC_API uint32_t flic_abi(void);
 
 /* Instruction sets, threads, the float environment. */
@@ -183,37 +160,6 @@ FLIC_API int flic_window_attention_backward(const void* qkv, int element,
                                             const void* grad, void* dqkv, float* const* dtables,
                                             int64_t batch, int height, int width, int heads,
                                             int dim, int window, int shifted, int threads);
-
-/* The transforms g_a, h_a and g_s (codec/). */
-
-typedef struct FlicTransforms FlicTransforms;
-
-typedef struct FlicMargins { /* pixels of an image at its own resolution */
-    int32_t top, left, bottom, right;
-} FlicMargins;
-
-typedef struct FlicAnalysisTile {
-    FlicMargins middle, coarse; /* the border is repeated so far at 1/4 and 1/8 of the resolution */
-    FlicMargins cut;            /* off y */
-    FlicMargins around;         /* repeated around y for h_a */
-    FlicMargins hyper_cut;      /* off z */
-} FlicAnalysisTile;
-
-typedef struct FlicSynthesisTile {
-    FlicMargins middle, fine, cut; /* off at 1/4, 1/2 and at the picture's resolution */
-} FlicSynthesisTile;
-
-FLIC_API const char* flic_transforms_error(void);
-FLIC_API int flic_transforms_create(const int32_t* config, int config_fields,
-                                    const char* const* names, const float* const* data,
-                                    const int64_t* sizes, int count, FlicTransforms** out);
-FLIC_API int flic_transforms_destroy(FlicTransforms* transforms);
-FLIC_API int flic_transforms_analyze(FlicTransforms* transforms, int element, const float* x,
-                                     int height, int width, const FlicAnalysisTile* tile, float* y,
-                                     float* z, int threads);
-FLIC_API int flic_transforms_synthesize(FlicTransforms* transforms, int element, const float* y_hat,
-                                        int height, int width, const FlicSynthesisTile* tile,
-                                        float* x_hat, int threads);
 
 /* The exact engine (exact/, docs/exact.md). */
 
