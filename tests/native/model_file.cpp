@@ -16,7 +16,6 @@
 #include <string.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/errors.h"
 #include "codec/crc32.h"
@@ -128,18 +127,6 @@ void print_hashes(const Memory& memory, size_t size, size_t piece) {
     printf(" %" PRIu32 "\n", crc);
 }
 
-template <class Work>
-double shortest_time(const Work& work) {
-    double shortest = 1e9;
-    for (int i = 0; i < 20; ++i) {
-        const auto start = std::chrono::steady_clock::now();
-        work();
-        const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-        shortest = std::min(shortest, taken.count());
-    }
-    return shortest;
-}
-
 int run(const std::string& command, const char* path, int count, char** rest) {
     const auto number = [&](int i) { return static_cast<size_t>(strtoull(rest[i], nullptr, 10)); };
     if (command == "read") {
@@ -153,11 +140,6 @@ int run(const std::string& command, const char* path, int count, char** rest) {
     } else if (command == "hashes" && count >= 1) {
         const Memory memory(path, 0);
         for (int i = 1; i < count; ++i) print_hashes(memory, number(i), number(0));
-    } else if (command == "time") {
-        const ModelFile model(path);
-        volatile uint8_t first = 0;
-        printf("%.6f ", shortest_time([&] { first = model.fingerprint()[0]; }));
-        printf("%.6f\n", shortest_time([&] { first = ModelFile(path).tensors().size() & 255; }));
     } else {
         return 2;
     }
