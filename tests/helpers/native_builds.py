@@ -89,6 +89,17 @@ def soft_fma_program(folder, flags=("-O3", "-ffp-contract=off"), command=("g++",
     return build(folder / "soft_fma", [NATIVE / "soft_fma.cpp"], flags, command)
 
 
+def model_file_program(folder, flags, command=("g++",), link=()):
+    """tests/native/model_file.cpp with what reads a model's file."""
+    names = ("crc32", "file_contents", "half", "json", "model_file", "sha256")
+    sources = [
+        NATIVE / "model_file.cpp",
+        CSRC / "base/isa.cpp",
+        *(CSRC / f"codec/{name}.cpp" for name in names),
+    ]
+    return build(folder / "model_file", sources, flags, command, link)
+
+
 def rans_fuzzer(output):
     """fuzz/rans_fuzzer.cpp with the coder, for libFuzzer."""
     sources = [
