@@ -30,8 +30,9 @@ CSRC = ROOT / "flic_kernels" / "csrc"
 CPU_LIBRARY = "flic_kernels.libflic_kernels"
 CUDA_LIBRARY = "flic_kernels.libflic_kernels_cuda"
 
-# Whatever compiles: where headers are, and the checksum of the C interface, as native.py takes it.
-INTERFACE = zlib.crc32((CSRC / "include" / "flic_kernels.h").read_bytes())
+# Whatever compiles: where headers are, and the checksum of the C interface, as interface.py takes it.
+HEADERS = (CSRC / "include" / name for name in ("flic.h", "flic_kernels.h"))
+INTERFACE = zlib.crc32(b"".join(header.read_bytes() for header in HEADERS))
 OWN_FLAGS = [f"-I{CSRC}", f"-DFLIC_INTERFACE={INTERFACE:#x}u"]
 CXX_FLAGS = (
     "-O3 -std=c++17 -fPIC -ffp-contract=off -fvisibility=hidden -Wall -Wextra -pthread".split()

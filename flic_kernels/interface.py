@@ -1,4 +1,4 @@
-"""The C interface as ctypes declarations, made from its header, csrc/include/flic_kernels.h.
+"""The C interface as ctypes declarations, made from its headers in csrc/include.
 
 Nothing about a C function or structure is written a second time in Python.
 """
@@ -9,9 +9,11 @@ import re
 import zlib
 from pathlib import Path
 
-HEADER = Path(__file__).resolve().parent / "csrc" / "include" / "flic_kernels.h"
+_INCLUDE = Path(__file__).resolve().parent / "csrc" / "include"
+HEADERS = (_INCLUDE / "flic.h", _INCLUDE / "flic_kernels.h")
 _NUMBERS = {
     "int": ctypes.c_int,
+    "size_t": ctypes.c_size_t,
     "float": ctypes.c_float,
     "double": ctypes.c_double,
     **{
@@ -20,17 +22,19 @@ _NUMBERS = {
         for bits in (8, 16, 32, 64)
     },
 }
+_POINTERS = ("FlicParallel", "FlicMostThreads", "FlicProgress", "FlicStream")
 
 
 def checksum() -> int:
-    """CRC-32 of the header, which libraries were compiled with (setup.py)."""
-    return zlib.crc32(HEADER.read_bytes())
+    """CRC-32 of the headers, which libraries were compiled with (setup.py)."""
+    return zlib.crc32(b"".join(header.read_bytes() for header in HEADERS))
 
 
 @functools.cache
 def _declarations() -> str:
-    """The header without comments and line ends."""
-    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
+    """The headers without comments and line ends."""
+    text = "".join(header.read_text() for header in HEADERS)
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     return " ".join(re.sub(r"^#.*$", "", text, flags=re.MULTILINE).split())
 
 
@@ -42,7 +46,7 @@ def statuses() -> dict[str, int]:
 
 @functools.cache
 def structure(name: str) -> type[ctypes.Structure]:
-    """A structure of the header."""
+    """A structure of the headers."""
     (body,) = re.findall(rf"typedef struct {name} \{{(.*?)\}} {name};", _declarations())
     fields = []
     for declaration in filter(None, map(str.strip, body.split(";"))):
@@ -73,6 +77,6 @@ def _type(name: str):
         return None
     if name in _NUMBERS:
         return _NUMBERS[name]
-    if name.endswith("*") or name in ("FlicParallel", "FlicMostThreads", "FlicStream"):
+    if name.endswith("*") or name in _POINTERS:
         return ctypes.c_void_p
     return structure(name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..coding.native_coder import NativeCoder
 from ..config import check_dtype
-from ..errors import ModelNotFoundError, missing_extra
+from ..errors import CheckpointError, ModelNotFoundError, missing_extra
 from ..model import library
-from ..model.weights import open_network
 from .codec import Codec
 
 
@@ -26,12 +26,12 @@ def open_codec(
     check_dtype(dtype)
     path = library.locate(model, folder)
     if device == "cpu" and path.suffix == ".safetensors":
+        if not os.access(path, os.R_OK):
+            raise ModelNotFoundError(f"{path}: it cannot be read")
         try:
-            network = open_network(path)
-        except OSError as error:
-            raise ModelNotFoundError(f"{path}: {error.strerror or error}") from error
-        if network is not None:
-            return Codec(network, dtype)
+            return Codec(NativeCoder(path, library.metadata(path)), dtype)
+        except CheckpointError:
+            pass  # another file, or a wrong one: torch's loader says what is wrong with it
     try:
         from ..model import loading
     except ImportError as error:

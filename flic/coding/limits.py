@@ -46,12 +46,18 @@ def check_transform(config: Config, size: tuple[int, int]) -> None:
 
 def _check(needed: int, size: tuple[int, int]) -> None:
     """`needed` is a lower bound, so only what cannot work is refused."""
-    known = [memory for memory in (total_memory(), available_memory()) if memory is not None]
-    if known and needed > min(known):
+    allowed = allowance()
+    if allowed is not None and needed > allowed:
         raise DeviceError(
             f"{size[1]}x{size[0]} pixels at once take at least {needed / 2**30:.1f} GiB of memory "
-            f"with this model, and {min(known) / 2**30:.1f} GiB are available: tiles take less"
+            f"with this model, and {allowed / 2**30:.1f} GiB are available: tiles take less"
         )
+
+
+def allowance() -> int | None:
+    """Bytes of memory that coding may take; None where nothing says so."""
+    known = [memory for memory in (total_memory(), available_memory()) if memory is not None]
+    return min(known, default=None)
 
 
 def coding_bytes(config: Config, shape: tuple[int, int]) -> int:

@@ -8,7 +8,7 @@ import io
 import os
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +48,7 @@ class Container:
     icc, exif: bytes, or None. EXIF starts with its TIFF header, without the "Exif" mark of JPEG.
     tile: the tiles' side in pixels (tile_grid.py), None where the picture is coded whole.
     step: the quantisation step, a float32.
+    data: the file that this was read from.
     """
 
     width: int
@@ -60,6 +61,7 @@ class Container:
     exif: bytes | None = None
     tile: int | None = None
     step: float = 1.0
+    data: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def version(self) -> int:
@@ -114,19 +116,11 @@ def pack(container: Container) -> bytes:
     _check_streams(c)
     if len(c.fingerprint) != FINGERPRINT_BYTES:
         raise FormatError(f"a fingerprint has {FINGERPRINT_BYTES} bytes, not {len(c.fingerprint)}")
-    flags = _GRAY if c.gray else 0
-    sections = b""
-    if c.alpha is not None:
-        flags |= _ALPHA
-        sections += _varint(len(c.alpha)) + c.alpha
-    for flag, name, data in ((_ICC, "ICC profile", c.icc), (_EXIF, "EXIF", c.exif)):
-        if data is None:
-            continue
-        if len(data) > MAX_METADATA:
-            raise FormatError(f"{name} of {len(data)} bytes is too large: at most {MAX_METADATA}")
-        flags |= flag
-        packed = zlib.compress(data, 9)
-        sections += _varint(len(packed)) + packed
+    flags, sections = _GRAY if c.gray else 0, b""
+    for flag, packed in zip((_ALPHA, _ICC, _EXIF), packed_sections(c), strict=True):
+        if packed is not None:
+            flags |= flag
+            sections += _varint(len(packed)) + packed
     body = b"".join(
         (
             MAGIC,
@@ -142,6 +136,16 @@ def pack(container: Container) -> bytes:
         )
     )
     return body + struct.pack("<I", zlib.crc32(body))
+
+
+def packed_sections(file: Container) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """Alpha plane, ICC profile and EXIF as a file carries them. Raises FormatError."""
+    packed = []
+    for name, data in (("ICC profile", file.icc), ("EXIF", file.exif)):
+        if data is not None and len(data) > MAX_METADATA:
+            raise FormatError(f"{name} of {len(data)} bytes is too large: at most {MAX_METADATA}")
+        packed.append(None if data is None else zlib.compress(data, 9))
+    return file.alpha, *packed
 
 
 def read(source: Any) -> bytes:
@@ -207,6 +211,7 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         exif=_inflate(sections[_EXIF], "EXIF"),
         tile=tile,
         step=step,
+        data=data,
     )
     _check_streams(file)
     return file

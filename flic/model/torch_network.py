@@ -18,7 +18,7 @@ from .network import FLIC
 
 
 class TorchNetwork:
-    """The same methods as `coding.native_network.NativeNetwork`, which says what they take."""
+    """A `coding.array_coder.Network`, which says what the methods take."""
 
     def __init__(self, model: FLIC) -> None:
         self.model, self.config, self.metadata = model, model.config, model.metadata

@@ -14,7 +14,7 @@ from places import GOLDEN
 from flic.codec import codec
 from flic.codec.opening import open_codec
 from flic.coding import model_engine
-from flic.coding.native_network import NativeNetwork
+from flic.coding.native_coder import NativeCoder
 from flic.format import container
 from flic.model import checkpoint
 from flic_kernels import native
@@ -115,7 +115,7 @@ def native_codec(tmp_path_factory):
     path = tmp_path_factory.mktemp("portable") / "model.safetensors"
     checkpoint.save(portable_model(), path, compact=True)
     made = open_codec(path)
-    assert isinstance(made.network, NativeNetwork)
+    assert isinstance(made.coder, NativeCoder)
     return made
 
 

@@ -17,7 +17,6 @@ namespace flic::codec {
 namespace {
 
 constexpr int kHeads = 16;      // of T-CA
-constexpr int kPriorLayers = 5;  // of z
 constexpr int kEscapeBits = 8;  // of the shortest escape, docs/rans.md
 
 struct Field {
@@ -213,7 +212,8 @@ void Model::read_prior() {
     }
     const float* const quantiles = weights_.find(prior + "quantiles", channels * 3);
     for (size_t c = 0; c < channels; ++c) medians_.push_back(quantiles[3 * c + 1]);
-    const rans::TableRows rows = z_tables(info_.hyper, quantiles, matrices, biases, factors);
+    const rans::TableRows rows =
+        codec::z_tables(info_.hyper, quantiles, matrices, biases, factors);
     for (size_t c = 0; c < channels; ++c) least_z_bits_ += least_bits(rows, c);
     z_tables_ = rans::make_tables(rows);
 }

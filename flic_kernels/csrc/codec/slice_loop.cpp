@@ -23,7 +23,7 @@ struct Size {
 
 // [channels][from] with its border repeated outwards.
 void extend(const float* x, int channels, Size from, const Margins& m, float* out) {
-    const int height = from.height + m.top + m.bottom, width = from.width + m.left + m.right;
+    const int height = from.height + m.top + m.bottom;
     for (int c = 0; c < channels; ++c, x += from.area()) {
         for (int row = 0; row < height; ++row) {
             const float* const line =

@@ -1,0 +1,192 @@
+"""Tile by tile through a network that takes arrays: the codec for a FLIC module on any device.
+
+On a CPU without torch the C library does the same (native_coder.py, csrc/codec/codec.cpp).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from ..config import Config
+from ..errors import CheckpointError, FormatError, StreamMismatch
+from ..format import container
+from ..format.container import Container
+from ..format.tile_grid import Box, Grid, Tile, input_box, latent_box, streams_for
+from . import slice_loop
+from .entropy_engine import Engine
+from .native_coder import Progress
+from .padding import mean_colour, pad
+
+
+class Network(Protocol):
+    """config, metadata: of the model. fingerprint: its 16 hexadecimal digits."""
+
+    config: Config
+    metadata: Mapping[str, str]
+    fingerprint: str
+
+    def check(self) -> None:
+        """Raise CheckpointError where g_s cannot draw: an encoder does not run it, and would write
+        files that show nothing. What else coding takes is checked on the way."""
+
+    def engine(self) -> Engine:
+        """For the threads and the instruction set in use."""
+
+    def analyze(self, x: np.ndarray, tile: Tile, dtype: str) -> slice_loop.Unrounded:
+        """What is to be rounded and coded for a tile.
+
+        x: the padded picture inside `tile_grid.input_box`, float32 [H, W, 3] in [0, 1].
+        dtype: in which g_a computes, of config.DTYPES.
+        """
+
+    def synthesize(self, y_hat: np.ndarray, tile: Tile, dtype: str) -> np.ndarray:
+        """A tile's pixels in [0, 1], [H, W, 3], from y_hat inside `tile_grid.latent_box`.
+
+        y_hat: float32 [M, h, w]. dtype: in which g_s computes. Raises CheckpointError where a pixel
+        is NaN or infinity.
+        """
+
+
+class ArrayCoder:
+    """Codes pictures with a network."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.config, self.metadata = network, network.config, network.metadata
+        self.fingerprint = network.fingerprint
+
+    def check(self) -> None:
+        """As `Network.check`."""
+        self.network.check()
+
+    def begin(
+        self, pixels: np.ndarray, gray: bool, tile: int | None, dtype: str, again: bool
+    ) -> ArrayEncoding:
+        """A picture in the course of being coded.
+
+        pixels: uint8 [H, W, 3]. tile: the tiles' side, None: whole. dtype: in which g_a and g_s
+        compute. again: whether it will be coded more than once.
+        """
+        return ArrayEncoding(self, pixels, gray, tile, dtype, again)
+
+    def pixels(self, file: Container, region: Box, dtype: str, progress: Progress) -> np.ndarray:
+        """A region of a file's picture, uint8 [H, W, 3]; raises FlicError."""
+        latents = functools.partial(self._decode_tile, file)
+        return self._pixels(file.grid, region, file.gray, latents, dtype, progress)
+
+    def verify(self, file: Container) -> None:
+        """Decode all but the picture itself; raises as `pixels`."""
+        for i in range(len(file.streams)):
+            self._decode_tile(file, i)
+
+    def _pixels(
+        self,
+        grid: Grid,
+        region: Box,
+        gray: bool,
+        latents: Callable[[int], np.ndarray],
+        dtype: str,
+        progress: Progress,
+    ) -> np.ndarray:
+        """A region of a picture, uint8 [H, W, 3].
+
+        latents: gives y_hat [M, h, w] of a tile; asked for those that the region needs.
+        """
+        drawn, needed = grid.meeting(region), streams_for(grid, region)
+        boxes = [latent_box(grid[i]) for i in drawn]
+        steps = len(needed) + len(drawn)
+        hull = functools.reduce(Box.around, boxes)
+        shape = (self.config.latent, hull.height // 16, hull.width // 16)
+        y_hat = np.empty(shape, np.float32)
+        for done, j in enumerate(needed, 1):
+            core = grid[j].core
+            part = core.common(hull)
+            decoded = latents(j)
+            y_hat[..., *part.slices(hull, 16)] = decoded[..., *part.slices(core, 16)]
+            progress(done, steps)
+        pixels = np.empty((region.height, region.width, 3), np.uint8)
+        for done, (i, box) in enumerate(zip(drawn, boxes, strict=True), len(needed) + 1):
+            core = grid[i].core
+            part = core.common(region)
+            values = self._draw(y_hat[..., *box.slices(hull, 16)], grid[i], gray, dtype)
+            pixels[part.slices(region)] = values[part.slices(core)]
+            progress(done, steps)
+        return pixels
+
+    def _decode_tile(self, file: Container, i: int) -> np.ndarray:
+        """y_hat [M, h, w] of stream i."""
+        core, margins = file.grid[i].core, file.grid[i].margins
+        size, engine = (core.height, core.width), self.network.engine()
+        try:
+            return slice_loop.decode(
+                engine, self.config, file.streams[i], size, margins, file.step
+            )[1]
+        except (FormatError, StreamMismatch) as error:
+            if file.tile is None:
+                raise
+            raise type(error)(f"{file.grid.name(i)}: {error}") from error
+
+    def _draw(self, y_hat: np.ndarray, tile: Tile, gray: bool, dtype: str) -> np.ndarray:
+        """A tile's pixels, uint8 [H, W, 3]."""
+        x_hat = self.network.synthesize(y_hat, tile, dtype)
+        if gray:
+            x_hat = np.broadcast_to(x_hat.mean(2, keepdims=True), x_hat.shape)
+        return np.rint(x_hat * np.float32(255)).astype(np.uint8)
+
+
+class ArrayEncoding:
+    """A picture in the course of being coded."""
+
+    def __init__(
+        self, coder: ArrayCoder, pixels: np.ndarray, gray: bool, tile: int | None, dtype: str,
+        again: bool,
+    ) -> None:  # fmt: skip
+        self._coder, self._image, self._gray, self._dtype = coder, pixels, gray, dtype
+        self._grid = Grid(pixels.shape[:2], tile)
+        self._again, self._kept, self._latents = again, [], []
+
+    def file(self, frame: Container, step: float, progress: Progress) -> bytes:
+        """The file of `frame` with the picture's streams at this step; raises CheckpointError."""
+        tiles, streams, self._latents = len(self._grid), [], []
+        if self._again and not self._kept:
+            for each in self._analysed():
+                self._kept.append(each)
+                progress(len(self._kept), 2 * tiles)
+        for i, each in enumerate(self._kept if self._again else self._analysed()):
+            coded = self._code(each, self._grid[i], step)
+            streams.append(coded.stream)
+            if self._again:
+                self._latents.append(coded.y_hat)
+            else:
+                progress(i + 1, tiles)
+        return container.pack(dataclasses.replace(frame, streams=tuple(streams), step=step))
+
+    def pixels(self) -> np.ndarray:
+        """What the latest file decodes to, uint8 [H, W, 3]; where it is coded again."""
+        whole = Box(0, 0, *self._image.shape[:2])
+        latents = self._latents.__getitem__
+        return self._coder._pixels(
+            self._grid, whole, self._gray, latents, self._dtype, lambda done, parts: None
+        )
+
+    def _analysed(self) -> Iterator[slice_loop.Unrounded]:
+        """Each tile's latents, before they are rounded; when it is asked for."""
+        mean = mean_colour(self._image)
+        for part in self._grid:
+            box = input_box(part)
+            inside = self._image[box.top : box.bottom, box.left : box.right]
+            x = pad(inside, (box.height, box.width), mean)
+            yield self._coder.network.analyze(x, part, self._dtype)
+
+    def _code(self, analysed: slice_loop.Unrounded, tile: Tile, step: float) -> slice_loop.Coded:
+        engine, config = self._coder.network.engine(), self._coder.config
+        try:
+            return slice_loop.code(engine, config, analysed.at(step), tile.margins, step)
+        except ValueError as error:  # NaN or infinity on the way
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"the model cannot code this picture: {error}") from error
