@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from flic_kernels import native, rans
+from flic_kernels import rans
 from flic_kernels.exact import ExactEngine
 
 from ..errors import CheckpointError
 from . import z_prior
-
-_LAYERS = 5  # of z's prior
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,6 @@ class Engine:
     medians: np.ndarray
 
 
-@native.default_float_environment()
 def build_from(
     weights: Mapping[str, Any],
     *,
@@ -47,21 +44,9 @@ def build_from(
     numbers.
     """
 
-    def double(name: str) -> np.ndarray:
-        value = weights[f"entropy_bottleneck.{name}"]
-        value = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
-        return value.astype(np.float64)
-
-    medians = double("quantiles")[:, 0, 1]
     try:
         networks = ExactEngine(weights, isa=isa, threads=threads, device=device)
-        rows, firsts = z_prior.probabilities(
-            medians,
-            [double(f"matrices.{i}") for i in range(_LAYERS)],
-            [double(f"biases.{i}") for i in range(_LAYERS)],
-            [double(f"factors.{i}") for i in range(_LAYERS - 1)],
-        )
-        tables = rans.Tables.from_pmfs(rows, firsts)
+        tables, medians = z_prior.build(weights)
     except ValueError as error:
         raise CheckpointError(f"these weights cannot code: {error}") from error
-    return Engine(networks, tables, medians.astype(np.float32)[:, None, None])
+    return Engine(networks, tables, medians)

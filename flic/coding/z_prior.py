@@ -1,101 +1,47 @@
-"""Probabilities of z's integers, computed to the same bits on every machine.
-
-The factorised prior (Ballé et al., 2018, appendix 6.1) is a small network for each channel.
-Training evaluates it with the framework's functions; coding needs integers on which two machines
-agree, so here it runs in float64 with nothing but IEEE additions, multiplications and divisions in
-a fixed order (numpy's element-wise operations round each one), from the float32 parameters.
-"""
+"""z's tables, computed by the native library to the same bits on every machine
+(csrc/codec/z_prior.cpp; tests/helpers/z_prior_reference.py is the same in numpy)."""
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
 
-REACH = 255  # symbols beyond +-REACH about the median are escaped
-TAIL = 2.0**-17  # and so are symbols beyond which less than this mass lies
+from flic_kernels import arrays, native, rans
 
-Array = NDArray[np.float64]
-_LN2 = 0.6931471805599453
-_LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
+_WIDTHS = (1, 3, 3, 3, 3, 1)  # of the prior's layers
 
 
-def exp(x: Array) -> Array:
-    """e ** x for |x| <= 700, to a few units in the last place."""
-    n = np.rint(x * (1 / _LN2))
-    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    series = np.ones_like(r)
-    for k in range(14, 0, -1):
-        series = series * r / k + 1.0
-    return np.ldexp(series, n.astype(np.int32))
+def build(weights: Mapping[str, Any]) -> tuple[rans.Tables, np.ndarray]:
+    """One table a channel of z, and the medians about which z is rounded, float32 [C, 1, 1].
 
-
-def log(x: Array) -> Array:
-    """The natural logarithm of x > 0: 2 atanh((m - 1) / (m + 1)) + e ln 2 for x = m 2^e."""
-    mantissa, exponent = np.frexp(x)
-    low = mantissa < 0.7071067811865476
-    mantissa = np.where(low, mantissa * 2.0, mantissa)
-    exponent = np.where(low, exponent - 1, exponent).astype(np.float64)
-    s = (mantissa - 1.0) / (mantissa + 1.0)
-    square, series = s * s, np.zeros_like(s)
-    for k in range(25, 0, -2):
-        series = series * square + 1.0 / k
-    return 2.0 * s * series + exponent * _LN2
-
-
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x))."""
-    return 1.0 / (1.0 + exp(-np.clip(x, -700.0, 700.0)))
-
-
-def tanh(x: Array) -> Array:
-    """2 sigmoid(2 x) - 1."""
-    return 2.0 * sigmoid(2.0 * x) - 1.0
-
-
-def softplus(x: Array) -> Array:
-    """log(1 + exp(x)); x itself from 40 on."""
-    return np.where(x > 40.0, x, log(1.0 + exp(np.minimum(x, 40.0))))
-
-
-def cumulative_logits(
-    x: Array, matrices: list[Array], biases: list[Array], factors: list[Array]
-) -> Array:
-    """Logits of the cumulative distribution at x [C, L], by the parameters [C, out, in] of each."""
-    layer = [x]
-    for i, (matrix, bias) in enumerate(zip(matrices, biases, strict=True)):
-        weight = softplus(matrix)
-        outputs = []
-        for row in range(matrix.shape[1]):
-            total = np.zeros_like(x)
-            for column, value in enumerate(layer):
-                total = total + weight[:, row, column, None] * value
-            total = total + bias[:, row]
-            if i < len(factors):
-                total = total + tanh(factors[i][:, row]) * tanh(total)
-            outputs.append(total)
-        layer = outputs
-    return layer[0]
-
-
-def probabilities(
-    medians: Array, matrices: list[Array], biases: list[Array], factors: list[Array]
-) -> tuple[list[Array], list[int]]:
-    """Probabilities of the integers about each channel's median.
-
-    Args:
-        medians: [C]; z is coded as round(z - median).
-        matrices, biases, factors: the prior's parameters, float64 copies of the float32 ones.
-
-    Returns:
-        for each channel the probabilities of consecutive integers, and the first of them. What they
-        lack to one is the mass that is escaped.
+    weights: a state dict (published names), of arrays or tensors. Raises ValueError: a parameter of
+    the prior has the wrong shape or is not finite float32 numbers.
     """
-    edges = np.arange(-REACH, REACH + 2, dtype=np.float64) - 0.5
-    cdf = sigmoid(cumulative_logits(medians[:, None] + edges, matrices, biases, factors))
-    rows, firsts = [], []
-    for row in cdf:
-        inside = np.flatnonzero((row[1:] > TAIL) & (row[:-1] < 1.0 - TAIL))
-        first, last = (inside[0], inside[-1]) if len(inside) else (REACH, REACH)
-        rows.append(np.maximum(np.diff(row[first : last + 2]), 0.0))
-        firsts.append(int(first) - REACH)
-    return rows, firsts
+    channels = len(weights["entropy_bottleneck.quantiles"])
+
+    def parameter(name: str, *shape: int) -> np.ndarray:
+        value = weights[f"entropy_bottleneck.{name}"]
+        if tuple(value.shape) != (channels, *shape) or arrays.dtype(value) != "float32":
+            raise ValueError(f"entropy_bottleneck.{name} must be float32 {(channels, *shape)}")
+        return arrays.to_numpy(value)
+
+    quantiles = parameter("quantiles", 1, 3)
+    groups: dict[str, list[np.ndarray]] = {"matrices": [], "biases": [], "factors": []}
+    for i, (inputs, outputs) in enumerate(pairwise(_WIDTHS)):
+        groups["matrices"].append(parameter(f"matrices.{i}", outputs, inputs))
+        groups["biases"].append(parameter(f"biases.{i}", outputs, 1))
+        if i + 2 < len(_WIDTHS):
+            groups["factors"].append(parameter(f"factors.{i}", outputs, 1))
+    tables = rans.Tables.computed(
+        "z's tables", native.library().flic_z_tables, channels, native.pointer(quantiles),
+        *map(_pointers, groups.values()),
+    )  # fmt: skip
+    return tables, quantiles[:, :, 1:2].copy()
+
+
+def _pointers(group: Sequence[np.ndarray]) -> ctypes.Array:
+    return (ctypes.c_void_p * len(group))(*map(native.pointer, group))

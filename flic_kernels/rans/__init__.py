@@ -1,8 +1,9 @@
 """The rANS entropy coder: integer tables, a push/pull stream, lossless on integers.
 
-docs/rans.md describes the stream; reference.py is a slow coder of the same format, batch.py codes
-many pictures at once, cuda.py on a GPU. Where tensors are taken, numpy arrays are, and arrays are
-given for them: only CUDA needs torch.
+docs/rans.md describes the stream; reference.py is a slow coder of the same format and
+tables_reference.py a slow maker of the same tables, batch.py codes many pictures at once, cuda.py
+on a GPU. Where tensors are taken, numpy arrays are, and arrays are given for them: only CUDA needs
+torch.
 """
 
 from flic_kernels.native import CorruptStream

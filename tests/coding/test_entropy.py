@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import z_prior_reference as z_prior
 from golden_model import SMALL, assert_golden, base_model, fill, golden, small_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from flic import FLIC
-from flic.coding import entropy, z_prior
+from flic.coding import entropy
 from flic.coding.entropy import Latents, Unrounded
 from flic.coding.model_engine import engine_of
 from flic_kernels import use

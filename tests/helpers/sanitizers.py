@@ -38,8 +38,8 @@ TESTS = {
          "kernels/test_ops.py", "kernels/test_exact.py", "kernels/test_exact_errors.py",
          "kernels/test_rans.py", "kernels/test_rans_golden.py", "kernels/test_rans_tables.py",
          "codec/test_codec.py", "kernels/test_accelerate.py", "training/test_training.py",
-         "cli/test_workers.py", "codec/test_processes.py"],
-        "not triton",
+         "cli/test_workers.py", "codec/test_processes.py", "coding/test_z_prior.py"],
+        "not triton and not another_build",
     ),
     ("address", "quick"): (
         ["kernels/test_ops.py", "kernels/test_rans_golden.py", "kernels/test_accelerate.py"],

@@ -10,7 +10,8 @@ import torch
 from rans_cases import small_tables
 
 from flic_kernels import native, rans
-from flic_kernels.rans.tables import PRECISION, TOTAL, _normal_cdf
+from flic_kernels.rans import tables_reference
+from flic_kernels.rans.tables import PRECISION, TOTAL
 
 GAUSSIAN_FINGERPRINT = "b9d0624756e582d8f0001a52cdc2eece308cead5554589f0961c9cc81ab27495"
 
@@ -32,10 +33,29 @@ def test_gaussian_tables_are_the_same_integers_everywhere():
     assert rans.gaussian_tables().fingerprint() == GAUSSIAN_FINGERPRINT
 
 
+def test_gaussian_tables_are_the_references():
+    made, expected = rans.gaussian_tables(), tables_reference.gaussian_tables()
+    for name in ARRAYS:
+        assert np.array_equal(getattr(made, name), getattr(expected, name)), name
+
+
+def test_quantised_rows_are_the_references():
+    rng = np.random.default_rng(4)
+    sizes = [0, 1, 1, 2, 3, TOTAL - 1, *rng.integers(1, 700, 200)]
+    rows = [rng.gamma(10 ** rng.uniform(-2, 1), size=size) for size in sizes]
+    masses = rng.choice([1e-310, 1e-9, 0.5, 1, 1 + 1e-12, 7, 1e308], len(rows))
+    rows = [row / max(row.sum(), 1e-300) * mass for row, mass in zip(rows, masses, strict=True)]
+    rows += [np.zeros(9), np.full(4, 0.25), np.array([0, 0, 1.0]), np.array([1.0, -0.0])]
+    expected = tables_reference.quantise(rows)
+    made = rans.Tables.from_pmfs(rows, [-TOTAL // 2] * len(rows))
+    assert np.array_equal(made.frequencies, np.concatenate(expected))
+    assert np.array_equal(np.diff(made.first), [len(row) for row in expected])
+
+
 def test_normal_cdf_is_accurate():
     t = np.linspace(-6, 6, 2001)
     exact = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in t])
-    assert np.abs(_normal_cdf(t) - exact).max() < 1e-12
+    assert np.abs(tables_reference.normal_cdf(t) - exact).max() < 1e-12
 
 
 def test_gaussian_rows_match_the_model():

@@ -189,6 +189,7 @@ FLIC_API int flic_exact_function(int function, const float* x, float* out, int64
 /* The entropy coder (rans/, docs/rans.md). */
 
 typedef struct FlicTables FlicTables;
+typedef struct FlicTableRows FlicTableRows; /* the integers that tables are made from */
 typedef struct FlicDecoder FlicDecoder;
 typedef struct FlicBytes FlicBytes;
 
@@ -236,6 +237,11 @@ FLIC_API int flic_rans_tables_bytes(const FlicTables* tables, int64_t* encoder, 
 FLIC_API int flic_rans_tables_arrays(const FlicTables* tables, FlicTablesView* view,
                                      int64_t* bytes);
 FLIC_API void flic_rans_tables_free(FlicTables* tables);
+FLIC_API int flic_rans_quantise(int64_t count, const int64_t* sizes, const double* probabilities,
+                                int32_t* frequencies);
+FLIC_API int flic_rans_gaussian_tables(FlicTableRows** out);
+FLIC_API int flic_rans_rows_arrays(const FlicTableRows* rows, const void** arrays, int64_t* bytes);
+FLIC_API void flic_rans_rows_free(FlicTableRows* rows);
 FLIC_API int flic_rans_encode(const FlicPush* pushes, int64_t count, int lanes, int groups,
                               FlicBytes** out);
 FLIC_API int64_t flic_rans_bytes_size(const FlicBytes* bytes);
@@ -253,6 +259,12 @@ FLIC_API int flic_rans_records_open(const uint8_t* data, int64_t size, int pictu
                                     FlicGroupRecord* records, int* groups);
 FLIC_API int flic_rans_records_close(const FlicGroupRecord* records, int groups, int64_t pushes,
                                      const uint8_t* buffer, FlicBytes** out);
+
+/* The tables of z (codec/). */
+
+FLIC_API int flic_z_tables(int channels, const float* quantiles, const float* const* matrices,
+                           const float* const* biases, const float* const* factors,
+                           FlicTableRows** out);
 
 /* The CUDA library (exact/cuda_engine.cu, rans/rans.cu); pointers to arrays are the device's. */
 

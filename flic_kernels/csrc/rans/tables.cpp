@@ -1,8 +1,8 @@
 #include "rans/tables.h"
 
 #include <algorithm>
-#include <new>
 
+#include "base/errors.h"
 #include "include/flic_kernels.h"
 
 namespace flic {
@@ -70,51 +70,51 @@ void append(Tables& all, const std::vector<Interval>& table, int32_t minimum) {
     }
 }
 
-int build(int64_t count, const int64_t* first, const int32_t* minimum, const int32_t* frequencies,
-          Tables& all) {
+void require_tables(bool condition) {
+    if (!condition) throw Error(FLIC_BAD_TABLES, "frequencies that do not form tables");
+}
+
+std::unique_ptr<FlicTables> build(int64_t count, const int64_t* first, const int32_t* minimum,
+                                  const int32_t* frequencies) {
+    auto all = std::make_unique<FlicTables>();
     std::vector<Interval> table;
     for (int64_t t = 0; t < count; ++t) {
         const int64_t size = first[t + 1] - first[t];
-        if (size < 1 || size > kTotal) return FLIC_BAD_TABLES;
-        if (minimum[t] < INT16_MIN || minimum[t] + size - 1 > INT16_MAX) return FLIC_BAD_TABLES;
+        require_tables(size >= 1 && size <= kTotal);
+        require_tables(minimum[t] >= INT16_MIN && minimum[t] + size - 1 <= INT16_MAX);
         table.clear();
         uint32_t start = 0;
         for (int64_t k = first[t]; k < first[t + 1]; ++k) {
             const int32_t frequency = frequencies[k];
-            if (frequency < 1 || static_cast<uint32_t>(frequency) > kTotal - start) {
-                return FLIC_BAD_TABLES;
-            }
+            require_tables(frequency >= 1 && static_cast<uint32_t>(frequency) <= kTotal - start);
             table.push_back({start, static_cast<uint32_t>(frequency)});
             start += static_cast<uint32_t>(frequency);
         }
-        if (start != kTotal) return FLIC_BAD_TABLES;
-        append(all, table, minimum[t]);
-        if (all.buckets.size() >> 28) return FLIC_BAD_TABLES;
+        require_tables(start == kTotal);
+        append(*all, table, minimum[t]);
+        require_tables(all->buckets.size() >> 28 == 0);
     }
-    return FLIC_OK;
+    return all;
 }
 
 }  // namespace
+
+std::unique_ptr<FlicTables> make_tables(const TableRows& rows) {
+    const auto count = static_cast<int64_t>(rows.minimum.size());
+    return build(count, rows.first.data(), rows.minimum.data(), rows.frequencies.data());
+}
+
 }  // namespace rans
 }  // namespace flic
 
-// Makes tables from frequencies: table t has frequencies[first[t] .. first[t + 1]), each at least
-// 1, together 2^15, the last one the escape's; its first symbol is minimum[t]. Symbols lie in
-// int16.
+// Makes tables from the integers of a TableRows.
 FLIC_API int flic_rans_tables_new(int64_t count, const int64_t* first, const int32_t* minimum,
                                   const int32_t* frequencies, FlicTables** out) {
-    if (count < 1 || count > 1 << 20 || !first || !minimum || !frequencies || !out) {
-        return FLIC_BAD_ARGUMENT;
-    }
-    try {
-        auto tables = std::make_unique<FlicTables>();
-        const int status = flic::rans::build(count, first, minimum, frequencies, *tables);
-        if (status != FLIC_OK) return status;
-        *out = tables.release();
-        return FLIC_OK;
-    } catch (const std::bad_alloc&) {
-        return FLIC_OUT_OF_MEMORY;
-    }
+    return flic::LastError().guard([&] {
+        flic::require(count >= 1 && count <= 1 << 20 && first && minimum && frequencies && out,
+                      "bad argument");
+        *out = flic::rans::build(count, first, minimum, frequencies).release();
+    });
 }
 
 // Bytes an encoder (its table records and intervals) and a decoder (locators and buckets) read.

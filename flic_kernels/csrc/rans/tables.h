@@ -23,6 +23,17 @@ struct Tables {
     }
 };
 
+// Tables as integers: table t has the frequencies[first[t] .. first[t + 1]), each at least 1,
+// together 2^15, the last one the escape's; its first symbol is minimum[t]. Symbols lie in int16.
+struct TableRows {
+    std::vector<int64_t> first{0};
+    std::vector<int32_t> minimum;
+    std::vector<int32_t> frequencies;
+};
+
+// Throws Error(FLIC_BAD_TABLES).
+std::unique_ptr<FlicTables> make_tables(const TableRows& rows);
+
 }  // namespace rans
 }  // namespace flic
 
