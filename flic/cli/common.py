@@ -247,7 +247,7 @@ class CodecCache:
     def config_of(self, fingerprint: bytes | None = None) -> config.Config:
         """Of the model for encoding, or of a file's; a header that says it is enough."""
         if fingerprint is None or self._model is not None:
-            return self.for_encoding().network.config
+            return self.for_encoding().coder.config
         if fingerprint not in self._configs:
             entry = library.find(fingerprint.hex(), self._folder)
             self._configs[fingerprint] = config.resolve(entry.config)

@@ -7,15 +7,16 @@ from cli_tools import without_torch
 from PIL import Image
 from places import ROOT
 from processes import NO_TORCH, in_python
+from weights_reference import fingerprint, read
 
 import flic
 from flic.codec.opening import open_codec
-from flic.coding.native_network import NativeNetwork
-from flic.coding.padding import mean_colour, pad
-from flic.format.tile_grid import Grid, Tile, input_box
+from flic.coding.array_coder import ArrayCoder
+from flic.coding.native_coder import NativeCoder
+from flic.format.container import Container, unpack
+from flic.format.tile_grid import Box
 from flic.model import checkpoint, library, loading
 from flic.model.torch_network import TorchNetwork
-from flic.model.weights import fingerprint, open_network, read
 
 PARROT = ROOT / "flic" / "assets" / "parrot.png"
 SMALL = ("small", "tiny")
@@ -25,7 +26,7 @@ SMALL = ("small", "tiny")
 def both(request):
     """A built-in model without torch, and with it."""
     path = library.locate(request.param)
-    return open_network(path), TorchNetwork(loading.load(path))
+    return open_codec(path).coder, ArrayCoder(TorchNetwork(loading.load(path)))
 
 
 def test_weights_and_their_name(both):
@@ -33,30 +34,43 @@ def test_weights_and_their_name(both):
     assert native.fingerprint == other.fingerprint and native.config == other.config
     assert native.metadata == other.metadata
     arrays, _ = read(library.locate(native.fingerprint))
-    state = torch.nn.Module.state_dict(other.model)
+    state = torch.nn.Module.state_dict(other.network.model)
     for name, array in arrays.items():
         assert np.array_equal(array, state[name].numpy()), name
-    assert fingerprint(arrays) == checkpoint.fingerprint(other.model)
+    assert fingerprint(arrays) == checkpoint.fingerprint(other.network.model)
 
 
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("tile", [None, 128])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_transforms_are_the_modules(both, dtype):
-    """To the last bit: the same operations on the same layout, whole and in tiles."""
+def test_the_integers_are_the_modules(both, dtype, tile, gray):
+    """At step 1/64 as well, which shows y to 1/64: the same operations on the same layout. And the
+    pictures within a rounding (T-CA's correction goes through two libraries' tanh)."""
     native, other = both
     pixels = np.random.RandomState(1).randint(0, 256, (300, 200, 3)).astype(np.uint8)
-    for tile in (Tile.whole((300, 200)), *Grid((300, 200), 128)):
-        box = input_box(tile)
-        part = pixels[box.top : box.bottom, box.left : box.right]
-        x = pad(part, (box.height, box.width), mean_colour(pixels))
-        found, expected = native.analyze(x, tile, dtype), other.analyze(x, tile, dtype)
-        assert np.array_equal(found.y, expected.y)
-        assert np.abs(found.z - expected.z).max() < 1e-5
-        assert all(map(np.array_equal, found.at(), expected.at()))
-    whole = Tile.whole((300, 200))
-    y_hat = np.rint(native.analyze(pad(pixels, (384, 256), mean_colour(pixels)), whole, dtype).y)
-    assert np.array_equal(
-        native.synthesize(y_hat, whole, dtype), other.synthesize(y_hat, whole, dtype)
-    )
+    if gray:
+        pixels[:] = pixels[..., :1]
+    coders = [each.begin(pixels, gray, tile, dtype, True) for each in both]
+    fields = dict(width=200, height=300, streams=(), gray=gray, tile=tile)
+    frame = Container(fingerprint=bytes.fromhex(native.fingerprint), icc=b"profile", **fields)
+    for step in (1.0, 1 / 64, 7.7):
+        told = ([], [])
+        data, expected = (
+            coder.file(frame, step, lambda *parts, kept=kept: kept.append(parts))
+            for coder, kept in zip(coders, told, strict=True)
+        )
+        assert data == expected and told[0] == told[1]
+        found, drawn = (coder.pixels().astype(int) for coder in coders)
+        assert np.abs(found - drawn).max() <= 1
+        file = unpack(data)
+        for region in (Box(0, 0, 300, 200), Box(120, 3, 131, 150)):
+            parts = ([], [])
+            decoded, wanted = (
+                each.pixels(file, region, dtype, lambda *part, kept=kept: kept.append(part))
+                for each, kept in zip(both, parts, strict=True)
+            )
+            assert np.array_equal(decoded, found[region.slices(Box(0, 0, 300, 200))])
+            assert np.abs(decoded.astype(int) - wanted).max() <= 1 and parts[0] == parts[1]
 
 
 def test_the_files_are_the_same(tmp_path):
@@ -129,11 +143,10 @@ def test_what_is_no_plain_model_file_is_loaded_with_torch(tmp_path):
     """So that it is torch's loader that says what is wrong with it."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(library.locate("tiny").read_bytes()[:-4])
-    assert open_network(path) is None
     with pytest.raises(flic.CheckpointError):
         open_codec(path)
     checkpoint.save_torch(flic.load_model("tiny"), tmp_path / "model.pth.tar")
-    assert isinstance(open_codec("tiny").model, NativeNetwork)
+    assert isinstance(open_codec("tiny").model, NativeCoder)
     assert isinstance(open_codec(tmp_path / "model.pth.tar").model, flic.FLIC)
 
 

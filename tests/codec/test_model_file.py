@@ -1,4 +1,4 @@
-"""A model's file read in C++ is what flic.model.weights makes of it; damaged ones are refused."""
+"""A model's file read in C++ is what numpy makes of it; damaged ones are refused."""
 
 import errno
 import functools
@@ -17,7 +17,6 @@ import torch
 from native_builds import compiler, model_file_program
 from sanitizers import FLAGS
 
-from flic.model import weights
 from flic.model.library import WEIGHTS
 
 COMPILER = compiler("g++", "c++", "clang++")

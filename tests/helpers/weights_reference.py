@@ -1,33 +1,19 @@
-"""Weights of a model's file as arrays, and a model that codes with them. Needs no torch."""
+"""A model's file read with numpy: what csrc/codec/model_file.cpp is checked against."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ..coding.native_network import NativeNetwork
-from ..config import resolve
-from ..errors import CheckpointError
-from . import library
-from .names import is_derived
+from flic.errors import CheckpointError
+from flic.model import library
+from flic.model.names import is_derived
 
 _TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-
-
-def open_network(path: Path) -> NativeNetwork | None:
-    """The model of a file that flic wrote; None for any other file, and for one of which the torch
-    loader is to say what is wrong with it."""
-    try:
-        arrays, metadata = read(path)
-        config = resolve(json.loads(metadata["config"]))
-        return NativeNetwork(arrays, config, metadata, fingerprint(arrays))
-    except (CheckpointError, KeyError, TypeError, ValueError):
-        return None
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
