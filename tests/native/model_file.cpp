@@ -96,7 +96,8 @@ void print(const ModelFile& model) {
             printf(i > 0 ? ",%" PRId64 : "%" PRId64, tensor.shape[i]);
         }
         const uint32_t checksum = crc32(0, tensor.data, tensor.count() * sizeof(float));
-        printf("],\"crc32\":%" PRIu32 "}", checksum);
+        const bool aligned = reinterpret_cast<uintptr_t>(tensor.data) % alignof(float) == 0;
+        printf("],\"crc32\":%" PRIu32 ",\"aligned\":%s}", checksum, aligned ? "true" : "false");
         comma = ",";
     }
     printf("},\"config\":");

@@ -80,7 +80,6 @@ __attribute__((target("sha,sse4.1,ssse3"))) void compress_sha(uint32_t* state, c
             const __m128i* words = reinterpret_cast<const __m128i*>(block) + i;
             w[i] = _mm_shuffle_epi8(_mm_loadu_si128(words), big_endian);
         }
-#pragma GCC unroll 16
         for (int i = 0; i < 16; ++i) {
             const __m128i constants = _mm_load_si128(reinterpret_cast<const __m128i*>(kRounds) + i);
             const __m128i sum = _mm_add_epi32(w[i % 4], constants);
