@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import weights_reference as weights
 from native_builds import compiler, model_file_program
 from sanitizers import FLAGS
 

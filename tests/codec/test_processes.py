@@ -105,7 +105,7 @@ def test_workers_of_a_data_loader_decode():
                 return torch.from_numpy(np.array(flic.decode(data)))
 
         loader = torch.utils.data.DataLoader(Files(), num_workers=1, timeout=50)
-        expected = torch.from_numpy(np.array(image))
+        expected = torch.from_numpy(np.array(flic.decode(data)))
         assert all(torch.equal(found[0], expected) for found in loader)
     """)
 

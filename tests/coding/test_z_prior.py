@@ -5,11 +5,12 @@ import ctypes
 
 import numpy as np
 import pytest
+import weights_reference as weights
 import z_prior_reference
 from native_builds import compiler, tables_library
 
 from flic.coding import z_prior
-from flic.model import library, weights
+from flic.model import library
 from flic_kernels import interface, native, rans
 
 BUILT_IN = sorted(library.WEIGHTS.glob("*.safetensors"))

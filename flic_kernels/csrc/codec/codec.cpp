@@ -31,9 +31,9 @@ const uint8_t* pixel(const FlicImage& image, int y, int x) {
     return image.pixels + y * image.stride + int64_t{x} * image.channels;
 }
 
-// The picture inside a box, [height][width][3] in [0, 1], continued to the right and below: the last
-// column and row fade into the mean within a few pixels, which costs few bits (`python -m benches
-// padding`).
+// The picture inside a box, [height][width][3] in [0, 1], continued to the right and below: the
+// last column and row fade into the mean within a few pixels, which costs few bits (`python -m
+// benches padding`).
 Floats padded(const FlicImage& image, const Box& box, const float* mean, int threads) {
     Floats out(static_cast<size_t>(box.height()) * box.width() * 3, Floats::Fill::none);
     std::vector<float> kept(std::max(box.bottom - image.height, 0) +
@@ -120,8 +120,7 @@ void draw(const Model& model, const Grid& grid, const Canvas& canvas, const floa
         team(work.threads()).run(part.height(), [&](int row, int) {
             const size_t y = part.top - tile.core.top + row, x = part.left - tile.core.left;
             const float* const from = x_hat.get() + (y * tile.core.width() + x) * 3;
-            uint8_t* const to = out.pixels +
-                                (part.top - canvas.region.top + row) * out.stride +
+            uint8_t* const to = out.pixels + (part.top - canvas.region.top + row) * out.stride +
                                 int64_t{part.left - canvas.region.left} * out.channels;
             if (!to_samples(from, part.width(), out.channels, to)) finite = false;
         });
@@ -167,8 +166,7 @@ Floats decode_tile(const Model& model, const Container& file, int64_t i, const W
     try {
         return decode(model, file.streams[i], grid[i], file.header.step, work);
     } catch (const Error& error) {
-        const bool of_stream =
-            error.status >= FLIC_BAD_FILE && error.status <= FLIC_MISMATCH;
+        const bool of_stream = error.status >= FLIC_BAD_FILE && error.status <= FLIC_MISMATCH;
         if (!file.header.tile || !of_stream) throw;
         throw Error(error.status, grid.name(i) + ": " + error.what());
     }
@@ -211,8 +209,7 @@ void Work::need(int64_t bytes, int64_t height, int64_t width) const {
              "%lldx%lld pixels at once take at least %.1f GiB of memory with this model, and %.1f "
              "GiB are available: tiles take less",
              static_cast<long long>(width), static_cast<long long>(height),
-             static_cast<double>(bytes) / kGiB,
-             static_cast<double>(options_.memory_limit) / kGiB);
+             static_cast<double>(bytes) / kGiB, static_cast<double>(options_.memory_limit) / kGiB);
     throw Error(FLIC_MEMORY_LIMIT, text);
 }
 
@@ -284,9 +281,9 @@ void Encoder::picture(const Work& work, const FlicImage& asked) const {
     const FloatEnvironment environment;
     require(again_ && !file_.empty(), "only an encoder that codes again has its file's picture");
     const FlicImage out = checked(asked);
-    require(out.width == image_.width && out.height == image_.height &&
-                out.channels == image_.channels,
-            "the buffer is for another picture");
+    require(
+        out.width == image_.width && out.height == image_.height && out.channels == image_.channels,
+        "the buffer is for another picture");
     const Box whole = {0, 0, out.height, out.width};
     const Box hull = hull_of(grid_, whole);
     const int latent = model_.info().latent;
@@ -304,11 +301,12 @@ void decode(const Model& model, const uint8_t* data, size_t size, const FlicRegi
     const Container file = opened(model, data, size);
     model.check_drawing();
     const FlicHeader& header = file.header;
-    const Box box = box_of(region ? *region : FlicRegion{0, 0, header.width, header.height}, header);
+    const Box box =
+        box_of(region ? *region : FlicRegion{0, 0, header.width, header.height}, header);
     const FlicImage out = checked(asked);
-    require(out.width == box.width() && out.height == box.height() &&
-                out.channels == header.channels,
-            "the buffer is for another picture or region");
+    require(
+        out.width == box.width() && out.height == box.height() && out.channels == header.channels,
+        "the buffer is for another picture or region");
     const Grid grid = file.grid();
     const std::vector<int64_t> needed = grid.streams_for(box);
     const auto parts = static_cast<int64_t>(needed.size() + grid.meeting(box).size());

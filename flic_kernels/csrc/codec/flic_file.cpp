@@ -11,7 +11,7 @@ namespace flic::codec {
 namespace {
 
 constexpr uint8_t kMagic[4] = {'F', 'L', 'I', 'C'};
-constexpr int kVersion = 3;  // the newest that is read
+constexpr int kVersion = 3;     // the newest that is read
 constexpr int kArithmetic = 1;  // of docs/exact.md and of the coder's tables
 constexpr size_t kMaxMetadata = size_t{1} << 24;
 constexpr uint8_t kGray = 1, kAlpha = 2, kIcc = 4, kExif = 8;
@@ -111,11 +111,10 @@ void check_streams(const Container& file) {
 
 void check_version(int version) {
     if (version > kVersion) {
-        throw Error(FLIC_UNSUPPORTED_VERSION, "the file has format version " +
-                                                  std::to_string(version) +
-                                                  "; this flic reads up to version " +
-                                                  std::to_string(kVersion) +
-                                                  ": install a newer flic");
+        throw Error(FLIC_UNSUPPORTED_VERSION,
+                    "the file has format version " + std::to_string(version) +
+                        "; this flic reads up to version " + std::to_string(kVersion) +
+                        ": install a newer flic");
     }
     if (version < 1) {
         throw Error(FLIC_UNSUPPORTED_VERSION,
@@ -182,9 +181,8 @@ std::vector<uint8_t> pack(const Container& file) {
     std::vector<uint8_t> out;
     append(out, kMagic, sizeof kMagic);
     out.push_back(static_cast<uint8_t>(version));
-    out.push_back(static_cast<uint8_t>((h.channels == 1 ? kGray : 0) |
-                                       (s.alpha.data ? kAlpha : 0) | (s.icc.data ? kIcc : 0) |
-                                       (s.exif.data ? kExif : 0)));
+    out.push_back(static_cast<uint8_t>((h.channels == 1 ? kGray : 0) | (s.alpha.data ? kAlpha : 0) |
+                                       (s.icc.data ? kIcc : 0) | (s.exif.data ? kExif : 0)));
     append(out, h.fingerprint, sizeof h.fingerprint);
     append_varint(out, h.width);
     append_varint(out, h.height);
@@ -268,20 +266,21 @@ Stream unpack_stream(const Section& data) {
     if (data.size < kStreamHead) throw early();
     const int arithmetic = data.data[0];
     if (arithmetic > kArithmetic) {
-        throw Error(FLIC_UNSUPPORTED_VERSION,
-                    "the stream was coded with arithmetic " + std::to_string(arithmetic) +
-                        "; this flic has " + std::to_string(kArithmetic) +
-                        ": install a newer flic");
+        throw Error(FLIC_UNSUPPORTED_VERSION, "the stream was coded with arithmetic " +
+                                                  std::to_string(arithmetic) + "; this flic has " +
+                                                  std::to_string(kArithmetic) +
+                                                  ": install a newer flic");
     }
     if (arithmetic != kArithmetic) {
-        throw Error(FLIC_BAD_FILE, "the stream is damaged: there is no arithmetic " +
-                                       std::to_string(arithmetic));
+        throw Error(FLIC_BAD_FILE,
+                    "the stream is damaged: there is no arithmetic " + std::to_string(arithmetic));
     }
     Reader reader(data.data + 1, data.size - 1);
     Stream stream = {reader.number(4), {}, {}};
     const int slices = *reader.take(1);
     if (data.size < kStreamHead + 2 * static_cast<size_t>(slices)) throw early();
-    for (int i = 0; i < slices; ++i) stream.checks.push_back(static_cast<uint16_t>(reader.number(2)));
+    for (int i = 0; i < slices; ++i)
+        stream.checks.push_back(static_cast<uint16_t>(reader.number(2)));
     stream.payload = {data.data + 1 + reader.position(), data.size - 1 - reader.position()};
     return stream;
 }

@@ -11,9 +11,9 @@
 
 namespace flic::codec {
 
-constexpr int kMaxSide = 65535;                 // of a picture, pixels
-constexpr int64_t kMaxPixels = 1 << 26;         // in a picture
-constexpr size_t kMaxFile = size_t{1} << 29;    // bytes that a reader looks at
+constexpr int kMaxSide = 65535;               // of a picture, pixels
+constexpr int64_t kMaxPixels = 1 << 26;       // in a picture
+constexpr size_t kMaxFile = size_t{1} << 29;  // bytes that a reader looks at
 constexpr float kFinestStep = 1.0f / 64, kCoarsestStep = 64;
 
 using Section = FlicSection;

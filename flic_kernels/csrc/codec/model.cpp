@@ -21,7 +21,7 @@ constexpr int kEscapeBits = 8;  // of the shortest escape, docs/rans.md
 
 struct Field {
     const char* name;
-    int32_t FlicModelInfo::*value;
+    int32_t FlicModelInfo::* value;
     int standard, most;
 };
 // Defaults and bounds as in flic/config.py.
@@ -157,8 +157,8 @@ Floats analyzed(const Network<T>& network, const float* x, const Tile& tile, int
     const AnalysisTile margins(tile);
     const Box input = tile.input();
     Buffers<T> buffers(network.most_of_analysis(input.height(), input.width(), margins));
-    return to_planes(
-        network.analyze(x, input.height(), input.width(), margins, buffers, threads), margins.cut);
+    return to_planes(network.analyze(x, input.height(), input.width(), margins, buffers, threads),
+                     margins.cut);
 }
 
 template <class T>
@@ -212,8 +212,7 @@ void Model::read_prior() {
     }
     const float* const quantiles = weights_.find(prior + "quantiles", channels * 3);
     for (size_t c = 0; c < channels; ++c) medians_.push_back(quantiles[3 * c + 1]);
-    const rans::TableRows rows =
-        codec::z_tables(info_.hyper, quantiles, matrices, biases, factors);
+    const rans::TableRows rows = codec::z_tables(info_.hyper, quantiles, matrices, biases, factors);
     for (size_t c = 0; c < channels; ++c) least_z_bits_ += least_bits(rows, c);
     z_tables_ = rans::make_tables(rows);
 }
@@ -254,8 +253,8 @@ Unrounded Model::analyze(const float* x, const Tile& tile, const Work& work) con
     work.need(transform_bytes(input), input.height(), input.width());
     const int threads = work.threads();
     Unrounded out;
-    out.y = work.bfloat16() ? analyzed(narrow(), x, tile, threads)
-                            : analyzed(wide_, x, tile, threads);
+    out.y =
+        work.bfloat16() ? analyzed(narrow(), x, tile, threads) : analyzed(wide_, x, tile, threads);
     work.go_on();
     const Margins around = tile.margins().at(16);
     const int height = tile.core.height() / 16, width = tile.core.width() / 16;
@@ -298,8 +297,8 @@ Model::Lease::Lease(const Model& model, int threads) : model_(model) {
         }
     }
     if (model.packed_for_ != &kernels) model.pack(kernels, {}, threads);
-    engine_ = std::make_unique<exact::Engine>(exact_config(model.info_), kernels, model.packed_,
-                                              threads);
+    engine_ =
+        std::make_unique<exact::Engine>(exact_config(model.info_), kernels, model.packed_, threads);
 }
 
 Model::Lease::~Lease() {

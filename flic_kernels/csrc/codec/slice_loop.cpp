@@ -67,6 +67,13 @@ uint32_t crc_of(uint32_t before, const std::vector<int32_t>& values) {
     return crc32(before, values.data(), values.size() * sizeof(int32_t));
 }
 
+// g_s's input.
+void correct(const int32_t* y, const float* corrections, size_t count, float step, float* out) {
+    for (size_t i = 0; i < count; ++i) {
+        out[i] = step * (static_cast<float>(y[i]) + 0.5f * tanhf(corrections[i]));
+    }
+}
+
 // One end of the loop. next(): the next integers, known or read; count of them, by the tables at
 // `indexes`, about `centers` (null: about 0).
 class Writer {
@@ -85,16 +92,18 @@ class Writer {
             for (size_t i = 0; i < count; ++i) symbols[i] -= centers[i];
         }
         kept.assign(indexes, indexes + count);
-        pushes_.push_back({symbols.data(), kept.data(), static_cast<int64_t>(count), &tables, 4, 4});
+        pushes_.push_back(
+            {symbols.data(), kept.data(), static_cast<int64_t>(count), &tables, 4, 4});
     }
     void guard(uint16_t check) { checks_.push_back(check); }
     std::vector<uint8_t> finish() {
         FlicBytes* bytes = nullptr;
-        const int status = flic_rans_encode(pushes_.data(), static_cast<int64_t>(pushes_.size()), 0,
-                                            0, &bytes);
+        const int status =
+            flic_rans_encode(pushes_.data(), static_cast<int64_t>(pushes_.size()), 0, 0, &bytes);
         if (status != FLIC_OK) throw Error(status, "the entropy coder failed");
         const std::unique_ptr<FlicBytes> payload(bytes);
-        return pack_stream({crc_of(crc_of(0, z_), y_), checks_, {payload->data(), payload->size()}});
+        return pack_stream(
+            {crc_of(crc_of(0, z_), y_), checks_, {payload->data(), payload->size()}});
     }
 
   private:
@@ -184,10 +193,6 @@ Floats slice_loop(const Model& model, End& end, const Tile& tile, float step, co
     const Size z_inside = {inside.height / 4, inside.width / 4};
     const Size z_whole = {whole.height / 4, whole.width / 4};
     const int channels = model.slice_channels();
-    // T-CA keeps keys and values of all slices but the last.
-    work.need(int64_t{4} * 2 * info.depth * (info.slices - 1) * channels * info.ratio *
-                  static_cast<int64_t>(whole.area()),
-              tile.coded.height(), tile.coded.width());
     const Model::Lease engine(model, work.threads());
 
     std::vector<int32_t> indexes(info.hyper * z_inside.area());
@@ -232,17 +237,20 @@ Floats slice_loop(const Model& model, End& end, const Tile& tile, float step, co
         const uint32_t crc = crc_of(crc_of(0, indexes), centers);
         end.guard(static_cast<uint16_t>(crc));
         end.next(indexes.data(), centers.data(), count, *coder.tables, symbols.data());
-        for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>(symbols[i]);
-        float* const corrected = y_hat.get() + slice * count;
-        for (size_t i = 0; i < count; ++i) {
-            corrected[i] = step * (values[i] + 0.5f * tanhf(corrections[i]));
-        }
-        if (step != 1) {
-            for (size_t i = 0; i < count; ++i) values[i] *= step;
-        }
+        correct(symbols.data(), corrections.get(), count, step, y_hat.get() + slice * count);
+        for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>(symbols[i]) * step;
         extend(values.get(), channels, inside, around, previous.get());
     }
     return y_hat;
+}
+
+// T-CA keeps keys and values of all slices but the last.
+void need_memory(const Model& model, const Tile& tile, const Work& work) {
+    const FlicModelInfo& info = model.info();
+    const int height = tile.coded.height(), width = tile.coded.width();
+    work.need(int64_t{4} * 2 * info.depth * (info.slices - 1) * model.slice_channels() *
+                  info.ratio * (height / 16) * (width / 16),
+              height, width);
 }
 
 // A symbol of frequency f costs about log2(2^15 / f) bits. A state of integers can do a little
@@ -264,6 +272,7 @@ void check_length(const Model& model, size_t payload, const Tile& tile) {
 Coded code(const Model& model, const Unrounded& analysed, const Tile& tile, float step,
            const Work& work) {
     const FloatEnvironment environment;
+    need_memory(model, tile, work);
     const std::vector<int32_t> y = rounded(analysed.y, step, "y");
     const std::vector<int32_t> z = rounded(analysed.z, 1, "z");
     Writer writer(z, y);
@@ -274,6 +283,7 @@ Coded code(const Model& model, const Unrounded& analysed, const Tile& tile, floa
 Floats decode(const Model& model, const Section& data, const Tile& tile, float step,
               const Work& work) {
     const FloatEnvironment environment;
+    need_memory(model, tile, work);
     const Stream stream = unpack_stream(data);
     const size_t slices = model.info().slices;
     if (stream.checks.size() != slices) {
@@ -293,3 +303,13 @@ Floats decode(const Model& model, const Section& data, const Tile& tile, float s
 }
 
 }  // namespace flic::codec
+
+// y_hat of integers and T-CA's corrections, for what codes without flic.h: its pictures are the
+// same.
+FLIC_API int flic_correct(const int32_t* y, const float* corrections, int64_t count, float step,
+                          float* out) {
+    if (count < 0 || !y || !corrections || !out) return FLIC_BAD_ARGUMENT;
+    const flic::FloatEnvironment environment;
+    flic::codec::correct(y, corrections, static_cast<size_t>(count), step, out);
+    return FLIC_OK;
+}

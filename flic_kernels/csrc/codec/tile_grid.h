@@ -20,7 +20,9 @@ struct Margins {  // around a box
     int top, left, bottom, right;
 
     bool any() const { return top || left || bottom || right; }
-    Margins at(int scale) const { return {top / scale, left / scale, bottom / scale, right / scale}; }
+    Margins at(int scale) const {
+        return {top / scale, left / scale, bottom / scale, right / scale};
+    }
 };
 
 struct Box {  // both ends half open

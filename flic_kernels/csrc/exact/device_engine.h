@@ -147,8 +147,7 @@ struct SliceLayers {
 
 class DeviceEngine {
   public:
-    DeviceEngine(const Config& c, WeightTable& table)
-        : config(c) {
+    DeviceEngine(const Config& c, WeightTable& table) : config(c) {
         PackedWeights weights;
         for (const auto& task : load(table, c, kOnePanel, weights)) task();
         for (const HyperWeights& w : weights.hyper) hyper_.emplace_back(w);

@@ -52,15 +52,15 @@ FLIC_API const char* flic_error(void);
  * in the calling thread. Anything but 0 stops the work. */
 typedef int (*FlicProgress)(void* user, int32_t done, int32_t parts);
 
-typedef struct FlicOptions {  /* a null pointer stands for all zeros */
-    int32_t threads;          /* 1 to 256; 0: 1 */
-    int32_t bfloat16;         /* 1: g_a and g_s compute in bfloat16, faster and a little less exact;
-                                 what feeds the coding tables is float32 in any case */
-    int64_t memory_limit;     /* bytes: what is sure to need more is refused; 0: none */
-    FlicProgress progress;    /* null: nobody is told */
-    void* user;               /* handed to progress */
-    const int32_t* stop;      /* null, or becomes other than 0 when work is to stop, soon and with
-                                 FLIC_STOPPED; any thread or signal handler may set it */
+typedef struct FlicOptions { /* a null pointer stands for all zeros */
+    int32_t threads;         /* 1 to 256; 0: 1 */
+    int32_t bfloat16;        /* 1: g_a and g_s compute in bfloat16, faster and a little less exact;
+                                what feeds the coding tables is float32 in any case */
+    int64_t memory_limit;    /* bytes: what is sure to need more is refused; 0: none */
+    FlicProgress progress;   /* null: nobody is told */
+    void* user;              /* handed to progress */
+    const int32_t* stop;     /* null, or becomes other than 0 when work is to stop, soon and with
+                                FLIC_STOPPED; any thread or signal handler may set it */
 } FlicOptions;
 
 /* Models */

@@ -3,8 +3,8 @@
  * Plain C. flic_kernels/interface.py makes its ctypes declarations from both files, and a library
  * is taken only if it was compiled with the same ones (flic_abi). A function is described where it
  * is defined. No exception, no abort, no torch crosses it. Unless they say otherwise functions
- * return a FlicStatus; arrays are dense, in C order, and belong to the caller; `element` is 0 for float32
- * and 1 for bfloat16; `threads` is at most 256.
+ * return a FlicStatus; arrays are dense, in C order, and belong to the caller; `element` is 0 for
+ * float32 and 1 for bfloat16; `threads` is at most 256.
  */
 #pragma once
 #include "include/flic.h"
@@ -260,11 +260,13 @@ FLIC_API int flic_rans_records_open(const uint8_t* data, int64_t size, int pictu
 FLIC_API int flic_rans_records_close(const FlicGroupRecord* records, int groups, int64_t pushes,
                                      const uint8_t* buffer, FlicBytes** out);
 
-/* The tables of z (codec/). */
+/* Parts of flic.h's codec (codec/). */
 
 FLIC_API int flic_z_tables(int channels, const float* quantiles, const float* const* matrices,
                            const float* const* biases, const float* const* factors,
                            FlicTableRows** out);
+FLIC_API int flic_correct(const int32_t* y, const float* corrections, int64_t count, float step,
+                          float* out);
 
 /* The CUDA library (exact/cuda_engine.cu, rans/rans.cu); pointers to arrays are the device's. */
 
