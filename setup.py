@@ -30,7 +30,7 @@ CSRC = ROOT / "flic_kernels" / "csrc"
 CPU_LIBRARY = "flic_kernels.libflic_kernels"
 CUDA_LIBRARY = "flic_kernels.libflic_kernels_cuda"
 
-# Whatever compiles: where headers are, and the checksum of the C interface, as interface.py takes it.
+# Whatever compiles: where headers are, and the checksum of the C interface as in interface.py.
 HEADERS = (CSRC / "include" / name for name in ("flic.h", "flic_kernels.h"))
 INTERFACE = zlib.crc32(b"".join(header.read_bytes() for header in HEADERS))
 OWN_FLAGS = [f"-I{CSRC}", f"-DFLIC_INTERFACE={INTERFACE:#x}u"]

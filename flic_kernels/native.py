@@ -292,6 +292,9 @@ def set_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
+_watching = False  # in the main thread, inside an outer `interruptible`
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Ctrl-C, or SIGTERM, ends what the library computes inside a `with` block within milliseconds;
@@ -300,8 +303,9 @@ def interruptible() -> Iterator[None]:
     Python runs handlers between its own instructions, and a call into the library is one of them.
     In the main thread alone, and where nothing else listens to signals (asyncio, say).
     """
+    global _watching
     loaded = library()
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _watching:
         yield
         return
     read, write = os.pipe()
@@ -312,6 +316,7 @@ def interruptible() -> Iterator[None]:
         signal.set_wakeup_fd(before)
     try:
         loaded.flic_watch(read if before == -1 else -1)
+        _watching = True
         try:
             yield
         except Exception:
@@ -321,6 +326,7 @@ def interruptible() -> Iterator[None]:
         if loaded.flic_stopped():
             raise KeyboardInterrupt
     finally:
+        _watching = False
         loaded.flic_watch(-1)
         if before == -1:
             signal.set_wakeup_fd(-1)

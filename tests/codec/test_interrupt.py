@@ -14,14 +14,12 @@ WITHIN = """
 import os, signal, threading, time
 import numpy as np
 from flic.codec.opening import open_codec
-from flic.format.tile_grid import Tile
 from flic_kernels import native
 
-network = open_codec().network
-x = np.zeros((2048, 2048, 3), np.float32)
-tile = Tile.whole(x.shape[:2])
+codec = open_codec()
+x = np.zeros((2048, 2048, 3), np.uint8)
 begin = time.perf_counter()
-network.analyze(x[:512, :512], Tile.whole((512, 512)), "float32")
+codec.encode(x[:512, :512])
 whole = 16 * (time.perf_counter() - begin)  # what it takes if nothing stops it, about
 sent = []
 
@@ -32,17 +30,16 @@ def interrupt():
 
 threading.Thread(target=interrupt).start()
 try:
-    with native.interruptible():
-        network.analyze(x, tile, "float32")
+    codec.encode(x)
 except KeyboardInterrupt:
     late = time.perf_counter() - sent[0]
     assert late < min(0.5 + whole / 8, whole / 3), (late, whole)
 else:
     raise SystemExit("it went on")
-before = network.analyze(x[:128, :128], Tile.whole((128, 128)), "float32")
-with native.interruptible():  # what came before is over
-    after = network.analyze(x[:128, :128], Tile.whole((128, 128)), "float32")
-assert np.array_equal(before.y, after.y) and not native.library().flic_stopped()
+before = codec.encode(x[:128, :128])  # what came before is over
+with native.interruptible():
+    after = codec.encode(x[:128, :128])
+assert before == after and not native.library().flic_stopped()
 print("stopped")
 """
 
@@ -56,10 +53,9 @@ def test_handlers_that_do_not_raise_and_other_signals():
 import os, signal, threading, time
 import numpy as np
 from flic.codec.opening import open_codec
-from flic.format.tile_grid import Tile
 from flic_kernels import native
 
-network, x = open_codec().network, np.zeros((1024, 1024, 3), np.float32)
+codec, x = open_codec(), np.zeros((1024, 1024, 3), np.uint8)
 seen = []
 for number in (signal.SIGINT, signal.SIGUSR1):
     signal.signal(number, lambda number, frame: seen.append(number))
@@ -67,7 +63,7 @@ for number in (signal.SIGINT, signal.SIGUSR1):
     try:
         with native.interruptible():
             for _ in range(20 if number == signal.SIGINT else 1):
-                network.analyze(x, Tile.whole(x.shape[:2]), "float32")
+                codec.encode(x)
         time.sleep(0.5)
         print("done")
     except KeyboardInterrupt:
