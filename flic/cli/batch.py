@@ -56,7 +56,7 @@ def run(
 ) -> None:
     """Do the jobs with a progress bar; a file that fails is listed at the end, the rest go on.
 
-    processes: how many to share the jobs among; None: as many as are fast. overwrite, ours: as for
+    processes: or threads, how many to share the jobs among; None: as many as are fast. overwrite, ours: as for
     `output.write_atomic`. left_out: files that are no jobs, to be counted.
     Raises typer.Exit(1) where any failed, and at once DiskFullError: the rest would fail likewise.
     """
@@ -72,8 +72,9 @@ def run(
         task.prepare()
         output.check_folder(Path(os.path.commonpath([job.target.parent for job in todo])))
     processes, threads = workers.share(
-        len(todo), processes, task.threads, task.device, lambda: _most_memory(task, todo)
-    )
+        len(todo), processes, task.threads, task.device, lambda: _most_memory(task, todo),
+        task.in_threads,
+    )  # fmt: skip
     if processes > 1:
         task = dataclasses.replace(task, threads=threads)
     outcomes = workers.outcomes(task, todo, processes)

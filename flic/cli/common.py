@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -222,21 +223,26 @@ class CodecCache:
         self._model = model
         self._folder = folder
         self._device = device
+        self._lock = threading.Lock()  # of what follows
         self._codecs: dict[Path, Codec] = {}
         self._configs: dict[bytes, config.Config] = {}
 
     def for_encoding(self) -> "Codec":
         """Of the model named, or of the default."""
-        return self._codec(library.locate(self._model, self._folder))
+        return self._codec(self._located())
+
+    def is_native(self) -> bool:
+        """Whether the C library codes: with models found by fingerprint, and safetensors files."""
+        return self._model is None or self._located().suffix == ".safetensors"
 
     def fingerprint(self) -> bytes:
         """Of the model for encoding; where its file's header says it, nothing is loaded."""
-        known = library.fingerprint(library.locate(self._model, self._folder))
+        known = library.fingerprint(self._located())
         return self.for_encoding().fingerprint if known is None else bytes.fromhex(known)
 
     def metadata(self) -> dict[str, str]:
         """What the header of the file of the model for encoding says; nothing is loaded."""
-        return library.metadata(library.locate(self._model, self._folder))
+        return library.metadata(self._located())
 
     def for_file(self, file: container.Container) -> "Codec":
         """Of the model named, or of the one with the file's fingerprint."""
@@ -253,9 +259,13 @@ class CodecCache:
             self._configs[fingerprint] = config.resolve(entry.config)
         return self._configs[fingerprint]
 
-    def _codec(self, path: Path) -> "Codec":
-        if path not in self._codecs:
-            from ..codec.opening import open_codec
+    def _located(self) -> Path:
+        return library.locate(self._model, self._folder)
 
-            self._codecs[path] = open_codec(path, self._dtype, self._device)
-        return self._codecs[path]
+    def _codec(self, path: Path) -> "Codec":
+        with self._lock:
+            if path not in self._codecs:
+                from ..codec.opening import open_codec
+
+                self._codecs[path] = open_codec(path, self._dtype, self._device)
+            return self._codecs[path]

@@ -36,12 +36,18 @@ class Task:
     def cache(self) -> common.CodecCache:
         return common.CodecCache(self.model, self.models, self.device, self.dtype)
 
+    @property
+    def in_threads(self) -> bool:
+        """Whether several files are best done by threads of one process: where nothing is slower
+        by the interpreter's lock, since the C library codes."""
+        return self.device == "cpu" and self.cache.is_native()
+
     def prepare(self) -> None:
         """Raise FlicError where nothing can be done with these settings, whatever the file."""
         library.check_device(self.device)
 
     def memory(self, source: Path) -> int:
-        """Bytes that a worker takes for this file, `limits.worker_bytes`; may raise anything."""
+        """Bytes that a worker takes for this file; may raise anything."""
         return 0
 
     def __getstate__(self) -> dict:
@@ -77,7 +83,8 @@ class Encode(Task):
         from ..coding import limits
 
         size = formats.size_of(source)
-        return limits.worker_bytes(self.cache.config_of(), size, tile_grid.choose(size, self.tile))
+        side = tile_grid.choose(size, self.tile)
+        return limits.worker_bytes(self.cache.config_of(), size, side, process=not self.in_threads)
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -138,7 +145,8 @@ class Decode(Task):
 
         file = common.unpack(source, common.read_input(source))
         config = self.cache.config_of(file.fingerprint)
-        return limits.worker_bytes(config, (file.height, file.width), file.tile)
+        size = file.height, file.width
+        return limits.worker_bytes(config, size, file.tile, process=not self.in_threads)
 
 
 def _of_region(numbers: dict, file: Container, crop: tuple[int, int, int, int]) -> dict:

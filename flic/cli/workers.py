@@ -1,7 +1,8 @@
-"""Tasks on many files: one after the other here, or shared among worker processes.
+"""Tasks on many files: one after the other, or shared among threads or worker processes.
 
-Workers only compute; what they make is written by this process alone, so that they can be ended at
-any moment and leave nothing behind.
+Threads where the C library codes, on one loaded model; processes where torch does. Either only
+computes; what they make is written by the main thread alone, so that they can be ended at any
+moment and leave nothing behind.
 """
 
 import multiprocessing
@@ -9,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import ctypes
 
 PICTURES_A_WORKER = 2
-"""Where there are fewer pictures than cores: a worker that does one does not earn the seconds that
+"""Where there are fewer pictures than cores: a process that does one does not earn the seconds that
 it takes to start."""
 
 
@@ -42,45 +43,67 @@ def share(
     threads: int | None,
     device: str,
     needs: Callable[[], int] = lambda: 0,
+    in_threads: bool = False,
 ) -> tuple[int, int | None]:
     """How many workers do `count` files, and with how many threads each (None: torch's default).
 
     Left to itself (jobs None), on a CPU: one worker a core, of one thread, as soon as there are as
-    many files as cores; for fewer files a worker for every two, which share the cores' threads.
-    With `threads`, as many cores count as one. No more workers than find room in the memory that
+    many files as cores; for fewer files a worker for every two, which share the cores' threads,
+    or, `in_threads`, for each. With `threads`, as many cores count as one. No more workers than find room in the memory that
     is available now, where each takes `needs()` bytes, and always one. Not on a GPU: one.
 
     jobs, threads: what the user says, and gets, or None.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if jobs is None:
-        jobs = _workers(count, cores // (threads or 1), needs) if device == "cpu" else 1
+        files = count if in_threads else count // PICTURES_A_WORKER
+        jobs = _workers(count, files, cores // (threads or 1), needs) if device == "cpu" else 1
     jobs = max(1, min(jobs, count))
     if threads is None and jobs > 1:
         threads = max(1, cores // jobs)
     return jobs, threads
 
 
-def _workers(count: int, places: int, needs: Callable[[], int]) -> int:
-    """Workers for `count` files where `places` can work at a time; may be 0."""
+def _workers(count: int, most: int, places: int, needs: Callable[[], int]) -> int:
+    """Workers for `count` files where `places` can work at a time, `most` if these are fewer; may
+    be 0."""
     from ..coding import limits
 
-    workers = places if count >= places else count // PICTURES_A_WORKER
+    workers = places if count >= places else most
     memory = limits.available_memory() if workers > 1 else None
     return workers if memory is None else min(workers, memory // max(1, needs()))
 
 
 def outcomes(task: Task, jobs: list[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
     """Each job with what came of it, as they are done; with one worker, in order and here."""
-    if workers > 1:
+    if workers > 1 and task.in_threads:
+        yield from _threads(task, jobs, workers)
+    elif workers > 1:
         yield from _shared(task, jobs, workers)
-        return
-    for job in jobs:
-        try:
-            outcome = task(job.source, job.target.suffix, _silent)
-        except Exception as error:  # whatever is wrong with one file, the others go on
-            outcome = error
-        yield job, outcome
+    else:
+        for job in jobs:
+            yield job, _outcome(task, job)
+
+
+def _outcome(task: Task, job: Job) -> Outcome:
+    try:
+        return task(job.source, job.target.suffix, _silent)
+    except Exception as error:  # whatever is wrong with one file, the others go on
+        return error
+
+
+def _threads(task: Task, jobs: list[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
+    """As `outcomes`. Whatever ends this ends what the threads compute, within milliseconds."""
+    from ..coding import native_coder
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        futures = {pool.submit(_outcome, task, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures.pop(future), future.result()
+    finally:
+        with native_coder.stopped():
+            pool.shutdown(cancel_futures=True)
 
 
 def _shared(task: Task, jobs: list[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:

@@ -71,19 +71,21 @@ def transform_bytes(config: Config, size: tuple[int, int]) -> int:
     return 4 * 3 * config.widths[0] * (size[0] // 2) * (size[1] // 2)
 
 
-def worker_bytes(config: Config, size: tuple[int, int], side: int | None) -> int:
-    """Bytes that a process takes to code a picture on a CPU, an estimate for sharing out work.
+def worker_bytes(
+    config: Config, size: tuple[int, int], side: int | None, *, process: bool = True
+) -> int:
+    """Bytes that coding a picture takes on a CPU, an estimate for sharing out work.
 
-    600 MiB for torch and weights, 8 bytes a pixel of the picture, and twice the `transform_bytes`
-    of what is transformed at once.
+    8 bytes a pixel of the picture, and twice the `transform_bytes` of what is transformed at once.
 
     Args:
         size: the picture's height and width.
         side: of its tiles; None where it is coded whole.
+        process: count 600 MiB for torch and weights, too.
     """
     at_once = size if side is None else tuple(min(side, each) for each in size)
     picture = _PICTURE_BYTES * size[0] * size[1]
-    return _WORKER_BYTES + picture + _TIMES * transform_bytes(config, at_once)
+    return process * _WORKER_BYTES + picture + _TIMES * transform_bytes(config, at_once)
 
 
 class _Group(NamedTuple):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -38,6 +39,19 @@ _Progress = ctypes.CFUNCTYPE(
 
 Progress = Callable[[int, int], None]
 """Told how many of how many parts are done: a part is a tile analysed, coded, decoded or drawn."""
+
+_stop = ctypes.c_int32(0)  # of the whole process, as threads are
+
+
+@contextmanager
+def stopped() -> Iterator[None]:
+    """Inside a `with` block whatever any thread computes here ends within milliseconds, with
+    KeyboardInterrupt."""
+    _stop.value = 1
+    try:
+        yield
+    finally:
+        _stop.value = 0
 
 
 class NativeCoder:
@@ -162,6 +176,7 @@ class _Options:
             bfloat16=dtype == "bfloat16",
             memory_limit=allowed or 0,
             progress=ctypes.cast(self._told, ctypes.c_void_p) if progress else None,
+            stop=ctypes.addressof(_stop),
         )
 
     @property

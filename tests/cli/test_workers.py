@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from cli_tools import pixels, program, run
-from fake_task import FAKE, Fake, jobs, wait_for
+from fake_task import FAKE, IN_THREADS, Fake, jobs, wait_for
 from PIL import Image
 from processes import environment
 
@@ -19,16 +20,17 @@ from flic.cli.workers import Job
 from flic.coding import limits
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_every_job_has_its_outcome(processes):
+@pytest.mark.parametrize(("task", "processes"), [(FAKE, 1), (FAKE, 2), (IN_THREADS, 2)])
+def test_every_job_has_its_outcome(task, processes):
     todo = jobs("a", "bad", "b", "c", "d", "e")
-    results = dict(workers.outcomes(FAKE, todo, processes))
+    results = dict(workers.outcomes(task, todo, processes))
     assert set(results) == set(todo)
     assert isinstance(results.pop(todo[1]), flic.PictureError)
     for job, (data, _) in results.items():
         assert data == f"{job.source}.flic".encode()
     pids = {numbers["pid"] for _, numbers in results.values()}
-    assert (pids == {os.getpid()}) == (processes == 1) and len(pids) <= processes
+    here = processes == 1 or task is IN_THREADS
+    assert (pids == {os.getpid()}) == here and len(pids) <= processes
     assert not multiprocessing.active_children()
 
 
@@ -117,15 +119,15 @@ def test_a_folders_workers_take_what_its_largest_picture_takes(here, known_model
         Image.fromarray(pixels(i, width, height)).save(here / "in" / f"{i}.png")
     (here / "in" / "bad.png").write_bytes(b"no picture")
     needs = []
-    monkeypatch.setattr(workers, "share", lambda *a: (needs.append(a[-1]()), (1, None))[1])
+    monkeypatch.setattr(workers, "share", lambda *a: (needs.append(a[4]()), (1, None))[1])
     config = flic.load_model("small").config
     run("encode", "in", "out", code=1)
-    assert needs.pop() == limits.worker_bytes(config, (500, 700), None)
+    assert needs.pop() == limits.worker_bytes(config, (500, 700), None, process=False)
     run("encode", "in", "tiles", "--tile", 128, code=1)
-    assert needs.pop() == limits.worker_bytes(config, (500, 700), 128)
+    assert needs.pop() == limits.worker_bytes(config, (500, 700), 128, process=False)
     for folder, side in (("out", None), ("tiles", 128)):
         run("decode", folder, "back" + folder)
-        assert needs.pop() == limits.worker_bytes(config, (500, 700), side)
+        assert needs.pop() == limits.worker_bytes(config, (500, 700), side, process=False)
 
 
 PROGRAM = """
@@ -177,6 +179,29 @@ def test_ended_by_a_signal(tmp_path, signum, code):
     assert sorted(os.listdir(out)) == ["a.flic", "b.flic"]
     assert (out / "a.flic").read_bytes() == b"a.flic"
     wait_for(lambda: not members(process.pid))
+
+
+def test_threads_end_with_the_command(tmp_path):
+    """Ctrl-C ends what threads compute, whatever is left of large pictures, and writes none."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(pixels(0, 40, 30)).save(folder / "0.png")
+    for i in range(1, 4):
+        Image.fromarray(pixels(i, 4000, 3000)).save(folder / f"{i}.bmp")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flic", "encode", "in", "out", "--jobs", "2"],
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    wait_for(lambda: (tmp_path / "out" / "0.flic").exists())
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - start < 2
+    assert process.returncode == 130 and errors == b"flic: interrupted\n"
+    assert os.listdir(tmp_path / "out") == ["0.flic"]
 
 
 def members(session: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""A task for worker processes that takes no torch and does what a file's name says."""
+"""A task for workers that takes no torch and does what a file's name says."""
 
 import os
 import signal
@@ -14,6 +14,8 @@ from flic.cli.workers import Job
 @dataclass(frozen=True)
 class Fake(Task):
     """Gives the source's name and the worker's process; some names do other things. No torch."""
+
+    in_threads = False
 
     def __call__(self, source, suffix, progress):
         if source.name == "bad":
@@ -33,7 +35,12 @@ class Fake(Task):
         return source.name.encode() + suffix.encode(), numbers
 
 
+class InThreads(Fake):
+    in_threads = True
+
+
 FAKE = Fake(None, None, "cpu", "float32", None)
+IN_THREADS = InThreads(None, None, "cpu", "float32", None)
 
 
 def jobs(*names: str) -> list[Job]:
