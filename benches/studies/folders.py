@@ -3,9 +3,9 @@
     python -m benches folders --photos DIR [-m MODEL | --config base] [--count 8] [--jobs 1 2 ...]
 
 Runs `flic encode` and `flic decode` on COUNT of the folder's pictures (repeated where it has fewer)
-with each number of worker processes, which share the cores among them. Prints whole seconds, start
-of the program and its workers included, and megapixels a second between the first picture and the
-last, where these came at different times. Without -m the model has random weights of the
+with each number of pictures at a time, which share the cores among them. Prints whole seconds,
+start of the program included, and megapixels a second between the first picture and the last, where
+these came at different times. Without -m the model has random weights of the
 configuration, as in `python -m benches large`.
 """
 

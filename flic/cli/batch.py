@@ -56,8 +56,8 @@ def run(
 ) -> None:
     """Do the jobs with a progress bar; a file that fails is listed at the end, the rest go on.
 
-    processes: or threads, how many to share the jobs among; None: as many as are fast. overwrite, ours: as for
-    `output.write_atomic`. left_out: files that are no jobs, to be counted.
+    processes: or threads, how many to share the jobs among; None: as many as are fast. overwrite,
+    ours: as for `output.write_atomic`. left_out: files that are no jobs, to be counted.
     Raises typer.Exit(1) where any failed, and at once DiskFullError: the rest would fail likewise.
     """
     done, failed, todo = {}, {}, []

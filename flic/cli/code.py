@@ -1,6 +1,7 @@
 """`flic encode` and `flic decode`: one file, stdin and stdout, several files, or folders."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..codec.rate import Rate
 from ..errors import FlicError, OptionError, OutputError
 from ..format import tile_grid
 from ..pictures import formats
-from . import batch, common, plan, rates, tasks
+from . import batch, common, plan, rates, tasks, workers
 
 if TYPE_CHECKING:
     from ..codec.codec import Progress
@@ -320,6 +321,9 @@ def _one(
 @contextmanager
 def _tile_bar(source: Path, *, hidden: bool) -> Iterator["Progress"]:
     """A bar that shows from the first tile of several on; gives what the codec is to call."""
+    if hidden or not sys.stderr.isatty():
+        yield workers.silent
+        return
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
@@ -327,6 +331,6 @@ def _tile_bar(source: Path, *, hidden: bool) -> Iterator["Progress"]:
         shown = bar.add_task(source.name, visible=False)
 
         def progress(done: int, steps: int) -> None:
-            bar.update(shown, completed=done, total=steps, visible=steps > 1)
+            bar.update(shown, completed=done, total=steps, visible=steps > 2)  # 2: a picture whole
 
         yield progress

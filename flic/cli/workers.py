@@ -2,16 +2,13 @@
 
 Threads where the C library codes, on one loaded model; processes where torch does. Either only
 computes; what they make is written by the main thread alone, so that they can be ended at any
-moment and leave nothing behind.
+moment and leave nothing behind. What shares work out is imported when there is some to share.
 """
 
-import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -49,8 +46,9 @@ def share(
 
     Left to itself (jobs None), on a CPU: one worker a core, of one thread, as soon as there are as
     many files as cores; for fewer files a worker for every two, which share the cores' threads,
-    or, `in_threads`, for each. With `threads`, as many cores count as one. No more workers than find room in the memory that
-    is available now, where each takes `needs()` bytes, and always one. Not on a GPU: one.
+    or, `in_threads`, for each. With `threads`, as many cores count as one. No more workers than
+    find room in the memory that is available now, where each takes `needs()` bytes, and always one.
+    Not on a GPU: one.
 
     jobs, threads: what the user says, and gets, or None.
     """
@@ -87,13 +85,15 @@ def outcomes(task: Task, jobs: list[Job], workers: int) -> Iterator[tuple[Job, O
 
 def _outcome(task: Task, job: Job) -> Outcome:
     try:
-        return task(job.source, job.target.suffix, _silent)
+        return task(job.source, job.target.suffix, silent)
     except Exception as error:  # whatever is wrong with one file, the others go on
         return error
 
 
 def _threads(task: Task, jobs: list[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
     """As `outcomes`. Whatever ends this ends what the threads compute, within milliseconds."""
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
     from ..coding import native_coder
 
     pool = ThreadPoolExecutor(workers)
@@ -140,6 +140,10 @@ def _pool(
 
     Returns the jobs that were being worked on then, and those that nobody had begun.
     """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
+
     context = multiprocessing.get_context("spawn")  # a fork would hang in torch's thread pools
     begun = context.RawArray("b", len(jobs))  # each set by the worker that takes the job
     left = dict(enumerate(jobs))
@@ -181,6 +185,8 @@ _begun: "ctypes.Array"
 
 def _begin(task: Task, begun: "ctypes.Array") -> None:
     """In a worker: keep the task, and end when the program does, however it ends."""
+    import multiprocessing
+
     global _task, _begun
     _task, _begun = task, begun
     common.ignore_announcements()
@@ -190,8 +196,8 @@ def _begin(task: Task, begun: "ctypes.Array") -> None:
 
 def _do(i: int, source: Path, suffix: str) -> tuple[bytes, dict]:
     _begun[i] = True
-    return _task(source, suffix, _silent)
+    return _task(source, suffix, silent)
 
 
-def _silent(done: int, steps: int) -> None:
-    pass
+def silent(done: int, steps: int) -> None:
+    """A progress that nobody is told of."""
