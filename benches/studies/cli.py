@@ -1,13 +1,16 @@
 """The `flic` program as a user meets it: whole processes, from the shell to the file.
 
-    python -m benches cli [--rounds 9] [-m MODEL] [--size 768x512] [--json FILE]
+    python -m benches cli [--rounds 9] [-m MODEL] [--size 768x512] [--python PATH] [--cold]
+        [--json FILE]
 
-A new process each time, the commands in turns, medians; the file cache is warm. Beside it what the
-codec itself takes inside one process that has loaded the model, and cwebp, avifenc and cjxl where
-they are installed. Prints a table in Markdown; --json writes rows as benches/harness/rows.py has
-them.
+A new process each time, the commands in turns, medians. The file cache is warm; with --cold it is
+emptied before each command, which takes root. Beside it what the codec itself takes inside one
+process that has loaded the model, and cwebp, avifenc and cjxl where they are installed. --python
+names an interpreter whose installed flic is measured, that of a small installation, say. Prints a
+table in Markdown; --json writes rows as benches/harness/rows.py has them.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -36,6 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--size", default="768x512", help="WIDTHxHEIGHT of the picture")
+    parser.add_argument("--python", default=sys.executable, help="whose flic is measured")
+    parser.add_argument("--cold", action="store_true", help="empty the file cache each time")
     parser.add_argument("--json", type=Path, help="file for rows")
     given = parser.parse_args(arguments)
     width, height = map(int, given.size.split("x"))
@@ -45,7 +50,9 @@ def main(arguments: Sequence[str]) -> None:
         folder = Path(name)
         (folder / "picture.png").write_bytes(images.to_bytes(picture.to_pil(), ".png"))
         (folder / "coded.flic").write_bytes(open_codec(given.model).encode_picture(picture))
-        rows = measured(commands(model), within(given.model, picture), folder, given.rounds)
+        programs = commands(str(Path(given.python).absolute()), model)
+        calls = {} if given.cold else within(given.model, picture)
+        rows = measured(programs, calls, folder, given.rounds, cold=given.cold)
     heads = (f"{given.size}, {given.rounds} rounds", "median", "fastest", "peak memory")
     print(f"| {' | '.join(heads)} |")
     print("|" + "---|" * len(heads))
@@ -57,9 +64,9 @@ def main(arguments: Sequence[str]) -> None:
         write(rows, given.json)
 
 
-def commands(model: list[str]) -> dict[str, list[str]]:
+def commands(python: str, model: list[str]) -> dict[str, list[str]]:
     """Whole processes, by name."""
-    flic = [sys.executable, "-m", "flic"]
+    flic = [python, "-m", "flic"]
     found = {
         "flic --help": [*flic, "--help"],
         "flic info": [*flic, "info", "coded.flic"],
@@ -87,12 +94,15 @@ def measured(
     calls: dict[str, Callable[[], object]],
     folder: Path,
     rounds: int,
+    cold: bool = False,
 ) -> list[Row]:
     """A row for each, from rounds in which all take turns; a first one does not count."""
     times: dict[str, list[float]] = {name: [] for name in (*processes, *calls)}
     peaks = dict.fromkeys(times, 0)
     for _ in range(rounds + 1):
         for name, command in processes.items():
+            if cold:
+                empty_file_cache()
             seconds, peak = run(command, folder)
             times[name].append(seconds)
             peaks[name] = max(peaks[name], peak)
@@ -107,6 +117,14 @@ def measured(
         row.values = {"least": min(all_times[1:]), "process_peak_bytes": peaks[name]}
         rows.append(row)
     return rows
+
+
+def empty_file_cache() -> None:
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+    except OSError as error:
+        sys.exit(f"--cold: the file cache cannot be emptied: {error.strerror}")
 
 
 # In a small process of its own: what a process's parent held when it began counts as its own peak.
@@ -124,8 +142,8 @@ sys.exit(bool(status))
 def run(command: list[str], folder: Path) -> tuple[float, int]:
     """Seconds of a command, and bytes of its process at its peak."""
     measure = [sys.executable, "-S", "-c", _MEASURE, *command]
-    done = subprocess.run(measure, cwd=folder, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(measure, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{' '.join(command)} failed")
+        sys.exit(f"{' '.join(command)} failed: {done.stderr}")
     seconds, peak = done.stdout.split()
     return float(seconds), int(peak)
