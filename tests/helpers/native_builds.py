@@ -58,20 +58,9 @@ def exact_library(folder, flags, command=("g++",)):
 
 
 def plain_library(folder, flags, command=("g++",)):
-    """The exact engine and the coder in plain C++, for one thread: what any processor can run."""
-    sources = [*_exact_sources(), CSRC / "base/abi.cpp", *sorted((CSRC / "rans").glob("*.cpp"))]
+    """The whole library in plain C++, for one thread: what any processor can run."""
     flags = [*flags, "-DFLIC_NO_THREADS", "-DFLIC_SCALAR_ONLY"]
-    return build(folder / "libplain.so", sources, flags, command, ["-shared"])
-
-
-def tables_library(folder, flags, command=("g++",)):
-    """What computes tables alone: the Gaussian ones and z's."""
-    sources = [
-        *(CSRC / f"rans/{name}.cpp" for name in ("gaussian_tables", "quantise", "rows_capi")),
-        *(CSRC / f"codec/{name}.cpp" for name in ("z_prior", "z_prior_capi")),
-        CSRC / "rans/tables.cpp",
-    ]
-    return build(folder / "libtables.so", sources, flags, command, ["-shared"])
+    return build(folder / "libplain.so", sorted(CSRC.rglob("*.cpp")), flags, command, ["-shared"])
 
 
 def exact_run_program(folder, flags, command=("g++",), link=()):

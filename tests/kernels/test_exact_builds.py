@@ -21,6 +21,9 @@ from native_builds import (
 from places import CSRC, ROOT
 from rans_cases import latents as rans_latents
 
+from flic.codec.opening import open_codec
+from flic.format.container import Container, unpack
+from flic.format.tile_grid import Box
 from flic_kernels import exact, interface, native, rans
 from flic_kernels.exact import ExactEngine
 
@@ -71,11 +74,22 @@ def test_same_bits_in_plain_cpp_without_threads(tmp_path, monkeypatch):
     net = model("odd")
     z, y = latents(net.config, 8, 16)
     expected = bits(run(ExactEngine(net.state_dict(), threads=2), z, y)), stream()
-    path = plain_library(tmp_path, ["-O3", "-ffp-contract=off"], (COMPILER,))
+    path = plain_library(tmp_path, ["-O1", "-ffp-contract=off"], (compiler("clang++") or COMPILER,))
     plain = interface.declared(ctypes.CDLL(str(path)))
     assert plain.flic_isa_best() == 0
+    coders = [open_codec("tiny").coder]
     monkeypatch.setattr(native, "library", lambda: plain)
     assert (bits(run(ExactEngine(net.state_dict(), threads=2), z, y)), stream()) == expected
+    coders.append(open_codec("tiny").coder)
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 200, 3), np.uint8)
+    frame = Container(200, 70, bytes.fromhex(coders[0].fingerprint), ())
+    for here, there in (coders, coders[::-1]):
+        data = here.begin(pixels, False, None, "float32", True).file(frame, 1.0, lambda *_: None)
+        pictures = [
+            each.pixels(unpack(data), Box(0, 0, 70, 200), "float32", lambda *_: None).astype(int)
+            for each in (here, there)
+        ]
+        assert np.abs(pictures[0] - pictures[1]).max() <= 1
     needed = subprocess.run(["nm", "-D", "-u", path], capture_output=True, text=True, check=True)
     assert not re.findall(r"pthread_\w+|std::thread|_ZNSt6thread\w+|fma\w*", needed.stdout)
 
