@@ -73,6 +73,7 @@ def encode(
     target_bpp: rates.TargetBpp = None,
     target_size: rates.TargetSize = None,
     target_psnr: rates.TargetPsnr = None,
+    effort: rates.Effort = 0,
     model: common.Model = None,
     models: common.Models = None,
     device: common.Device = "cpu",
@@ -102,6 +103,9 @@ def encode(
     Pictures of more than 4 megapixels are coded in tiles: memory is bounded, and `flic decode
     --crop` opens a region without the rest.
 
+    An effort goes from 10 iterations (1) to 2,000 (9) for each picture or tile; the file is never
+    the worse of the two, and decodes as any other.
+
     With a target the picture is analysed once and coded several times; a target that no step
     reaches is told on stderr, and the nearest file is kept. A folder's files at --target-psnr are
     always made again.
@@ -111,7 +115,9 @@ def encode(
     many = _takes_many(sources, target, json)
     _check_threads(jobs, threads)
     side = tile_side(tile)
-    task = tasks.Encode(model, models, device, dtype, threads, rate=rate, strip=strip, tile=side)
+    task = tasks.Encode(
+        model, models, device, dtype, threads, rate=rate, strip=strip, tile=side, effort=effort
+    )
 
     def up_to_date(source: Path, target: Path) -> bool:
         try:

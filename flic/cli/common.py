@@ -217,9 +217,15 @@ class CodecCache:
     """Codecs by model file, loaded when first asked for and kept."""
 
     def __init__(
-        self, model: str | None, folder: Path | None, device: str, dtype: str = "float32"
+        self,
+        model: str | None,
+        folder: Path | None,
+        device: str,
+        dtype: str = "float32",
+        *,
+        gradients: bool = False,
     ) -> None:
-        self._dtype = dtype
+        self._dtype, self._gradients = dtype, gradients
         self._model = model
         self._folder = folder
         self._device = device
@@ -233,6 +239,8 @@ class CodecCache:
 
     def is_native(self) -> bool:
         """Whether the C library codes: with models found by fingerprint, and safetensors files."""
+        if self._gradients:
+            return False
         return self._model is None or self._located().suffix == ".safetensors"
 
     def fingerprint(self) -> bytes:
@@ -267,5 +275,7 @@ class CodecCache:
             if path not in self._codecs:
                 from ..codec.opening import open_codec
 
-                self._codecs[path] = open_codec(path, self._dtype, self._device)
+                self._codecs[path] = open_codec(
+                    path, self._dtype, self._device, gradients=self._gradients
+                )
             return self._codecs[path]

@@ -1,11 +1,11 @@
-"""The options that choose how coarsely pictures are coded."""
+"""The options that choose how coarsely pictures are coded, and how carefully."""
 
 import math
 from typing import Annotated
 
 import typer
 
-from ..codec.rate import QUALITIES
+from ..codec.rate import ITERATIONS, QUALITIES
 from ..format.step import STEPS
 
 
@@ -37,6 +37,16 @@ Step = Annotated[
         metavar="STEP",
         callback=_number,
         help="The quantisation step, 1/64 to 64: greater for smaller files.",
+    ),
+]
+Effort = Annotated[
+    int,
+    typer.Option(
+        "--effort",
+        min=0,
+        max=len(ITERATIONS) - 1,
+        metavar="0..9",
+        help="From 1 on the latents are refined, for smaller files in more time; takes PyTorch.",
     ),
 ]
 TargetBpp = Annotated[

@@ -34,7 +34,14 @@ class Task:
 
     @cached_property
     def cache(self) -> common.CodecCache:
-        return common.CodecCache(self.model, self.models, self.device, self.dtype)
+        return common.CodecCache(
+            self.model, self.models, self.device, self.dtype, gradients=self.gradients
+        )
+
+    @property
+    def gradients(self) -> bool:
+        """Whether this takes torch, whatever the model."""
+        return False
 
     @property
     def in_threads(self) -> bool:
@@ -56,11 +63,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Encode(Task):
-    """rate: what the steps follow from. strip: drop metadata. tile: as for `flic.encode`."""
+    """rate: what the steps follow from. strip: drop metadata. tile, effort: as `flic.encode`'s."""
 
     rate: Rate
     strip: bool
     tile: int | str
+    effort: int = 0
 
     def __call__(self, source: Path, suffix: str, progress: "Progress") -> tuple[bytes, dict]:
         """A picture's .flic file, and the numbers to report. Raises FlicError."""
@@ -68,13 +76,19 @@ class Encode(Task):
         common.set_threads(self.threads)
         codec = self.cache.for_encoding()
         start = time.perf_counter()
-        data, step, reached = codec.encode_at(self.rate, picture, tile=self.tile, progress=progress)
+        data, step, reached = codec.encode_at(
+            self.rate, picture, tile=self.tile, effort=self.effort, progress=progress
+        )
         seconds = time.perf_counter() - start
         numbers = _numbers(codec, len(data), picture, step, seconds, list(picture.dropped))
         if self.rate.target is not None:
             missed = self.rate.missed(reached)
             numbers |= {"target": self.rate.target, "reached": reached, "missed": missed}
         return data, numbers
+
+    @property
+    def gradients(self) -> bool:
+        return self.effort > 0
 
     def prepare(self) -> None:
         self.cache.for_encoding()

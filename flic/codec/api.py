@@ -31,6 +31,7 @@ def encode(
     target_psnr: float | None = None,
     strip: bool = False,
     tile: int | str = "auto",
+    effort: int = 0,
     dtype: str = "float32",
 ) -> bytes:
     """Code a picture as a .flic file.
@@ -46,12 +47,15 @@ def encode(
     strip: drop ICC profile and EXIF. tile: "none" codes the picture whole, with memory
     that grows with its area; a multiple of 128 codes it in tiles of so many pixels a side, with
     memory for one of them at a time; "auto" takes tiles of 1024 for pictures of more than 2^22
-    pixels. dtype: "float32", or "bfloat16" for the transforms: faster, a little less exact.
+    pixels. effort: 0 to 9; from 1 on the picture's latents are refined by gradients
+    (docs/quickstart.md), in seconds to minutes, with torch. dtype: "float32", or "bfloat16" for the
+    transforms: faster, a little less exact.
     Raises FlicError: PictureError, OptionError, ModelNotFoundError, CheckpointError, DeviceError.
     """
     rate = Rate(quality, step, target_bpp, target_size, target_psnr)
     picture = images.read(image, strip=strip)
-    encoded = _codec(model, dtype).encode_at(rate, picture, tile=tile)
+    codec = _codec(model, dtype, gradients=effort != 0)
+    encoded = codec.encode_at(rate, picture, tile=tile, effort=effort)
     if missed := rate.missed(encoded.reached):
         warnings.warn(missed, RuntimeWarning, stacklevel=2)
     return encoded.data
@@ -80,8 +84,8 @@ def decode(
     return _codec(model, dtype).decode_picture(file, crop=crop).to_pil()
 
 
-def _codec(model: FLIC | str | os.PathLike | None, dtype: str) -> Codec:
+def _codec(model: FLIC | str | os.PathLike | None, dtype: str, *, gradients: bool = False) -> Codec:
     if model is None or isinstance(model, (str, os.PathLike)):
-        return open_codec(model, dtype)
+        return open_codec(model, dtype, gradients=gradients)
     check_dtype(dtype)
     return Codec(model, dtype)

@@ -18,7 +18,7 @@ from ..format.tile_grid import Box, check_crop, choose
 from ..pictures import images, metrics
 from ..pictures.images import Picture
 from .lifetime import ends_before_exit
-from .rate import Rate, search
+from .rate import Rate, iterations_of, search
 
 if TYPE_CHECKING:
     import torch
@@ -65,12 +65,11 @@ class Codec:
         self.fingerprint = bytes.fromhex(self.coder.fingerprint)
 
     def encode(
-        self, image: Any, *, rate: Rate | None = None, strip: bool = False, tile: int | str = "auto"
+        self, image: Any, *, rate: Rate | None = None, strip: bool = False, **options
     ) -> bytes:
-        """A .flic file of anything that `flic.images.read` takes; `rate` as for `encode_at`, the
-        others as for `flic.encode`."""
-        picture = images.read(image, strip=strip)
-        return self.encode_picture(picture, rate=rate, tile=tile)
+        """A .flic file of anything that `flic.images.read` takes; `rate` and options as for
+        `encode_at`, strip as for `flic.encode`."""
+        return self.encode_picture(images.read(image, strip=strip), rate=rate, **options)
 
     def encode_picture(self, picture: Picture, *, rate: Rate | None = None, **options) -> bytes:
         """A .flic file of a picture; `rate` and options as for `encode_at`."""
@@ -84,14 +83,16 @@ class Codec:
         picture: Picture,
         *,
         tile: int | str = "auto",
+        effort: int = 0,
         progress: Progress = _silent,
     ) -> Encoded:
         """A .flic file of a picture, with what came of the rate that was asked for.
 
         rate: a target is approached by coding again and again what was analysed once; where no step
-        reaches it, the nearest is taken, and the caller is to look at `reached`. tile: as for
-        `flic.encode`. Raises as `flic.encode`.
+        reaches it, the nearest is taken, and the caller is to look at `reached`. tile, effort: as
+        for `flic.encode`; an effort takes a FLIC. Raises as `flic.encode`.
         """
+        iterations = iterations_of(effort)
         self.coder.check()
         step = rate.fixed(self.coder.metadata)
         side = choose((picture.height, picture.width), tile)
@@ -107,7 +108,9 @@ class Codec:
             tile=side,
         )
         again = rate.target is not None
-        encoding = self.coder.begin(picture.pixels, picture.gray, side, self.dtype, again)
+        encoding = self.coder.begin(
+            picture.pixels, picture.gray, side, self.dtype, again, iterations
+        )
         if not again:
             return Encoded(encoding.file(frame, step, progress), step, None)
 

@@ -17,15 +17,17 @@ def open_codec(
     dtype: str = "float32",
     device: str = "cpu",
     folder: Path | None = None,
+    gradients: bool = False,
 ) -> Codec:
-    """model, folder: as for `flic.load_model`. dtype: in which g_a and g_s compute.
+    """model, folder: as for `flic.load_model`. dtype: in which g_a and g_s compute. gradients:
+    whether an effort will be asked for, which takes torch.
 
     On a CPU a safetensors file that flic wrote needs no torch; everything else is loaded as a FLIC.
     Raises what `flic.load_model` raises, and OptionError.
     """
     check_dtype(dtype)
     path = library.locate(model, folder)
-    if device == "cpu" and path.suffix == ".safetensors":
+    if device == "cpu" and not gradients and path.suffix == ".safetensors":
         if not os.access(path, os.R_OK):
             raise ModelNotFoundError(f"{path}: it cannot be read")
         try:

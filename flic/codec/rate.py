@@ -17,6 +17,8 @@ from ..format.step import STEPS, check_step
 
 QUALITIES = (0.0, 100.0)
 """The least and the greatest quality."""
+ITERATIONS = (0, 10, 20, 40, 70, 100, 200, 400, 1000, 2000)
+"""Of the efforts 0 to 9: how often an encoder improves the picture's latents by their gradient."""
 _MOST_TRIES = 16
 
 
@@ -46,6 +48,13 @@ _TARGETS = {
 }
 
 Outcome = TypeVar("Outcome")
+
+
+def iterations_of(effort: int) -> int:
+    """Of an effort; raises OptionError where there is no such."""
+    if not isinstance(effort, numbers.Integral) or not 0 <= effort < len(ITERATIONS):
+        raise OptionError(f"effort must be 0 to {len(ITERATIONS) - 1}, not {effort!r}")
+    return ITERATIONS[effort]
 
 
 def step_of(quality: float, ends: tuple[float, float]) -> float:

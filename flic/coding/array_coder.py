@@ -22,6 +22,8 @@ from .entropy_engine import Engine
 from .native_coder import Progress
 from .padding import mean_colour, pad
 
+_AGAIN = 4  # the part of the iterations that another step takes
+
 
 class Network(Protocol):
     """config, metadata: of the model. fingerprint: its 16 hexadecimal digits."""
@@ -51,6 +53,28 @@ class Network(Protocol):
         is NaN or infinity.
         """
 
+    def around(
+        self, analysed: slice_loop.Unrounded, x: np.ndarray, step: float
+    ) -> tuple[tuple[float, float], ...]:
+        """Bits and summed squared errors of a tile at a finer and at a coarser step.
+
+        x: what of the picture lies in the tile's core, uint8 [H, W, 3].
+        """
+
+    def refine(
+        self,
+        analysed: slice_loop.Unrounded,
+        x: np.ndarray,
+        step: float,
+        slope: float,
+        iterations: int,
+        progress: Callable[[int], None],
+    ) -> slice_loop.Unrounded:
+        """Latents with less bits + slope error, the error being the sum of all squares.
+
+        progress: told how many of the iterations are done.
+        """
+
 
 class ArrayCoder:
     """Codes pictures with a network."""
@@ -64,14 +88,21 @@ class ArrayCoder:
         self.network.check()
 
     def begin(
-        self, pixels: np.ndarray, gray: bool, tile: int | None, dtype: str, again: bool
+        self,
+        pixels: np.ndarray,
+        gray: bool,
+        tile: int | None,
+        dtype: str,
+        again: bool,
+        iterations: int = 0,
     ) -> ArrayEncoding:
         """A picture in the course of being coded.
 
         pixels: uint8 [H, W, 3]. tile: the tiles' side, None: whole. dtype: in which g_a and g_s
-        compute. again: whether it will be coded more than once.
+        compute. again: whether it will be coded more than once. iterations: by which each tile's
+        latents are refined first.
         """
-        return ArrayEncoding(self, pixels, gray, tile, dtype, again)
+        return ArrayEncoding(self, pixels, gray, tile, dtype, again, iterations)
 
     def pixels(self, file: Container, region: Box, dtype: str, progress: Progress) -> np.ndarray:
         """A region of a file's picture, uint8 [H, W, 3]; raises FlicError."""
@@ -143,27 +174,69 @@ class ArrayEncoding:
 
     def __init__(
         self, coder: ArrayCoder, pixels: np.ndarray, gray: bool, tile: int | None, dtype: str,
-        again: bool,
+        again: bool, iterations: int,
     ) -> None:  # fmt: skip
         self._coder, self._image, self._gray, self._dtype = coder, pixels, gray, dtype
         self._grid = Grid(pixels.shape[:2], tile)
-        self._again, self._kept, self._latents = again, [], []
+        self._again = again or iterations > 0
+        self._iterations = iterations
+        self._kept: list[slice_loop.Unrounded] = []  # of each tile
+        self._better: list[slice_loop.Unrounded] = []  # refined, for the latest step
+        self._latents: list[np.ndarray] = []  # y_hat of each tile of the latest file
 
     def file(self, frame: Container, step: float, progress: Progress) -> bytes:
         """The file of `frame` with the picture's streams at this step; raises CheckpointError."""
-        tiles, streams, self._latents = len(self._grid), [], []
+        tiles = len(self._grid)
         if self._again and not self._kept:
             for each in self._analysed():
                 self._kept.append(each)
                 progress(len(self._kept), 2 * tiles)
+        if self._iterations:
+            return self._refined(frame, step, progress)
+        coded = []
         for i, each in enumerate(self._kept if self._again else self._analysed()):
-            coded = self._code(each, self._grid[i], step)
-            streams.append(coded.stream)
-            if self._again:
-                self._latents.append(coded.y_hat)
-            else:
+            coded.append(self._code(each, self._grid[i], step))
+            if not self._again:
                 progress(i + 1, tiles)
-        return container.pack(dataclasses.replace(frame, streams=tuple(streams), step=step))
+        return self._packed(frame, coded, step)
+
+    def _packed(self, frame: Container, coded: list[slice_loop.Coded], step: float) -> bytes:
+        if self._again:
+            self._latents = [each.y_hat for each in coded]
+        streams = tuple(each.stream for each in coded)
+        return container.pack(dataclasses.replace(frame, streams=streams, step=step))
+
+    def _refined(self, frame: Container, step: float, progress: Progress) -> bytes:
+        """The better of two files: of latents as they are, and refined for what a squared error is
+        worth, in bits, at this step."""
+        network, tiles = self._coder.network, list(self._grid)
+        parts = [self._image[box.top : box.bottom, box.left : box.right] for box, *_ in tiles]
+        beside = [network.around(*each, step) for each in zip(self._kept, parts, strict=True)]
+        (fine_bits, fine_error), (bits, error) = np.sum(beside, axis=0)
+        if not error > fine_error or not fine_bits > bits:
+            return self._packed(frame, self._all(self._kept, step), step)  # no trade to improve
+        slope = float((fine_bits - bits) / (error - fine_error))
+        # What was refined for another step is a good start.
+        start = self._better or self._kept
+        count = max(self._iterations // _AGAIN, 1) if self._better else self._iterations
+        self._better = [
+            network.refine(
+                each, part, step, slope, count,
+                lambda done, i=i: progress(i * count + done, len(tiles) * count),
+            )
+            for i, (each, part) in enumerate(zip(start, parts, strict=True))
+        ]  # fmt: skip
+        found = []
+        for latents in (self._kept, self._better):
+            data = self._packed(frame, self._all(latents, step), step)
+            difference = self.pixels().astype(np.float64) - self._image
+            found.append((8 * len(data) + slope * np.square(difference / 255).sum(), data))
+            if latents is self._kept:
+                plain = self._latents
+        if found[0][0] <= found[1][0]:
+            self._latents = plain
+            return found[0][1]
+        return found[1][1]
 
     def pixels(self) -> np.ndarray:
         """What the latest file decodes to, uint8 [H, W, 3]; where it is coded again."""
@@ -181,6 +254,9 @@ class ArrayEncoding:
             inside = self._image[box.top : box.bottom, box.left : box.right]
             x = pad(inside, (box.height, box.width), mean)
             yield self._coder.network.analyze(x, part, self._dtype)
+
+    def _all(self, latents: list[slice_loop.Unrounded], step: float) -> list[slice_loop.Coded]:
+        return [self._code(*each, step) for each in zip(latents, self._grid, strict=True)]
 
     def _code(self, analysed: slice_loop.Unrounded, tile: Tile, step: float) -> slice_loop.Coded:
         engine, config = self._coder.network.engine(), self._coder.config

@@ -80,9 +80,17 @@ class NativeCoder:
         """Nothing: every call of the library that needs g_s looks at its weights."""
 
     def begin(
-        self, pixels: np.ndarray, gray: bool, tile: int | None, dtype: str, again: bool
+        self,
+        pixels: np.ndarray,
+        gray: bool,
+        tile: int | None,
+        dtype: str,
+        again: bool,
+        iterations: int = 0,
     ) -> NativeEncoding:
-        """A picture in the course of being coded; as `ArrayCoder.begin`."""
+        """A picture in the course of being coded; as `ArrayCoder.begin`, but nothing is refined."""
+        if iterations:
+            raise errors.OptionError("effort takes gradients: a model that flic.load_model loads")
         return NativeEncoding(self, pixels, gray, tile, dtype, again)
 
     def pixels(self, file: Container, region: Box, dtype: str, progress: Progress) -> np.ndarray:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from flic_kernels import native
 
-from ..coding import tile_transforms
+from ..coding import entropy, tile_transforms
 from ..coding.entropy_engine import Engine
 from ..coding.model_engine import engine_of
 from ..coding.slice_loop import Unrounded
 from ..errors import CheckpointError
 from ..format.tile_grid import Tile
-from . import checkpoint
+from . import checkpoint, refinement
 from .network import FLIC
 
 
@@ -47,6 +51,43 @@ class TorchNetwork:
         y_hat = torch.from_numpy(np.ascontiguousarray(y_hat)).to(self._parameter.device)[None]
         x_hat = tile_transforms.synthesize(self.model, y_hat, tile, self._computed(dtype))[0]
         return x_hat.float().permute(1, 2, 0).cpu().contiguous().numpy()
+
+    def around(
+        self, analysed: Unrounded, x: np.ndarray, step: float
+    ) -> tuple[tuple[float, float], ...]:
+        x = self._picture(x)
+        costs = refinement.around(self._frozen, self._latents(analysed), x, step)
+        return tuple((bits.item(), error.item() * x.numel()) for bits, error in costs)
+
+    def refine(
+        self,
+        analysed: Unrounded,
+        x: np.ndarray,
+        step: float,
+        slope: float,
+        iterations: int,
+        progress: Callable[[int], None],
+    ) -> Unrounded:
+        x = self._picture(x)
+        refined = refinement.refine(
+            self._frozen, self._latents(analysed), x, step, slope, iterations, progress
+        )
+        return refined[0]
+
+    @functools.cached_property
+    def _frozen(self) -> FLIC:
+        """The model without gradients of its parameters, in float32."""
+        return copy.deepcopy(self.model).float().eval().requires_grad_(False)
+
+    def _picture(self, x: np.ndarray) -> torch.Tensor:
+        x = torch.from_numpy(np.ascontiguousarray(x)).to(self._parameter.device)
+        return x.permute(2, 0, 1)[None].float() / 255
+
+    def _latents(self, analysed: Unrounded) -> entropy.Unrounded:
+        device = self._parameter.device
+        return entropy.Unrounded(
+            *(torch.from_numpy(np.ascontiguousarray(part)).to(device)[None] for part in analysed)
+        )
 
     @property
     def _parameter(self) -> torch.Tensor:

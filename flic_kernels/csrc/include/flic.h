@@ -139,8 +139,8 @@ typedef struct FlicEncoder FlicEncoder;
 #define FLIC_TILE_NONE (-1)
 
 /* tile: one of these, or the tiles' side in pixels, a multiple of 128. again: 1 where the picture
- * will be coded more than once: what g_a and h_a give is kept then, about 20 bytes a pixel less
- * work and a few more of memory. Model and image outlive the encoder. */
+ * will be coded more than once: what g_a and h_a give is kept then, which is most of the time and
+ * a few bytes a pixel. Model and image outlive the encoder. */
 FLIC_API int flic_encoder_new(FlicModel* model, const FlicImage* image, int32_t tile, int32_t again,
                               FlicEncoder** out);
 /* Codes it at a step, 1/64 to 64: greater for smaller files, 1 for the rate that the model was
