@@ -132,7 +132,8 @@ class ConvolutionGradient {
             workers.push_back({Patches<T>(grad_, window, blocks.pixels(), blocks.at_sides()), {}});
         }
         pool_.run(blocks.count(), [&](int item, int worker) {
-            auto& [in, out] = workers[worker];
+            Patches<T>& in = workers[worker].in;
+            std::vector<T*>& out = workers[worker].out;
             in.clear();
             out.clear();
             blocks.for_positions(item, [&](int64_t picture, int y, int x) {
