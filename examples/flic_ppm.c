@@ -1,16 +1,13 @@
-/* flic_ppm encode|decode MODEL FROM TO [STEP]: a binary PPM without comments to a .flic file, back.
+/* flic_ppm encode|decode MODEL FROM TO [STEP]: binary PPM without comments to .flic, and back.
  *     cc -I flic_kernels/csrc/include examples/flic_ppm.c -o flic_ppm \
- *         flic_kernels/libflic_kernels.so -Wl,-rpath,"$PWD/flic_kernels" */
+ *         -L flic_kernels -lflic_kernels -Wl,-rpath,"$PWD/flic_kernels" */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "flic.h"
-
 static void need(int fine, const char* what) {
-    if (fine) return;
-    fprintf(stderr, "error: %s\n", what);
-    exit(1);
+    if (!fine) fprintf(stderr, "error: %s\n", what), exit(1);
 }
 static void done(int status) { need(status == FLIC_OK, flic_error()); }
 static int tell(void* what, int32_t done, int32_t parts) {
@@ -30,9 +27,8 @@ static void encode(FlicModel* model, const FlicOptions* options, float step, FIL
     done(flic_encoder_code(encoder, step, NULL, options, &size));
     uint8_t* file = malloc(size);
     done(flic_encoder_file(encoder, file, size));
-    need(fwrite(file, 1, size, to) == size, "the file cannot be written");
-    flic_encoder_free(encoder);
-    free(file), free(image.pixels);
+    need(fwrite(file, 1, size, to) == size, "TO cannot be written");
+    flic_encoder_free(encoder), free(file), free(image.pixels);
 }
 
 static void decode(FlicModel* model, const FlicOptions* options, FILE* from, FILE* to) {
@@ -44,21 +40,21 @@ static void decode(FlicModel* model, const FlicOptions* options, FILE* from, FIL
     FlicImage image = {malloc(size), 0, is.width, is.height, is.channels};
     done(flic_decode(model, file, read, NULL, options, &image));
     fprintf(to, "P%c %d %d 255\n", is.channels == 3 ? '6' : '5', (int)is.width, (int)is.height);
-    need(fwrite(image.pixels, 1, size, to) == size, "the picture cannot be written");
+    need(fwrite(image.pixels, 1, size, to) == size, "TO cannot be written");
     free(file), free(image.pixels);
 }
 
 int main(int argc, char** argv) {
-    const int encodes = argc > 1 && !strcmp(argv[1], "encode");
-    need(argc == 5 || (encodes && argc == 6), "use: flic_ppm encode|decode MODEL FROM TO [STEP]");
-    FlicOptions options = {.threads = 4, .progress = tell, .user = argv[1]};
+    const int encodes = argc >= 5 && !strcmp(argv[1], "encode");
+    need((encodes && argc <= 6) || (argc == 5 && !strcmp(argv[1], "decode")),
+         "use: flic_ppm encode|decode MODEL FROM TO [STEP]");
+    const FlicOptions options = {.threads = 4, .progress = tell, .user = argv[1]};
     FlicModel* model;
     done(flic_model_open(argv[2], &options, &model));
     FILE *from = fopen(argv[3], "rb"), *to = from ? fopen(argv[4], "wb") : NULL;
     need(to != NULL, from ? "TO cannot be opened" : "FROM cannot be opened");
-    if (encodes) encode(model, &options, argc == 6 ? strtof(argv[5], NULL) : 1, from, to);
-    if (!encodes) decode(model, &options, from, to);
+    const float step = argc == 6 ? strtof(argv[5], NULL) : 1;
+    encodes ? encode(model, &options, step, from, to) : decode(model, &options, from, to);
     need(!fclose(to) && !fclose(from), "TO cannot be written");
     flic_model_close(model);
-    return 0;
 }
