@@ -1,7 +1,8 @@
 """Writes what codec_fuzzer.cpp begins with.
 
-Usage: python fuzz/codec_seeds.py FOLDER. FOLDER/model.safetensors is a very small model, FOLDER/seeds
-holds the headers of its file and of one in half precision, and .flic files that it made.
+Usage: python fuzz/codec_seeds.py FOLDER. FOLDER/model.safetensors is a very small model;
+FOLDER/seeds holds .flic files that it made, the header of its file and that of one in half
+precision.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The C library alone, flic.h: its example makes flic's files, and what the header promises holds."""
+"""The C library: its example makes flic's files, and what flic.h promises holds."""
 
 import subprocess
 from pathlib import Path

@@ -125,7 +125,8 @@ void sections() {
     REQUIRE(!std::memcmp(info.fingerprint, header.fingerprint, 8));
     const Bytes large((size_t{1} << 25) + 1);  // no reader takes more
     const FlicSections too_large = {{}, {large.data(), large.size()}, {}};
-    FlicEncoder* const encoder = encoder_of(Picture(20, 30));
+    const Picture picture(20, 30);
+    FlicEncoder* const encoder = encoder_of(picture);
     size_t size;
     BAD(flic_encoder_code(encoder, 1, &too_large, nullptr, &size));
     flic_encoder_free(encoder);
