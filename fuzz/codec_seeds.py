@@ -22,8 +22,9 @@ CONFIG = flic.Config(
 
 def model() -> flic.FLIC:
     """A model whose streams are not empty: g_a's last layer is far from zero."""
-    torch.manual_seed(1)
-    made = flic.FLIC(CONFIG).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        made = flic.FLIC(CONFIG).eval()
     with torch.no_grad():
         made.g_a[-1].weight.mul_(40)
         made.h_a[-1].weight.mul_(8)
@@ -36,8 +37,7 @@ def header(path: Path) -> bytes:
     return data[: 8 + int.from_bytes(data[:8], "little")]
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
+def write(folder: Path) -> None:
     seeds = folder / "seeds"
     seeds.mkdir(parents=True, exist_ok=True)
     coder = model()
@@ -63,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    write(Path(sys.argv[1]))

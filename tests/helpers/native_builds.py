@@ -131,6 +131,14 @@ def codec_fuzzer(output):
     return build(output, sources, flags, ("clang++",), ["-fsanitize=fuzzer,address,undefined"])
 
 
+def codec_fuzzer_program(folder, library, command=("g++",)):
+    """The same without libFuzzer, on the library as it is built."""
+    sources = [ROOT / "fuzz/codec_fuzzer.cpp", NATIVE / "run_fuzzer.cpp", CSRC / "codec/crc32.cpp"]
+    link = ["-L", library.parent, f"-Wl,-rpath,{library.parent}", "-Wl,--no-as-needed"]
+    link += ["-lflic_kernels", "-Wl,--allow-shlib-undefined"]
+    return build(folder / "codec_fuzzer", sources, ["-O1"], command, link)
+
+
 def _run(command):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
