@@ -132,15 +132,14 @@ class ConvolutionGradient {
             workers.push_back({Patches<T>(grad_, window, blocks.pixels(), blocks.at_sides()), {}});
         }
         pool_.run(blocks.count(), [&](int item, int worker) {
-            Patches<T>& in = workers[worker].in;
-            std::vector<T*>& out = workers[worker].out;
-            in.clear();
-            out.clear();
+            Targets& targets = workers[worker];
+            targets.in.clear();
+            targets.out.clear();
             blocks.for_positions(item, [&](int64_t picture, int y, int x) {
-                in.add(picture, y, x);
-                out.push_back(to.at(picture, y * stride_ + down, x * stride_ + right));
+                targets.in.add(picture, y, x);
+                targets.out.push_back(to.at(picture, y * stride_ + down, x * stride_ + right));
             });
-            product.run(in.rows(), in.get(), Rows<T>(out.data(), 1));
+            product.run(targets.in.rows(), targets.in.get(), Rows<T>(targets.out.data(), 1));
         });
     }
 
