@@ -310,6 +310,7 @@ DAMAGED = {
     "claims more": (of_header(changed(shape=[3])), SIZE),
     "claims less": (of_header(changed(shape=[1])), SIZE),
     "claims none": (of_header(changed(shape=[0])), SIZE),
+    "values of five tensors": (of_header({f"{i}": entry() for i in range(5)}), "tensor 4 shares"),
     "scalar of two": (of_header(changed(shape=[])), SIZE),
     "float32 in seven bytes": (of_header(changed(shape=[1], data_offsets=[0, 7])), SIZE),
     "float16 in five bytes": (of_header({"a": entry("F16", (2,), (0, 5))}), SIZE),

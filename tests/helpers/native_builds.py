@@ -2,9 +2,10 @@
 
     python tests/helpers/native_builds.py exact-full
     python tests/helpers/native_builds.py rans-fuzzer OUTPUT
+    python tests/helpers/native_builds.py codec-fuzzer OUTPUT
 
 The first compares exp and GELU on all 2^32 inputs, and the emulated fma with the hardware's on 10^9
-(minutes); the second builds fuzz/rans_fuzzer.cpp with clang++.
+(minutes); the others build fuzz/rans_fuzzer.cpp and fuzz/codec_fuzzer.cpp with clang++.
 """
 
 import os
@@ -111,6 +112,22 @@ def rans_fuzzer(output):
     return build(output, sources, ["-g", "-O1", *_FUZZED], ("clang++",), link)
 
 
+def codec_fuzzer(output):
+    """fuzz/codec_fuzzer.cpp with the whole library, for libFuzzer."""
+    sources = [ROOT / "fuzz/codec_fuzzer.cpp", *sorted(CSRC.rglob("*.cpp"))]
+    covered = f"-fsanitize-coverage-allowlist={ROOT / 'fuzz/covered.txt'}"
+    flags = ["-g", "-O1", *_FUZZED, covered, "-DFLIC_FUZZED", "-Wno-unknown-warning-option"]
+    return build(output, sources, flags, ("clang++",), ["-fsanitize=fuzzer,address,undefined"])
+
+
+def codec_fuzzer_program(folder, library, command=("g++",)):
+    """The same without libFuzzer, on the library as it is built."""
+    sources = [ROOT / "fuzz/codec_fuzzer.cpp", NATIVE / "run_fuzzer.cpp", CSRC / "codec/crc32.cpp"]
+    link = ["-L", library.parent, f"-Wl,-rpath,{library.parent}", "-Wl,--no-as-needed"]
+    link += ["-lflic_kernels", "-Wl,--allow-shlib-undefined"]
+    return build(folder / "codec_fuzzer", sources, ["-O1"], command, link)
+
+
 def _run(command):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
@@ -118,8 +135,9 @@ def _run(command):
 
 
 def main():
-    if sys.argv[1:2] == ["rans-fuzzer"] and len(sys.argv) == 3:
-        rans_fuzzer(Path(sys.argv[2]))
+    fuzzers = {"rans-fuzzer": rans_fuzzer, "codec-fuzzer": codec_fuzzer}
+    if sys.argv[1:2] and sys.argv[1] in fuzzers and len(sys.argv) == 3:
+        fuzzers[sys.argv[1]](Path(sys.argv[2]))
         return
     if sys.argv[1:] != ["exact-full"]:
         sys.exit(__doc__)

@@ -37,16 +37,18 @@ TESTS = {
         ["kernels/test_cpu.py", "kernels/test_cpu_products.py", "kernels/test_fat_block.py",
          "kernels/test_ops.py", "kernels/test_exact.py", "kernels/test_exact_errors.py",
          "kernels/test_rans.py", "kernels/test_rans_golden.py", "kernels/test_rans_tables.py",
-         "codec/test_codec.py", "kernels/test_accelerate.py", "training/test_training.py",
-         "cli/test_workers.py", "codec/test_processes.py", "coding/test_z_prior.py"],
-        "not triton and not another_build",
+         "codec/test_codec.py", "codec/test_c_library.py", "kernels/test_accelerate.py",
+         "training/test_training.py", "cli/test_workers.py", "codec/test_processes.py",
+         "coding/test_z_prior.py"],
+        "not triton and not another_build and not stopping",
     ),
     ("address", "quick"): (
         ["kernels/test_ops.py", "kernels/test_rans_golden.py", "kernels/test_accelerate.py"],
         "cpu and test_result_and_gradients and float32 or test_rans_golden or large_pictures",
     ),
     ("thread", "whole"): (
-        ["kernels/test_cpu.py", "codec/test_processes.py"], "threads_change_no_bit or at_once"
+        ["kernels/test_cpu.py", "codec/test_processes.py", "codec/test_c_library.py"],
+        "threads_change_no_bit or at_once or threads-tiny",
     ),
     ("thread", "quick"): (["codec/test_processes.py"], "at_once"),
 }  # fmt: skip
@@ -65,7 +67,7 @@ def library(kind: str, folder: Path) -> None:
 def copy_packages(folder: Path) -> None:
     """Everything but native libraries: `flic_kernels` looks for those where it lies."""
     kept_out = shutil.ignore_patterns("*.so", "__pycache__")
-    for name in ("flic", "flic_kernels", "tests", "benches"):
+    for name in ("flic", "flic_kernels", "tests", "benches", "examples"):
         shutil.copytree(ROOT / name, folder / name, ignore=kept_out)
     for name in ("pyproject.toml", "README.md", "setup.py"):
         shutil.copy(ROOT / name, folder / name)

@@ -41,16 +41,21 @@ StopWatch& stop_watch();
 // What the calling thread begins while this lives stops when the flag (null: none) is set.
 class StopFlag {
   public:
-    explicit StopFlag(const int32_t* flag) : watch_(stop_watch()) {
-        if (watch_.descriptor_ < 0) watch_.stop_ = false;
-        watch_.flag_ = flag;
+    explicit StopFlag(const int32_t* flag) : watch_(stop_watch()), before_(watch_.flag_) {
+        set(flag);
     }
-    ~StopFlag() { watch_.flag_ = nullptr; }
+    ~StopFlag() { set(before_); }
     StopFlag(const StopFlag&) = delete;
     StopFlag& operator=(const StopFlag&) = delete;
 
   private:
+    void set(const int32_t* flag) {
+        if (watch_.descriptor_ < 0) watch_.stop_ = false;
+        watch_.flag_ = flag;
+    }
+
     StopWatch& watch_;
+    const int32_t* const before_;  // of a call whose progress is told to what calls again
 };
 
 }  // namespace flic

@@ -23,9 +23,10 @@ namespace {
 thread_local flic::LastError last_error;
 
 template <class MakeFile>
-int open_model(const FlicOptions* options, FlicModel** out, const MakeFile& make_file) {
+int open_model(const void* from, const FlicOptions* options, FlicModel** out,
+               const MakeFile& make_file) {
     return last_error.guard([&] {
-        require(out, "null pointer");
+        require(from && out, "null pointer");
         const Work work(options);
         try {
             auto model = std::make_unique<FlicModel>(make_file(), work.threads());
@@ -43,18 +44,14 @@ int open_model(const FlicOptions* options, FlicModel** out, const MakeFile& make
 FLIC_API const char* flic_error(void) { return last_error.text(); }
 
 FLIC_API int flic_model_open(const char* path, const FlicOptions* options, FlicModel** out) {
-    return open_model(options, out, [&] {
-        require(path, "null pointer");
-        return std::make_unique<flic::codec::ModelFile>(path);
-    });
+    return open_model(path, options, out,
+                      [&] { return std::make_unique<flic::codec::ModelFile>(path); });
 }
 
 FLIC_API int flic_model_open_memory(const void* data, size_t size, const FlicOptions* options,
                                     FlicModel** out) {
-    return open_model(options, out, [&] {
-        require(data, "null pointer");
-        return std::make_unique<flic::codec::ModelFile>(data, size);
-    });
+    return open_model(data, options, out,
+                      [&] { return std::make_unique<flic::codec::ModelFile>(data, size); });
 }
 
 FLIC_API void flic_model_close(FlicModel* model) { delete model; }

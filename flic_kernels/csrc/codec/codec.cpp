@@ -242,6 +242,7 @@ Unrounded Encoder::analyse(const Tile& tile, const Work& work) const {
 void Encoder::code(float step, const FlicSections& sections, const Work& work) {
     const FloatEnvironment environment;
     check_step(step, FLIC_BAD_ARGUMENT);
+    check_sections(sections, FLIC_BAD_ARGUMENT);
     model_.check_drawing();
     const int64_t tiles = grid_.size();
     if (again_ && static_cast<int64_t>(analysed_.size()) < tiles) {

@@ -170,6 +170,15 @@ void check_step(float step, int status, const std::string& before) {
     throw Error(status, before + text);
 }
 
+void check_sections(const FlicSections& sections, int status, const std::string& before) {
+    for (const Section& section : {sections.icc, sections.exif}) {
+        if (section.size > 2 * kMaxMetadata) {
+            throw Error(status, before + "its metadata are too large");
+        }
+    }
+    if (sections.alpha.size > kMaxFile) throw Error(status, before + "its alpha is too large");
+}
+
 std::vector<uint8_t> pack(const Container& file) {
     const FlicHeader& h = file.header;
     check_size(h.width, h.height, FLIC_BAD_FILE);
@@ -198,6 +207,7 @@ std::vector<uint8_t> pack(const Container& file) {
     for (const Section& stream : file.streams) append_varint(out, stream.size);
     for (const Section& stream : file.streams) append(out, stream.data, stream.size);
     append_number(out, crc32(0, out.data(), out.size()), 4);
+    if (out.size() > kMaxFile) throw Error(FLIC_BAD_ARGUMENT, "a file has at most 512 MiB");
     return out;
 }
 
@@ -225,9 +235,7 @@ Container unpack(const uint8_t* data, size_t size) {
     if (flags & kAlpha) h.sections.alpha = reader.section();
     if (flags & kIcc) h.sections.icc = reader.section();
     if (flags & kExif) h.sections.exif = reader.section();
-    for (const Section& section : {h.sections.icc, h.sections.exif}) {
-        if (section.size > 2 * kMaxMetadata) damaged("its metadata are too large");
-    }
+    check_sections(h.sections, FLIC_BAD_FILE, "the file is damaged: ");
     if (h.version > 1) {
         const int64_t tile = kStride * static_cast<int64_t>(reader.varint());
         if (tile || h.version == 2) check_tile(tile, h.width, h.height);

@@ -26,9 +26,10 @@ struct Container {
     Grid grid() const { return Grid(header.height, header.width, header.tile); }
 };
 
-// Throw Error where no picture has this size, or no file can carry a step.
+// Throw Error where no picture has this size, or no file can carry a step or sections.
 void check_size(int64_t width, int64_t height, int status);
 void check_step(float step, int status, const std::string& before = "");
+void check_sections(const FlicSections& sections, int status, const std::string& before = "");
 
 std::vector<uint8_t> pack(const Container& container);  // the version follows from the fields
 Container unpack(const uint8_t* file, size_t size);

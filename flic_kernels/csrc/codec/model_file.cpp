@@ -20,6 +20,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values are used as the
 
 constexpr size_t kLength = 8;  // bytes that tell the header's length
 constexpr size_t kMostHeader = size_t{1} << 26;
+constexpr uint64_t kMostClaimed = 2;  // bytes of all tensors, to those of the file: each is widened
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(FLIC_BAD_ARGUMENT, what); }
 
@@ -175,6 +176,8 @@ Tensor ModelFile::read_tensor(const Json& entry, const uint8_t* values, size_t s
     const uint64_t begin = static_cast<uint64_t>(offsets[0]);
     const uint64_t end = static_cast<uint64_t>(offsets[1]);
     if (begin > end || end > size) refuse("lies outside the file");
+    claimed_ += end - begin;
+    if (claimed_ > kMostClaimed * size) refuse("shares its values with too many others");
     const size_t count = checked_count(tensor.shape), bytes = static_cast<size_t>(end - begin);
     if (bytes % type.size != 0 || bytes / type.size != count) {
         refuse("has not the size that it claims");

@@ -49,6 +49,7 @@ class ModelFile {
     void add_reparametrisation();
 
     std::unique_ptr<FileContents> file_;  // null: the caller's memory
+    uint64_t claimed_ = 0;                // bytes of all tensors so far
     std::vector<Floats> made_;            // values that do not lie in the file as they are used
     std::map<std::string, Tensor> tensors_;
     std::map<std::string, std::string> metadata_;

@@ -16,6 +16,12 @@ namespace {
 
 constexpr float kLimit = 1 << 24;  // integers below are exact in float32
 
+#if defined(FLIC_FUZZED)  // what only a forger's checks let through is to be reached
+constexpr bool kChecks = false;
+#else
+constexpr bool kChecks = true;
+#endif
+
 struct Size {
     int height, width;
     size_t area() const { return static_cast<size_t>(height) * width; }
@@ -152,7 +158,7 @@ class Reader {
         crc_ = crc32(crc_, out, count * sizeof *out);
     }
     void guard(uint16_t check) {
-        if (check != stream_.checks[slice_]) {
+        if (kChecks && check != stream_.checks[slice_]) {
             throw Error(FLIC_MISMATCH, "slice " + std::to_string(slice_) +
                                            " of the stream has other table indexes on this machine "
                                            "than on the one that made it");
@@ -161,7 +167,7 @@ class Reader {
     }
     void finish() {
         check(flic_rans_decoder_close(decoder_.get()));
-        if (crc_ != stream_.latents_crc) {
+        if (kChecks && crc_ != stream_.latents_crc) {
             throw Error(FLIC_MISMATCH,
                         "the stream decodes to other latents on this machine than on the one that "
                         "made it");

@@ -16,6 +16,8 @@ class Work {
         if (!options_.threads) options_.threads = 1;
         require(options_.threads >= 1 && options_.threads <= 256,
                 "the number of threads must be 1 to 256");
+        require(options_.bfloat16 == 0 || options_.bfloat16 == 1, "bfloat16 must be 0 or 1");
+        require(options_.memory_limit >= 0, "the memory limit is negative");
     }
 
     int threads() const { return options_.threads; }
