@@ -193,11 +193,10 @@ class ArrayEncoding:
                 progress(len(self._kept), 2 * tiles)
         if self._iterations:
             return self._refined(frame, step, progress)
-        coded = []
+        coded, before = [], tiles if self._again else 0
         for i, each in enumerate(self._kept if self._again else self._analysed()):
             coded.append(self._code(each, self._grid[i], step))
-            if not self._again:
-                progress(i + 1, tiles)
+            progress(before + i + 1, before + tiles)
         return self._packed(frame, coded, step)
 
     def _packed(self, frame: Container, coded: list[slice_loop.Coded], step: float) -> bytes:

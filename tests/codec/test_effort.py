@@ -1,9 +1,9 @@
-"""Latents refined by gradients: smaller or better files that every decoder opens, never worse ones."""
+"""Latents refined by gradients: better files that every decoder opens, never worse ones."""
 
 import numpy as np
 import pytest
 import torch
-from cli_tools import fails, here, run  # noqa: F401
+from cli_tools import run
 from PIL import Image
 from places import ROOT
 
@@ -14,6 +14,7 @@ from flic.codec.rate import ITERATIONS, Rate
 from flic.coding.slice_loop import Unrounded
 from flic.model import refinement
 from flic.model.torch_network import TorchNetwork
+from flic.pictures import images
 
 PIXELS = np.asarray(Image.open(ROOT / "flic" / "assets" / "parrot.png"))[100:228, 200:424].copy()
 
@@ -76,8 +77,8 @@ def test_targets(codec, monkeypatch):
         return refine(*arguments)
 
     monkeypatch.setattr(refinement, "refine", spied)
-    plain = codec.encode_at(Rate(psnr=29), flic.images.read(PIXELS))
-    better = codec.encode_at(Rate(psnr=29), flic.images.read(PIXELS), effort=2)
+    plain = codec.encode_at(Rate(psnr=29), images.read(PIXELS))
+    better = codec.encode_at(Rate(psnr=29), images.read(PIXELS), effort=2)
     assert abs(better.reached - 29) < 0.1 and better.step != plain.step
     assert len(better.data) < len(plain.data)
     assert counts == [ITERATIONS[2]] + [ITERATIONS[2] // 4] * (len(counts) - 1)
@@ -101,7 +102,7 @@ def test_refused():
         open_codec("tiny").encode(PIXELS, effort=1)
 
 
-def test_the_command(here):  # noqa: F811
+def test_the_command(here):
     Image.fromarray(PIXELS).save("a.png")
     run("encode", "a.png", "plain.flic", "-m", "tiny")
     run("encode", "a.png", "a.flic", "-m", "tiny", "--effort", 1)

@@ -260,11 +260,9 @@ void Encoder::code(float step, const FlicSections& sections, const Work& work) {
         Coded coded = again_ ? codec::code(model_, analysed_[i], tile, step, work)
                              : codec::code(model_, analyse(tile, work), tile, step, work);
         streams.push_back(std::move(coded.stream));
-        if (again_) {
-            y_hat_.push_back(std::move(coded.y_hat));
-        } else {
-            work.progress(i + 1, tiles);
-        }
+        if (again_) y_hat_.push_back(std::move(coded.y_hat));
+        const int64_t before = again_ ? tiles : 0;  // what was analysed, now or in an earlier call
+        work.progress(before + i + 1, before + tiles);
     }
     Container file = {};
     file.header.width = image_.width;

@@ -303,7 +303,12 @@ Model::Lease::Lease(const Model& model, int threads) : model_(model) {
 
 Model::Lease::~Lease() {
     const Lock lock(model_.mutex_);
-    model_.idle_.push_back(std::move(engine_));
+    auto& idle = model_.idle_;
+    idle.push_back(std::move(engine_));
+    const exact::Engine& latest = *idle.back();  // the others are kept for as many threads only
+    idle.erase(std::remove_if(idle.begin(), idle.end(),
+                              [&](const auto& each) { return each->threads != latest.threads; }),
+               idle.end());
 }
 
 const GaussianCoder& gaussian_coder() {

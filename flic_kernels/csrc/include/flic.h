@@ -60,7 +60,8 @@ typedef struct FlicOptions { /* a null pointer stands for all zeros */
     FlicProgress progress;   /* null: nobody is told */
     void* user;              /* handed to progress */
     const int32_t* stop;     /* null, or becomes other than 0 when work is to stop, soon and with
-                                FLIC_STOPPED; any thread or signal handler may set it */
+                                FLIC_STOPPED; another thread or a signal handler sets it by an
+                                atomic store */
 } FlicOptions;
 
 /* Models */
@@ -140,7 +141,7 @@ typedef struct FlicEncoder FlicEncoder;
 
 /* tile: one of these, or the tiles' side in pixels, a multiple of 128. again: 1 where the picture
  * will be coded more than once: what g_a and h_a give is kept then, which is most of the time and
- * a few bytes a pixel. Model and image outlive the encoder. */
+ * a few bytes a pixel; in the first call's bfloat16 or not. Model and image outlive the encoder. */
 FLIC_API int flic_encoder_new(FlicModel* model, const FlicImage* image, int32_t tile, int32_t again,
                               FlicEncoder** out);
 /* Codes it at a step, 1/64 to 64: greater for smaller files, 1 for the rate that the model was
