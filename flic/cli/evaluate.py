@@ -13,7 +13,7 @@ import typer
 from ..codec.rate import Rate
 from ..errors import FlicError, OptionError, OutputError
 from ..model import library
-from . import common
+from . import common, rates
 
 _SECTIONS = {"settings", "conventions", "machine", "pictures", "curves", "bd_rate"}
 """What flic's results.json has, by `report.document`."""
@@ -61,6 +61,7 @@ def evaluate(
         bool,
         typer.Option("--real/--estimate", help="Whole files, or bits estimated without coding."),
     ] = True,
+    effort: rates.Effort = 0,
     anchors: Annotated[
         str, typer.Option(metavar="LIST", help="Of jpeg,webp,avif: what to compare with.")
     ] = "",
@@ -107,8 +108,10 @@ def evaluate(
     replace = common.Replace(True, None if overwrite else _wrote)
     if out is not None:
         _check_folder(out, replace)
-    rates = _rates(steps, qualities)
-    if single and not rates:
+    points = _rates(steps, qualities)
+    if effort and not real:
+        raise OptionError("--effort is of whole files: not with --estimate")
+    if single and not points:
         raise OptionError("--single is for use beside --steps or --qualities; without, it is -m")
     from ..evaluation import bd, coders
 
@@ -124,12 +127,12 @@ def evaluate(
     from ..evaluation import chart, report, run, select
 
     pictures = select.pictures(data)
-    chosen = select.models(model or [], models, rates, single or [])
+    chosen = select.models(model or [], models, points, single or [])
     if out is not None and out.exists():
         curves = {each.curve for each in chosen} | {coders.anchor(name).name for name in names}
         for curve in sorted(curves):
             replace.check(out / report.compressai_name(curve))
-    settings = run.Settings(real, pad, device, threads, bd_method, dtype)
+    settings = run.Settings(real, pad, device, threads, bd_method, dtype, effort)
     with _progress() as bar:
         task = bar.add_task("", total=run.steps(pictures, chosen, names))
         done = itertools.count()
@@ -166,10 +169,10 @@ def _rates(steps: str | None, qualities: str | None) -> list[Rate]:
         numbers = [float(number) for number in text.split(",")]
     except ValueError:
         raise OptionError(f"{option}: want numbers separated by commas, not {text!r}") from None
-    rates = [Rate(**{name: number}) for number in numbers]
-    if len(set(rates)) < len(rates):
+    found = [Rate(**{name: number}) for number in numbers]
+    if len(set(found)) < len(found):
         raise OptionError(f"{option} {text}: the same {name} twice")
-    return rates
+    return found
 
 
 def _check_folder(out: Path, replace: common.Replace) -> None:

@@ -35,7 +35,7 @@ class ModelCoder:
 
     path: its checkpoint. real: code files; otherwise estimate bits by one forward pass. pad: zeros
     all around up to multiples of this, cropped after decoding; None: the codec's own padding.
-    dtype: what g_a and g_s compute in.
+    dtype: what g_a and g_s compute in. effort: as for `flic.encode`, with real files.
     """
 
     path: Path
@@ -44,6 +44,7 @@ class ModelCoder:
     real: bool = True
     pad: int | None = None
     dtype: str = "float32"
+    effort: int = 0
 
     def open(self) -> None:
         import torch
@@ -68,7 +69,7 @@ class ModelCoder:
 
     def _file(self, picture: Picture, step: float | None, meter: Meter) -> Coded:
         with meter.step("encode"):
-            data = self._codec.encode_picture(picture, rate=Rate(step=step))
+            data = self._codec.encode_picture(picture, rate=Rate(step=step), effort=self.effort)
         with meter.step("decode"):
             decoded = self._codec.decode_picture(data)
         return Coded(len(data), decoded.pixels)

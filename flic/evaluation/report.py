@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ..codec.rate import ITERATIONS
 from . import published
 from .bd import Comparison
 from .results import NUMBERS, Curve
@@ -186,8 +187,12 @@ def conventions(evaluation: Evaluation) -> list[str]:
             f"Padding: zeros all around to multiples of {settings.pad}, cropped after decoding; "
             "bits a pixel of the picture itself; its size before padding is in no file."
         )
+    effort = (
+        f"Effort {settings.effort}: {ITERATIONS[settings.effort]} iterations a picture or tile."
+    )
     lines = [
         rate,
+        *([effort] if settings.effort else []),
         "Pictures are coded as 8-bit RGB or gray, without alpha and metadata; decoded ones are "
         "rounded to 8 bits before PSNR and MS-SSIM are taken, over the three RGB channels.",
         "MS-SSIM in dB: -10 log10(1 - MS-SSIM). Means are over pictures, in dB of the dB values; "

@@ -23,7 +23,8 @@ class Settings:
 
     real: whole files; otherwise bits estimated from the model's likelihoods. pad: zeros all around
     to multiples of this (256 as the authors' evaluation), or None for the codec's own padding.
-    bd_method: one of bd.METHODS. dtype: what g_a and g_s compute in, of config.DTYPES.
+    bd_method: one of bd.METHODS. dtype: what g_a and g_s compute in, of config.DTYPES. effort: as
+    for `flic.encode`.
     """
 
     real: bool = True
@@ -32,6 +33,7 @@ class Settings:
     threads: int | None = None
     bd_method: str = "pchip"
     dtype: str = "float32"
+    effort: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def evaluate(
     for model in models:
         coder = ModelCoder(
             model.path, settings.device, settings.threads, settings.real, settings.pad,
-            settings.dtype,
+            settings.dtype, settings.effort,
         )  # fmt: skip
         with CodingProcess(coder) as process:
             memory_method = process.memory_method
