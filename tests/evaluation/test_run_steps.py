@@ -66,13 +66,13 @@ def results(picture, varied, ladder, tmp_path_factory) -> Path:
 def test_an_effort(picture, tmp_path):
     """Its files, its name in the report; not of estimates."""
     options = ("--data", picture, "-m", "tiny", "--effort", 1)
-    done = run("eval", *options, "--json")
+    done = run("eval", *options, "--json", "--out", tmp_path / "out")
     document = json.loads(done.stdout)
     assert document["settings"]["effort"] == 1
     [row] = document["curves"][0]["points"][0]["pictures"]
     data = Codec(loading.load_model("tiny")).encode(picture, strip=True, effort=1)
     assert row["bpp"] == metrics.bits_per_pixel(len(data), 176, 168)
-    assert "Effort 1: 10 iterations" in run("eval", *options).stdout
+    assert "Effort 1: 10 iterations" in (tmp_path / "out" / "results.md").read_text()
     fails("eval", *options, "--estimate", match="--effort is of whole files")
 
 
