@@ -4,17 +4,20 @@
 
 Two kinds of trouble. Another machine's arithmetic: noise in the means and scales that feed the
 tables, which the slices' checks and the latents' CRC must catch wherever it changes a symbol. And
-damage to the stream under a file CRC that is right, as if the file had been written so.
+damage to the stream under a file CRC that is right, as if the file had been written so: the C
+library (flic.h) must take what the readable slice loop takes, and refuse what that refuses.
 """
 
 import argparse
 import dataclasses
 import itertools
 import sys
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,10 +26,12 @@ from golden_model import portable_model, small_model
 from flic.codec.codec import Codec
 from flic.coding import entropy, model_engine
 from flic.coding.entropy import Latents
+from flic.coding.native_coder import NativeCoder
 from flic.errors import FlicError
 from flic.format import container
 from flic.format.container import Container
 from flic.format.step import float32
+from flic.model import checkpoint
 
 NOISE = {  # name: (part of the value, absolute)
     "noise 1e-6 relative": (1e-6, 0.0),
@@ -41,6 +46,7 @@ class Case:
     """A coded picture: what the file says and which integers it must give."""
 
     model: torch.nn.Module
+    native: NativeCoder
     latents: Latents
     file: Container
     other: bytes  # another picture's stream, of the same size and model
@@ -76,7 +82,8 @@ def cases() -> list[Case]:
     """Pictures of two models: small ones with integers that tables do not hold, and larger ones,
     where noise finds many symbols next to another table. Each at three steps."""
     out = []
-    for model, step in itertools.product((small_model(), portable_model()), (1.0, 0.5, 3.7)):
+    models = [(model, native_coder(model)) for model in (small_model(), portable_model())]
+    for (model, native), step in itertools.product(models, (1.0, 0.5, 3.7)):
         codec, step = Codec(model), float32(step)
         for height, width in ((128, 200), (384, 512)):
             x = torch.from_numpy(np.random.RandomState(width).random_sample((2, 3, height, width)))
@@ -87,8 +94,16 @@ def cases() -> list[Case]:
             for i in range(2):
                 own = Latents(latents.y[i : i + 1], latents.z[i : i + 1], step)
                 file = Container(width, height, codec.fingerprint, (streams[i],), step=step)
-                out.append(Case(model, own, file, streams[1 - i]))
+                out.append(Case(model, native, own, file, streams[1 - i]))
     return out
+
+
+def native_coder(model) -> NativeCoder:
+    """The C library with a model's weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.safetensors")
+        checkpoint.save(model, path, compact=True)
+        return NativeCoder(path, {})
 
 
 def outcome(case: Case, data: bytes, made=None) -> str:
@@ -98,9 +113,20 @@ def outcome(case: Case, data: bytes, made=None) -> str:
         size = (file.height, file.width)
         latents, _ = entropy.decode(case.model, file.streams, size, made, step=file.step)
     except FlicError:
-        return "refused"
-    same = torch.equal(latents.y, case.latents.y) and torch.equal(latents.z, case.latents.z)
-    return "identical" if same else "wrong"
+        found = "refused"
+    else:
+        same = torch.equal(latents.y, case.latents.y) and torch.equal(latents.z, case.latents.z)
+        found = "identical" if same else "wrong"
+    return found if made or taken(case, data) == (found == "identical") else "wrong"
+
+
+def taken(case: Case, data: bytes) -> bool:
+    """Whether the C library takes a file, whose integers' checksum it compares."""
+    try:
+        case.native.verify(Container(0, 0, b"", (), data=data))
+    except FlicError:
+        return False
+    return True
 
 
 def noise(part: float, absolute: float) -> Callable[[Case, np.random.Generator], str]:
