@@ -1,10 +1,13 @@
-"""What setup.py tells nvcc; none is needed."""
+"""What setup.py tells nvcc, where none is needed; what it installs."""
 
 import runpy
 import subprocess
+import sys
 
 import pytest
 from places import ROOT
+
+from flic.model import library
 
 SETUP = ROOT / "setup.py"
 CARDS = (80, 86, 87, 89, 90, 100, 103, 110, 120, 121)
@@ -64,3 +67,13 @@ def test_an_nvcc_that_lists_nothing(architectures):
 
     with pytest.raises(CompileError, match="names no architecture"):
         architectures()
+
+
+def test_what_is_installed(tmp_path):
+    """The model that encodes, and headers and sources; not the retired model."""
+    command = [sys.executable, SETUP, "--quiet", "build_py", "--build-lib", tmp_path]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    weights = {path.name for path in (tmp_path / "flic" / "weights").iterdir()}
+    assert weights == {"README.md", "retired.json", f"{library.DEFAULT}.safetensors"}
+    assert (tmp_path / "flic_kernels" / "csrc" / "include" / "flic.h").is_file()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.*")) < 24e6
