@@ -1,9 +1,8 @@
 """`flic encode` and `flic decode`: one file, stdin and stdout, several files, or folders."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,7 @@ from ..codec.rate import Rate
 from ..errors import FlicError, OptionError, OutputError
 from ..format import tile_grid
 from ..pictures import formats
-from . import batch, common, plan, rates, tasks, workers
+from . import batch, common, plan, rates, tasks
 
 if TYPE_CHECKING:
     from ..codec.codec import Progress
@@ -326,17 +325,25 @@ def _one(
 
 @contextmanager
 def _tile_bar(source: Path, *, hidden: bool) -> Iterator["Progress"]:
-    """A bar that shows from the first tile of several on; gives what the codec is to call."""
-    if hidden or not sys.stderr.isatty():
-        yield workers.silent
-        return
+    """A bar that shows from the first part of more than a whole picture's two on; gives what the
+    codec is to call."""
+    with ExitStack() as stack:
+        bar = None
+
+        def progress(done: int, parts: int) -> None:
+            nonlocal bar
+            if hidden or parts <= 2:
+                return
+            if bar is None:
+                bar = stack.enter_context(_bar())
+                bar.add_task(source.name)
+            bar.update(bar.task_ids[0], completed=done, total=parts)
+
+        yield progress
+
+
+def _bar() -> "common.ProgressBar":
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-    with common.progress_bar(*columns, TimeRemainingColumn(), hidden=hidden) as bar:
-        shown = bar.add_task(source.name, visible=False)
-
-        def progress(done: int, steps: int) -> None:
-            bar.update(shown, completed=done, total=steps, visible=steps > 2)  # 2: a picture whole
-
-        yield progress
+    return common.progress_bar(*columns, TimeRemainingColumn(), hidden=False)

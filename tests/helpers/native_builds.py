@@ -64,6 +64,16 @@ def plain_library(folder, flags, command=("g++",)):
     return build(folder / "libplain.so", sorted(CSRC.rglob("*.cpp")), flags, command, ["-shared"])
 
 
+def tables_library(folder, flags, command=("g++",)):
+    """What computes tables alone: the Gaussian ones and z's."""
+    sources = [
+        *(CSRC / f"rans/{name}.cpp" for name in ("gaussian_tables", "quantise", "rows_capi")),
+        *(CSRC / f"codec/{name}.cpp" for name in ("z_prior", "z_prior_capi")),
+        CSRC / "rans/tables.cpp",
+    ]
+    return build(folder / "libtables.so", sources, flags, command, ["-shared"])
+
+
 def exact_run_program(folder, flags, command=("g++",), link=()):
     """tests/native/exact_run.cpp with the exact engine; for another processor, too."""
     return build(
