@@ -19,8 +19,8 @@ from ..coding.entropy import Unrounded
 from .hyperprior import LIKELIHOOD_BOUND, lower_bound
 from .network import FLIC
 
-_RATE = 0.01  # of Adam, in steps; it falls to a tenth
-_WARM, _COLD = 0.5, 0.03  # temperatures
+_RATE = 0.02  # of Adam, in steps; it falls to a tenth. Five times as much spoils more than it mends
+_WARM, _COLD = 0.5, 0.1  # temperatures
 _INSIDE = 1e-4  # how near to an integer a latent's distance is taken
 _NEAR = 2.0**0.25  # steps beside the one in question, whose costs give the slope
 

@@ -33,6 +33,24 @@ Margins Box::margins_to(const Box& outer) const {
     return {top - outer.top, left - outer.left, outer.bottom - bottom, outer.right - right};
 }
 
+AnalysisTile::AnalysisTile(const Tile& tile) {
+    const Box fine = tile.input(), coarse_box = tile.latents();
+    const Box middle_box = tile.core.grown(kMiddle, tile.bounds);
+    middle = fine.margins_to(middle_box).at(4);
+    coarse = middle_box.margins_to(coarse_box).at(8);
+    cut = tile.core.margins_to(coarse_box).at(16);
+    around = tile.margins().at(16);
+    hyper_cut = tile.margins().at(64);
+}
+
+SynthesisTile::SynthesisTile(const Tile& tile) {
+    const Box coarse_box = tile.latents(), fine_box = tile.input();
+    const Box middle_box = tile.core.grown(kMiddle, tile.bounds);
+    middle = middle_box.margins_to(coarse_box).at(4);
+    fine = fine_box.margins_to(middle_box).at(2);
+    cut = tile.core.margins_to(fine_box);
+}
+
 Grid::Grid(int height, int width, int side)
     : bounds_{0, 0, divided_up(height, kStride) * kStride, divided_up(width, kStride) * kStride},
       side_(side ? side : std::max(bounds_.bottom, bounds_.right)),

@@ -47,6 +47,20 @@ struct Tile {
     Box latents() const { return core.grown(kCoarse, bounds); }  // what g_s takes
 };
 
+// Margins of a tile, each at the resolution where it counts.
+struct AnalysisTile {
+    explicit AnalysisTile(const Tile& tile);
+    Margins middle, coarse;  // the border is repeated so far at 1/4 and 1/8 of the resolution
+    Margins cut;             // off y
+    Margins around;          // repeated around y for h_a
+    Margins hyper_cut;       // off z
+};
+
+struct SynthesisTile {
+    explicit SynthesisTile(const Tile& tile);
+    Margins middle, fine, cut;  // off at 1/4, 1/2 and at the picture's resolution
+};
+
 // Row by row; a single tile where the picture is coded whole.
 class Grid {
   public:

@@ -140,24 +140,6 @@ int through(const Stage<T>& s, Pixels<T>& x, int from, Buffers<T>& buffers, int 
 
 }  // namespace
 
-AnalysisTile::AnalysisTile(const Tile& tile) {
-    const Box fine = tile.input(), coarse_box = tile.latents();
-    const Box middle_box = tile.core.grown(kMiddle, tile.bounds);
-    middle = fine.margins_to(middle_box).at(4);
-    coarse = middle_box.margins_to(coarse_box).at(8);
-    cut = tile.core.margins_to(coarse_box).at(16);
-    around = tile.margins().at(16);
-    hyper_cut = tile.margins().at(64);
-}
-
-SynthesisTile::SynthesisTile(const Tile& tile) {
-    const Box coarse_box = tile.latents(), fine_box = tile.input();
-    const Box middle_box = tile.core.grown(kMiddle, tile.bounds);
-    middle = middle_box.margins_to(coarse_box).at(4);
-    fine = fine_box.margins_to(middle_box).at(2);
-    cut = tile.core.margins_to(fine_box);
-}
-
 const float* Weights::find(const std::string& name, size_t count) const {
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) throw Error(FLIC_BAD_MODEL, "weight " + name + " is missing");

@@ -19,20 +19,6 @@ using cpu::Bfloat16;
 
 using Config = FlicModelInfo;  // sizes of the network, as flic/config.py has them
 
-// Margins of a tile, each at the resolution where it counts.
-struct AnalysisTile {
-    explicit AnalysisTile(const Tile& tile);
-    Margins middle, coarse;  // the border is repeated so far at 1/4 and 1/8 of the resolution
-    Margins cut;             // off y
-    Margins around;          // repeated around y for h_a
-    Margins hyper_cut;       // off z
-};
-
-struct SynthesisTile {
-    explicit SynthesisTile(const Tile& tile);
-    Margins middle, fine, cut;  // off at 1/4, 1/2 and at the picture's resolution
-};
-
 // A model's arrays by the published names, which outlive what is made of them.
 class Weights {
   public:
