@@ -8,6 +8,7 @@
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs, its emulated fma on 10^9 (minutes)
 #   make bench-gpu OUT=DIR   tests and benchmarks on the card    make aot   Triton kernels compiled without one
 #   make train-built-in PHOTOS=DIR   the built-in model's long run, started or resumed; DEVICE=cuda MINUTES=20 OUT=DIR
+#   make figures  the pictures that README shows
 #   make fuzz     hostile input for SECONDS=60 (clang)
 #   make sanitize tests on a library with ASan and UBSan, then TSan (g++); a part with ARGS=--quick
 # Others: PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment, ARGS="..." goes to the tool.
@@ -28,7 +29,7 @@ extra = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.to
 	['project']['optional-dependencies']['$(1)'], sep='\n')" | $(BIN)/python -m pip install --quiet -r /dev/stdin
 
 .PHONY: all demo test test-photos test-ray perturb exact-full bench bench-coder bench-gpu aot fuzz lint \
-	sanitize train-built-in build clean
+	sanitize train-built-in figures build clean
 .DELETE_ON_ERROR:
 
 all: demo
@@ -110,6 +111,9 @@ train-built-in: $(LIBRARY) $(INSTALLED)
 		--ema 0.999 --steps 10000000 --hold-out 4 --validate-every 2000 --every 100 --log-every 100 \
 		--device $(DEVICE) --threads $(THREADS) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 	$(if $(OUT),mkdir -p "$(OUT)" && cp $(RUN)/model.safetensors $(RUN)/last.pth.tar $(RUN)/*.csv "$(OUT)")
+
+figures: $(LIBRARY) $(INSTALLED)
+	$(BIN)/python -m benches figures $(ARGS)
 
 fuzz: $(LIBRARY) $(INSTALLED)
 	fuzz/run.sh $(or $(SECONDS),60) $(BIN)/python

@@ -148,6 +148,21 @@ def test_cli_times_whole_processes(command, tmp_path):
     assert encode.p50 > 0 and 10e6 < encode.values["process_peak_bytes"] < 1e9
 
 
+def test_cli_of_another_interpreter(command):
+    with pytest.raises(SystemExit, match="flic --help failed"):
+        command("cli", "--rounds", "1", "--size", "96x64", "-m", "tiny", "--python", "/bin/false")
+
+
+def test_figures(command, photos, tmp_path):
+    out = tmp_path / "figures"
+    command("figures", "--photos", photos, "--out", out)
+    sizes = {path.name: Image.open(path).size for path in out.iterdir()}
+    assert sorted(sizes) == ["benchmarks.png", "rate-distortion.png", "side-by-side.png"]
+    assert sizes["side-by-side.png"] == (4 * 392 - 8, 430)
+    for path in out.iterdir():
+        assert 20_000 < path.stat().st_size < 500_000
+
+
 def test_traffic_counts_every_block(command):
     assert "| FAT block 96/8 |" in command("traffic")
 
