@@ -48,7 +48,7 @@ class Container:
     icc, exif: bytes, or None. EXIF starts with its TIFF header, without the "Exif" mark of JPEG.
     tile: the tiles' side in pixels (tile_grid.py), None where the picture is coded whole.
     step: the quantisation step, a float32.
-    data: the file that this was read from.
+    data: the file that this was read from; None for what `dataclasses.replace` makes of it.
     """
 
     width: int
@@ -61,7 +61,7 @@ class Container:
     exif: bytes | None = None
     tile: int | None = None
     step: float = 1.0
-    data: bytes | None = field(default=None, compare=False, repr=False)
+    data: bytes | None = field(default=None, init=False, compare=False, repr=False)
 
     @property
     def version(self) -> int:
@@ -211,8 +211,8 @@ def unpack(data: bytes | bytearray | memoryview) -> Container:
         exif=_inflate(sections[_EXIF], "EXIF"),
         tile=tile,
         step=step,
-        data=data,
     )
+    object.__setattr__(file, "data", data)  # frozen to all others
     _check_streams(file)
     return file
 

@@ -1,5 +1,7 @@
 """Encode and decode where torch cannot be imported: the same files and pictures as with it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,17 @@ def test_the_integers_are_the_modules(both, dtype, tile, gray):
             )
             assert np.array_equal(decoded, found[region.slices(Box(0, 0, 300, 200))])
             assert np.array_equal(decoded, wanted) and parts[0] == parts[1]
+
+
+def test_what_is_decoded_is_what_a_container_says():
+    """Not the file that it was read from once."""
+    codec = open_codec("tiny")
+    first, second = (codec.encode(np.full((40, 50, 3), value, np.uint8)) for value in (90, 200))
+    changed = dataclasses.replace(unpack(first), streams=unpack(second).streams)
+    found = codec.decode_picture(changed).pixels
+    assert np.array_equal(found, codec.decode_picture(second).pixels)
+    assert not np.array_equal(found, codec.decode_picture(first).pixels)
+    codec.verify(changed)
 
 
 def test_the_files_are_the_same(tmp_path):
