@@ -98,7 +98,10 @@ class Encode(Task):
 
         size = formats.size_of(source)
         side = tile_grid.choose(size, self.tile)
-        return limits.worker_bytes(self.cache.config_of(), size, side, process=not self.in_threads)
+        return limits.worker_bytes(
+            self.cache.config_of(), size, side, process=not self.in_threads,
+            gradients=self.gradients,
+        )  # fmt: skip
 
     @cached_property
     def fingerprint(self) -> bytes:

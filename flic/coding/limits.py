@@ -23,6 +23,7 @@ _RECLAIMABLE = re.compile(
 _ESCAPE_BITS = 8  # of the shortest escape, docs/rans.md
 _WORKER_BYTES = 600 << 20  # torch and a model, without what processes share
 _TIMES = 2  # what coding took at its peak (base, tiny; up to 2 MP), in `transform_bytes`
+_GRADIENT_TIMES = 60  # and with gradients (small; 0.4 MP)
 _PICTURE_BYTES = 8  # a pixel: the file's samples, and those that are coded
 
 
@@ -72,11 +73,17 @@ def transform_bytes(config: Config, size: tuple[int, int]) -> int:
 
 
 def worker_bytes(
-    config: Config, size: tuple[int, int], side: int | None, *, process: bool = True
+    config: Config,
+    size: tuple[int, int],
+    side: int | None,
+    *,
+    process: bool = True,
+    gradients: bool = False,
 ) -> int:
     """Bytes that coding a picture takes on a CPU, an estimate for sharing out work.
 
-    8 bytes a pixel of the picture, and twice the `transform_bytes` of what is transformed at once.
+    8 bytes a pixel of the picture, and twice the `transform_bytes` of what is transformed at once,
+    60 times with gradients.
 
     Args:
         size: the picture's height and width.
@@ -85,7 +92,8 @@ def worker_bytes(
     """
     at_once = size if side is None else tuple(min(side, each) for each in size)
     picture = _PICTURE_BYTES * size[0] * size[1]
-    return process * _WORKER_BYTES + picture + _TIMES * transform_bytes(config, at_once)
+    times = _GRADIENT_TIMES if gradients else _TIMES
+    return process * _WORKER_BYTES + picture + times * transform_bytes(config, at_once)
 
 
 class _Group(NamedTuple):

@@ -8,6 +8,7 @@ from PIL import Image
 from places import ROOT
 
 import flic
+from flic.cli.tasks import Encode
 from flic.codec.codec import Codec
 from flic.codec.opening import open_codec
 from flic.codec.rate import ITERATIONS, Rate
@@ -109,3 +110,12 @@ def test_the_command(here):
     assert (here / "a.flic").read_bytes() == flic.encode(PIXELS, "tiny", effort=1)
     assert (here / "a.flic").read_bytes() != (here / "plain.flic").read_bytes()
     run("encode", "a.png", "b.flic", "--effort", 10, code=2)
+
+
+def test_workers_for_an_effort():
+    """Processes, since torch computes, with room for what gradients keep."""
+    made = Encode("tiny", None, "cpu", "float32", None, Rate(), False, "auto", 3)
+    plain = Encode("tiny", None, "cpu", "float32", None, Rate(), False, "auto")
+    assert plain.in_threads and not made.in_threads
+    parrot = ROOT / "flic" / "assets" / "parrot.png"
+    assert made.memory(parrot) > 10 * plain.memory(parrot)
