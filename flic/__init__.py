@@ -2,6 +2,7 @@
 
     data = flic.encode("photo.png")     # bytes of a .flic file
     image = flic.decode(data)           # a PIL image
+    codec = flic.open_codec("small")    # a model kept for many pictures: codec.encode, codec.decode
     model = flic.load_model("small")    # the network, a torch module
 
 Names load on first use, so that `import flic` costs nothing.
@@ -16,6 +17,7 @@ _HOME = {
     "FrequencyAwareTransFormer": "model.network",
     "Config": "config",
     "Codec": "codec.codec",
+    "open_codec": "codec.opening",
     "encode": "codec.api",
     "decode": "codec.api",
     "load_model": "model.loading",

@@ -195,6 +195,6 @@ def _coder(model: object) -> NativeCoder | ArrayCoder:
         if isinstance(model, FLIC):
             return ArrayCoder(TorchNetwork(model))
     raise CallError(
-        f"Codec takes a model, not {type(model).__name__}: Codec(flic.load_model(NAME or FILE)); "
-        "flic.encode and flic.decode take names, too"
+        f"Codec takes a model, not {type(model).__name__}: flic.open_codec(NAME or FILE) makes one "
+        "of a name; flic.encode and flic.decode take names, too"
     )

@@ -19,8 +19,10 @@ def open_codec(
     folder: Path | None = None,
     gradients: bool = False,
 ) -> Codec:
-    """model, folder: as for `flic.load_model`. dtype: in which g_a and g_s compute. gradients:
-    whether an effort will be asked for, which takes torch.
+    """A model, ready to code pictures.
+
+    model, folder: as for `flic.load_model`. dtype: in which g_a and g_s compute. gradients: whether
+    an effort will be asked for, which takes torch.
 
     On a CPU a safetensors file that flic wrote needs no torch; everything else is loaded as a FLIC.
     Raises what `flic.load_model` raises, and OptionError.

@@ -26,7 +26,7 @@ class TestCodec:
 
     @pytest.mark.parametrize("model", ["tiny", None, torch.nn.Linear(1, 1)])
     def test_models(self, model):
-        with pytest.raises(CallError, match=r"Codec\(flic.load_model\(") as error:
+        with pytest.raises(CallError, match=r"flic.open_codec\(") as error:
             Codec(model)
         assert type(model).__name__ in one_line(error)
 
