@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from ..codec.rate import Rate
+from ..codec.rate import Rate, iterations_of
 from ..errors import FlicError, OptionError, OutputError
 from ..model import library
-from . import common, rates
+from . import common
 
 _SECTIONS = {"settings", "conventions", "machine", "pictures", "curves", "bd_rate"}
 """What flic's results.json has, by `report.document`."""
@@ -61,7 +61,14 @@ def evaluate(
         bool,
         typer.Option("--real/--estimate", help="Whole files, or bits estimated without coding."),
     ] = True,
-    effort: rates.Effort = 0,
+    efforts: Annotated[
+        str,
+        typer.Option(
+            "--effort",
+            metavar="LIST",
+            help="Of flic encode, 0 to 9; of several, as 0,3, each makes curves of its own.",
+        ),
+    ] = "0",
     anchors: Annotated[
         str, typer.Option(metavar="LIST", help="Of jpeg,webp,avif: what to compare with.")
     ] = "",
@@ -109,7 +116,8 @@ def evaluate(
     if out is not None:
         _check_folder(out, replace)
     points = _rates(steps, qualities)
-    if effort and not real:
+    tried = _efforts(efforts)
+    if any(tried) and not real:
         raise OptionError("--effort is of whole files: not with --estimate")
     if single and not points:
         raise OptionError("--single is for use beside --steps or --qualities; without, it is -m")
@@ -132,9 +140,9 @@ def evaluate(
         curves = {each.curve for each in chosen} | {coders.anchor(name).name for name in names}
         for curve in sorted(curves):
             replace.check(out / report.compressai_name(curve))
-    settings = run.Settings(real, pad, device, threads, bd_method, dtype, effort)
+    settings = run.Settings(real, pad, device, threads, bd_method, dtype, tried)
     with _progress() as bar:
-        task = bar.add_task("", total=run.steps(pictures, chosen, names))
+        task = bar.add_task("", total=run.steps(pictures, chosen, names, settings))
         done = itertools.count()
         evaluation = run.evaluate(
             pictures,
@@ -155,6 +163,19 @@ def evaluate(
         typer.echo(report.tables(evaluation))
         if out is not None:
             typer.echo(f"written to {out}")
+
+
+def _efforts(text: str) -> tuple[int, ...]:
+    """What --effort lists."""
+    try:
+        efforts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"--effort: want numbers separated by commas, not {text!r}") from None
+    for effort in efforts:
+        iterations_of(effort)
+    if len(set(efforts)) < len(efforts):
+        raise OptionError(f"--effort {text}: the same one twice")
+    return efforts
 
 
 def _rates(steps: str | None, qualities: str | None) -> list[Rate]:

@@ -187,12 +187,14 @@ def conventions(evaluation: Evaluation) -> list[str]:
             f"Padding: zeros all around to multiples of {settings.pad}, cropped after decoding; "
             "bits a pixel of the picture itself; its size before padding is in no file."
         )
-    effort = (
-        f"Effort {settings.effort}: {ITERATIONS[settings.effort]} iterations a picture or tile."
-    )
+    efforts = [
+        f"Effort {effort}: {ITERATIONS[effort]} iterations a picture or tile."
+        for effort in settings.efforts
+        if effort
+    ]
     lines = [
         rate,
-        *([effort] if settings.effort else []),
+        *efforts,
         "Pictures are coded as 8-bit RGB or gray, without alpha and metadata; decoded ones are "
         "rounded to 8 bits before PSNR and MS-SSIM are taken, over the three RGB channels.",
         "MS-SSIM in dB: -10 log10(1 - MS-SSIM). Means are over pictures, in dB of the dB values; "

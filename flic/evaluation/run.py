@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ class Settings:
 
     real: whole files; otherwise bits estimated from the model's likelihoods. pad: zeros all around
     to multiples of this (256 as the authors' evaluation), or None for the codec's own padding.
-    bd_method: one of bd.METHODS. dtype: what g_a and g_s compute in, of config.DTYPES. effort: as
-    for `flic.encode`.
+    bd_method: one of bd.METHODS. dtype: what g_a and g_s compute in, of config.DTYPES. efforts: as
+    `flic.encode`'s effort; of several, each makes curves of its own.
     """
 
     real: bool = True
@@ -33,7 +34,7 @@ class Settings:
     threads: int | None = None
     bd_method: str = "pchip"
     dtype: str = "float32"
-    effort: int = 0
+    efforts: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,16 @@ class Evaluation:
     machine: dict
 
 
-def steps(pictures: Sequence[PictureFile], models: Sequence[Model], anchors: Sequence[str]) -> int:
+def steps(
+    pictures: Sequence[PictureFile],
+    models: Sequence[Model],
+    anchors: Sequence[str],
+    settings: Settings,
+) -> int:
     """How often `evaluate` will call `advance`."""
     qualities = sum(len(coders.anchor(name).qualities) for name in anchors)
-    return len(pictures) * (sum(len(model.places) or 1 for model in models) + qualities)
+    points = sum(len(model.places) or 1 for model in models) * len(settings.efforts)
+    return len(pictures) * (points + qualities)
 
 
 def evaluate(
@@ -70,11 +77,12 @@ def evaluate(
     settings = settings or Settings()
     chosen = [coders.anchor(name) for name in anchors]
     lines: dict[str, list[Point]] = {}
+    about: dict[str, str] = {}
     memory_method = None
-    for model in models:
+    for effort, model in itertools.product(settings.efforts, models):
         coder = ModelCoder(
             model.path, settings.device, settings.threads, settings.real, settings.pad,
-            settings.dtype, settings.effort,
+            settings.dtype, effort,
         )  # fmt: skip
         with CodingProcess(coder) as process:
             memory_method = process.memory_method
@@ -82,8 +90,9 @@ def evaluate(
                 _model_point(process, pictures, model, place, advance)
                 for place in model.places or (None,)
             ]
-        lines.setdefault(model.curve, []).extend(points)
-    about = {model.curve: _description(model) for model in models}
+        curve = f"{model.curve}, effort {effort}" if len(settings.efforts) > 1 else model.curve
+        lines.setdefault(curve, []).extend(points)
+        about[curve] = _description(model)
     curves = [Curve(name, "model", about[name], _by_rate(points)) for name, points in lines.items()]
     curves += [_anchor_curve(anchor, pictures, advance) for anchor in chosen]
     return Evaluation(

@@ -68,12 +68,24 @@ def test_an_effort(picture, tmp_path):
     options = ("--data", picture, "-m", "tiny", "--effort", 1)
     done = run("eval", *options, "--json", "--out", tmp_path / "out")
     document = json.loads(done.stdout)
-    assert document["settings"]["effort"] == 1
+    assert document["settings"]["efforts"] == [1]
     [row] = document["curves"][0]["points"][0]["pictures"]
     data = Codec(loading.load_model("tiny")).encode(picture, strip=True, effort=1)
     assert row["bpp"] == metrics.bits_per_pixel(len(data), 176, 168)
     assert "Effort 1: 10 iterations" in (tmp_path / "out" / "results.md").read_text()
     fails("eval", *options, "--estimate", match="--effort is of whole files")
+
+
+def test_several_efforts(picture):
+    """Curves of their own, compared with one another."""
+    options = ("--data", picture, "-m", "tiny", "--steps", "0.5,1,2,4")
+    done = run("eval", *options, "--effort", "0,1", "--json")
+    document = json.loads(done.stdout)
+    assert list(curves(document)) == [f"FLIC tiny, effort {effort}" for effort in (0, 1)]
+    [compared] = [each for each in document["bd_rate"] if each["metric"] == "psnr"]
+    assert -20 < compared["bd_rate"] < 0
+    for text, why in (("0,10", "0 to 9"), ("1,1", "twice"), ("a", "numbers")):
+        fails("eval", *options, "--effort", text, match=why)
 
 
 def curves(document: dict) -> dict[str, dict]:
