@@ -19,7 +19,8 @@ MODELS = {name: WEIGHTS / f"{name}.safetensors" for name in ("small", "tiny")}
 STRICT = "-Wall -Wextra -Wpedantic -Werror -O1 -g".split()
 C = ["-std=c11"]
 CXX = ["-std=c++17", "-pthread"]
-SECONDS = 5 if "LD_PRELOAD" in os.environ else 0.5  # for a call to stop; sanitizers are slow
+# For a call to stop: half of it alone, but other tests run beside; sanitizers are slow.
+SECONDS = 5 if "LD_PRELOAD" in os.environ else 1
 
 pytestmark = pytest.mark.skipif(
     compiler("cc") is None or compiler("c++") is None, reason="no C and C++ compiler on the path"
