@@ -87,13 +87,13 @@ def train(
     if not options.overwrite:
         run_folder.check(Path(save))
     torch.backends.cudnn.deterministic = True  # its other kernels differ from run to run
-    with world(options.device) as processes:
-        Run(recipe, Path(data), Path(save), start, resume, options, processes).finish()
+    with world(options.device) as processes, contextlib.ExitStack() as stack:
+        Run(recipe, Path(data), Path(save), start, resume, options, processes, stack).finish()
     return Path(save) / state.MODEL
 
 
 class Run:
-    """A training run in one process."""
+    """A training run in one process. stack: holds the folder until it is closed."""
 
     def __init__(
         self,
@@ -104,6 +104,7 @@ class Run:
         resume: str | Path | None,
         options: Options,
         processes: World,
+        stack: contextlib.ExitStack,
     ):
         self.recipe, self.folder, self.options, self.world = recipe, folder, options, processes
         self.leads = processes.rank == 0
@@ -115,7 +116,8 @@ class Run:
         self.best, self.mean = math.inf, Mean(processes)
         self.loading = self.seconds = 0.0
         self.timed = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        if self.leads:
+            stack.enter_context(run_folder.held(folder))
         last = folder / state.LAST
         if last.exists():
             self._resume(last)

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, FlicError
 from ..model import library
 from ..output import check_ours
 from . import state
 from .logs import LOG, VALIDATION
 from .recipe import Recipe
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
 RECIPE, TRAINING_LOG, VALIDATION_LOG = "recipe.json", "log.csv", "validation.csv"
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """The folder, made where there is none, is this process's alone as long as it lives; raises
+    FlicError where another trains in it. Where a system has no such locks, nothing is held."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FlicError(f"{folder}: another training runs in this folder") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check(folder: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 from cli_tools import fails, program, run
 from training_runs import FAST_RUN, MINI, QUICK, batch_of, crops_of, recipe, rows, write_pictures
 
+from flic.errors import FlicError
 from flic.model import checkpoint, loading
-from flic.training import LAMBDAS, Options, Recipe, published_lambda, train
+from flic.training import LAMBDAS, Options, Recipe, published_lambda, run_folder, train
 from flic.training.loss import rate_distortion
 from flic.training.trainer import Trainer
 
@@ -118,6 +119,13 @@ def test_a_run_that_diverges_gives_up(data, tmp_path, monkeypatch):
 def _diverge(trainer, x):
     trainer.step += 1
     trainer.skipped_in_a_row += 1
+
+
+def test_a_folder_is_one_runs_alone(data, tmp_path):
+    with run_folder.held(tmp_path), pytest.raises(FlicError, match="another training runs"):
+        train(recipe(steps=1), data, tmp_path, options=QUICK)
+    assert not any(tmp_path.iterdir())
+    train(recipe(steps=1), data, tmp_path, options=QUICK)
 
 
 def test_another_recipe_is_refused(data, tmp_path):
