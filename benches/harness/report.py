@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -128,7 +129,7 @@ def _note(row: Row) -> str:
     return f"{what}{row.impl} {row.status}: {row.note}"
 
 
-def chart(found: list[Row], path: Path) -> None:
+def chart(found: list[Row], path: Path, suffixes: Sequence[str] = (".png", ".svg")) -> None:
     """Bars: how much faster than eager each implementation is, a panel for each mode."""
     import matplotlib
 
@@ -177,7 +178,8 @@ def chart(found: list[Row], path: Path) -> None:
     first = found[0]
     figure.suptitle(f"{first.device}, torch {first.versions['torch']}", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
+    for suffix in suffixes:
+        metadata = {"Date": None} if suffix == ".svg" else None
         figure.savefig(path.with_suffix(suffix), dpi=130, metadata=metadata)
     plt.close(figure)
 

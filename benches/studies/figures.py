@@ -40,8 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     side_by_side(ASSETS / "dandelion.png", (160, 120)).save(given.out / "side-by-side.png")
     (given.out / "rate-distortion.png").write_bytes(rate_distortion(given.photos))
-    benchmarks(given.out / "benchmarks")
-    (given.out / "benchmarks.svg").unlink()
+    benchmarks(given.out / "benchmarks.png")
     print(f"written to {given.out}")
 
 
@@ -96,4 +95,4 @@ def benchmarks(path: Path) -> None:
         and row.dtype == "float32"
         and row.impl in IMPLEMENTATIONS
     ]
-    report.chart(chosen, path)
+    report.chart(chosen, path, [path.suffix])

@@ -47,7 +47,7 @@ def run(
     task: Task,
     skip: Callable[[Path, Path], bool],
     *,
-    processes: int | None,
+    at_once: int | None,
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -56,8 +56,8 @@ def run(
 ) -> None:
     """Do the jobs with a progress bar; a file that fails is listed at the end, the rest go on.
 
-    processes: or threads, how many to share the jobs among; None: as many as are fast. overwrite,
-    ours: as for `output.write_atomic`. left_out: files that are no jobs, to be counted.
+    at_once: how many workers share the jobs; None: as many as are fast. overwrite, ours: as for
+    `output.write_atomic`. left_out: files that are no jobs, to be counted.
     Raises typer.Exit(1) where any failed, and at once DiskFullError: the rest would fail likewise.
     """
     done, failed, todo = {}, {}, []
@@ -71,13 +71,13 @@ def run(
     if todo:
         task.prepare()
         output.check_folder(Path(os.path.commonpath([job.target.parent for job in todo])))
-    processes, threads = workers.share(
-        len(todo), processes, task.threads, task.device, lambda: _most_memory(task, todo),
+    at_once, threads = workers.share(
+        len(todo), at_once, task.threads, task.device, lambda: _most_memory(task, todo),
         task.in_threads,
     )  # fmt: skip
-    if processes > 1:
+    if at_once > 1:
         task = dataclasses.replace(task, threads=threads)
-    outcomes = workers.outcomes(task, todo, processes)
+    outcomes = workers.outcomes(task, todo, at_once)
     # closed when anything ends the loop, so that no worker goes on
     with contextlib.closing(outcomes), _progress(len(todo), hidden=quiet) as advance:
         for job, outcome in outcomes:

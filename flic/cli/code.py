@@ -271,7 +271,7 @@ def _many(
     planned: plan.Plan,
     task: tasks.Task,
     skip: Callable[[Path, Path], bool],
-    processes: int | None,
+    at_once: int | None,
     replace: common.Replace,
     *,
     json: bool,
@@ -279,7 +279,7 @@ def _many(
 ) -> None:
     """What `batch.run` does, with what is left out and what may be replaced."""
     batch.run(
-        planned.jobs, task, skip, processes=processes, left_out=planned.left_out, json=json,
+        planned.jobs, task, skip, at_once=at_once, left_out=planned.left_out, json=json,
         quiet=quiet, **replace._asdict(),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..coding.request import silent
 from ..errors import FlicError
 from . import common
 from .tasks import Task
@@ -197,7 +198,3 @@ def _begin(task: Task, begun: "ctypes.Array") -> None:
 def _do(i: int, source: Path, suffix: str) -> tuple[bytes, dict]:
     _begun[i] = True
     return _task(source, suffix, silent)
-
-
-def silent(done: int, steps: int) -> None:
-    """A progress that nobody is told of."""

@@ -10,7 +10,8 @@ import numpy as np
 from flic_kernels import native
 
 from .. import config
-from ..coding.native_coder import NativeCoder, Progress
+from ..coding.native_coder import NativeCoder
+from ..coding.request import Progress, Request, silent
 from ..errors import CallError, FormatError, ModelMismatchError, OptionError, PictureError
 from ..format import container
 from ..format.container import Container
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 
 Crop = tuple[int, int, int, int]
 """x, y, width and height of a region, in pixels."""
-
-
-def _silent(done: int, parts: int) -> None:
-    pass
 
 
 class Encoded(NamedTuple):
@@ -84,7 +81,7 @@ class Codec:
         *,
         tile: int | str = "auto",
         effort: int = 0,
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> Encoded:
         """A .flic file of a picture, with what came of the rate that was asked for.
 
@@ -93,7 +90,6 @@ class Codec:
         for `flic.encode`; an effort takes a FLIC. Raises as `flic.encode`.
         """
         iterations = iterations_of(effort)
-        self.coder.check()
         step = rate.fixed(self.coder.metadata)
         side = choose((picture.height, picture.width), tile)
         frame = Container(
@@ -109,7 +105,7 @@ class Codec:
         )
         again = rate.target is not None
         encoding = self.coder.begin(
-            picture.pixels, picture.gray, side, self.dtype, again, iterations
+            Request(picture.pixels, picture.gray, side, self.dtype, again, iterations)
         )
         if not again:
             return Encoded(encoding.file(frame, step, progress), step, None)
@@ -137,14 +133,13 @@ class Codec:
         data: Any,
         *,
         crop: Crop | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> Picture:
         """The picture of a .flic file; raises FlicError rather than give a wrong one.
 
         data: as for `flic.decode`, or what `container.unpack` gives. crop: as for `flic.decode`.
         """
         file = self._file(data)
-        self.coder.check()
         whole = Box(0, 0, file.height, file.width)
         region = whole if crop is None else check_crop(crop, (file.height, file.width))
         alpha = self._alpha(file)

@@ -19,8 +19,8 @@ from ..format.container import Container
 from ..format.tile_grid import Box, Grid, Tile, input_box, latent_box, streams_for
 from . import slice_loop
 from .entropy_engine import Engine
-from .native_coder import Progress
 from .padding import mean_colour, pad
+from .request import Progress, Request, silent
 
 _AGAIN = 4  # the part of the iterations that another step takes
 
@@ -82,30 +82,16 @@ class ArrayCoder:
     def __init__(self, network: Network) -> None:
         self.network, self.config, self.metadata = network, network.config, network.metadata
         self.fingerprint = network.fingerprint
+        self._checked = False
 
-    def check(self) -> None:
-        """As `Network.check`."""
-        self.network.check()
-
-    def begin(
-        self,
-        pixels: np.ndarray,
-        gray: bool,
-        tile: int | None,
-        dtype: str,
-        again: bool,
-        iterations: int = 0,
-    ) -> ArrayEncoding:
-        """A picture in the course of being coded.
-
-        pixels: uint8 [H, W, 3]. tile: the tiles' side, None: whole. dtype: in which g_a and g_s
-        compute. again: whether it will be coded more than once. iterations: by which each tile's
-        latents are refined first.
-        """
-        return ArrayEncoding(self, pixels, gray, tile, dtype, again, iterations)
+    def begin(self, asked: Request) -> ArrayEncoding:
+        """A picture in the course of being coded."""
+        self._check()
+        return ArrayEncoding(self, asked)
 
     def pixels(self, file: Container, region: Box, dtype: str, progress: Progress) -> np.ndarray:
         """A region of a file's picture, uint8 [H, W, 3]; raises FlicError."""
+        self._check()
         latents = functools.partial(self._decode_tile, file)
         return self._pixels(file.grid, region, file.gray, latents, dtype, progress)
 
@@ -113,6 +99,12 @@ class ArrayCoder:
         """Decode all but the picture itself; raises as `pixels`."""
         for i in range(len(file.streams)):
             self._decode_tile(file, i)
+
+    def _check(self) -> None:
+        """Look at the weights once."""
+        if not self._checked:
+            self.network.check()
+            self._checked = True
 
     def _pixels(
         self,
@@ -172,14 +164,11 @@ class ArrayCoder:
 class ArrayEncoding:
     """A picture in the course of being coded."""
 
-    def __init__(
-        self, coder: ArrayCoder, pixels: np.ndarray, gray: bool, tile: int | None, dtype: str,
-        again: bool, iterations: int,
-    ) -> None:  # fmt: skip
-        self._coder, self._image, self._gray, self._dtype = coder, pixels, gray, dtype
-        self._grid = Grid(pixels.shape[:2], tile)
-        self._again = again or iterations > 0
-        self._iterations = iterations
+    def __init__(self, coder: ArrayCoder, asked: Request) -> None:
+        self._coder, self._image, self._gray = coder, asked.pixels, asked.gray
+        self._dtype, self._iterations = asked.dtype, asked.iterations
+        self._grid = Grid(asked.pixels.shape[:2], asked.tile)
+        self._again = asked.again or asked.iterations > 0
         self._kept: list[slice_loop.Unrounded] = []  # of each tile
         self._better: list[slice_loop.Unrounded] = []  # refined, for the latest step
         self._latents: list[np.ndarray] = []  # y_hat of each tile of the latest file
@@ -225,25 +214,20 @@ class ArrayEncoding:
             )
             for i, (each, part) in enumerate(zip(start, parts, strict=True))
         ]  # fmt: skip
-        found = []
+        choices = []  # cost, file and what it decodes from
         for latents in (self._kept, self._better):
             data = self._packed(frame, self._all(latents, step), step)
             difference = self.pixels().astype(np.float64) - self._image
-            found.append((8 * len(data) + slope * np.square(difference / 255).sum(), data))
-            if latents is self._kept:
-                plain = self._latents
-        if found[0][0] <= found[1][0]:
-            self._latents = plain
-            return found[0][1]
-        return found[1][1]
+            cost = 8 * len(data) + slope * np.square(difference / 255).sum()
+            choices.append((cost, data, self._latents))
+        _, data, self._latents = min(choices, key=lambda choice: choice[0])
+        return data
 
     def pixels(self) -> np.ndarray:
         """What the latest file decodes to, uint8 [H, W, 3]; where it is coded again."""
         whole = Box(0, 0, *self._image.shape[:2])
         latents = self._latents.__getitem__
-        return self._coder._pixels(
-            self._grid, whole, self._gray, latents, self._dtype, lambda done, parts: None
-        )
+        return self._coder._pixels(self._grid, whole, self._gray, latents, self._dtype, silent)
 
     def _analysed(self) -> Iterator[slice_loop.Unrounded]:
         """Each tile's latents, before they are rounded; when it is asked for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..format import container
 from ..format.container import Container
 from ..format.tile_grid import Box
 from . import limits
+from .request import Progress, Request
 
 _ERRORS = {
     "BAD_ARGUMENT": errors.OptionError,
@@ -36,9 +37,6 @@ _SIZES = ("latent", "hyper", "slices", "ratio", "depth")
 _Progress = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32
 )  # FlicProgress
-
-Progress = Callable[[int, int], None]
-"""Told how many of how many parts are done: a part is a tile analysed, coded, decoded or drawn."""
 
 _stop = ctypes.c_int32(0)  # of the whole process, as threads are
 
@@ -76,22 +74,11 @@ class NativeCoder:
             tuple(info.widths), tuple(info.heads), *(getattr(info, name) for name in _SIZES)
         )
 
-    def check(self) -> None:
-        """Nothing: every call of the library that needs g_s looks at its weights."""
-
-    def begin(
-        self,
-        pixels: np.ndarray,
-        gray: bool,
-        tile: int | None,
-        dtype: str,
-        again: bool,
-        iterations: int = 0,
-    ) -> NativeEncoding:
+    def begin(self, asked: Request) -> NativeEncoding:
         """A picture in the course of being coded; as `ArrayCoder.begin`, but nothing is refined."""
-        if iterations:
+        if asked.iterations:
             raise errors.OptionError("effort takes gradients: a model that flic.load_model loads")
-        return NativeEncoding(self, pixels, gray, tile, dtype, again)
+        return NativeEncoding(self, asked)
 
     def pixels(self, file: Container, region: Box, dtype: str, progress: Progress) -> np.ndarray:
         """A region of a file's picture; as `ArrayCoder.pixels`."""
@@ -132,17 +119,15 @@ class NativeCoder:
 class NativeEncoding:
     """As `ArrayEncoding`."""
 
-    def __init__(
-        self, coder: NativeCoder, pixels: np.ndarray, gray: bool, tile: int | None, dtype: str,
-        again: bool,
-    ) -> None:  # fmt: skip
-        self._coder, self._dtype, self._gray = coder, dtype, gray
-        self._pixels = np.ascontiguousarray(pixels[..., 0] if gray else pixels)  # outlives the next
-        self._image = _image(self._pixels, gray)
+    def __init__(self, coder: NativeCoder, asked: Request) -> None:
+        self._coder, self._dtype, self._gray = coder, asked.dtype, asked.gray
+        samples = asked.pixels[..., 0] if asked.gray else asked.pixels
+        self._pixels = np.ascontiguousarray(samples)  # outlives the next
+        self._image = _image(self._pixels, asked.gray)
         self._encoder = ctypes.c_void_p()
         coder._call(
-            "encoder_new", coder._model, ctypes.byref(self._image), tile or _TILE_NONE, again,
-            out=self._encoder,
+            "encoder_new", coder._model, ctypes.byref(self._image), asked.tile or _TILE_NONE,
+            asked.again, out=self._encoder,
         )  # fmt: skip
         native.free_with(self, coder._library.flic_encoder_free, self._encoder)
 

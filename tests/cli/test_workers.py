@@ -139,7 +139,7 @@ from fake_task import FAKE, jobs
 def encode():
     names = ("a", "b", "sleep", "sleep/sleep")
     todo = [job._replace(target=Path("out", job.target)) for job in jobs(*names)]
-    options = {"processes": 2, "overwrite": True, "json": False, "quiet": False}
+    options = {"at_once": 2, "overwrite": True, "json": False, "quiet": False}
     batch.run(todo, FAKE, lambda *_: False, **options)
 
 if __name__ == "__main__":

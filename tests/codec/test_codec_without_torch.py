@@ -15,6 +15,7 @@ import flic
 from flic.codec.opening import open_codec
 from flic.coding.array_coder import ArrayCoder
 from flic.coding.native_coder import NativeCoder
+from flic.coding.request import Request
 from flic.format.container import Container, unpack
 from flic.format.tile_grid import Box
 from flic.model import checkpoint, library, loading
@@ -52,7 +53,7 @@ def test_the_integers_are_the_modules(both, dtype, tile, gray):
     pixels = np.random.RandomState(1).randint(0, 256, (300, 200, 3)).astype(np.uint8)
     if gray:
         pixels[:] = pixels[..., :1]
-    coders = [each.begin(pixels, gray, tile, dtype, True) for each in both]
+    coders = [each.begin(Request(pixels, gray, tile, dtype, again=True)) for each in both]
     fields = dict(width=200, height=300, streams=(), gray=gray, tile=tile)
     frame = Container(fingerprint=bytes.fromhex(native.fingerprint), icc=b"profile", **fields)
     for step in (1.0, 1 / 64, 7.7):

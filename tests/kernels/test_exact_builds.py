@@ -22,6 +22,7 @@ from places import CSRC, ROOT
 from rans_cases import latents as rans_latents
 
 from flic.codec.opening import open_codec
+from flic.coding.request import Request, silent
 from flic.format.container import Container, unpack
 from flic.format.tile_grid import Box
 from flic_kernels import exact, interface, native, rans
@@ -84,9 +85,9 @@ def test_same_bits_in_plain_cpp_without_threads(tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (70, 200, 3), np.uint8)
     frame = Container(200, 70, bytes.fromhex(coders[0].fingerprint), ())
     for here, there in (coders, coders[::-1]):
-        data = here.begin(pixels, False, None, "float32", True).file(frame, 1.0, lambda *_: None)
+        data = here.begin(Request(pixels, False, None)).file(frame, 1.0, silent)
         pictures = [
-            each.pixels(unpack(data), Box(0, 0, 70, 200), "float32", lambda *_: None).astype(int)
+            each.pixels(unpack(data), Box(0, 0, 70, 200), "float32", silent).astype(int)
             for each in (here, there)
         ]
         assert np.abs(pictures[0] - pictures[1]).max() <= 1

@@ -23,8 +23,7 @@ class Work {
     int threads() const { return options_.threads; }
     bool bfloat16() const { return options_.bfloat16 != 0; }
 
-    // Of two parts' worth of progress the first is done, say. Throws Error where the work is to
-    // end.
+    // Tells that so many of the parts are done. Throws Error where the work is to end.
     void progress(int64_t done, int64_t parts) const {
         go_on();
         if (options_.progress && options_.progress(options_.user, static_cast<int32_t>(done),
