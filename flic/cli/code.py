@@ -1,8 +1,9 @@
 """`flic encode` and `flic decode`: one file, stdin and stdout, several files, or folders."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,11 @@ import typer
 
 from .. import output
 from ..codec.rate import Rate
+from ..coding.request import never
 from ..errors import FlicError, OptionError, OutputError
 from ..format import tile_grid
 from ..pictures import formats
-from . import batch, common, plan, rates, tasks
+from . import batch, common, interrupts, plan, rates, tasks
 
 if TYPE_CHECKING:
     from ..codec.codec import Progress
@@ -103,7 +105,8 @@ def encode(
     --crop` opens a region without the rest.
 
     An effort goes from 10 iterations (1) to 2,000 (9) for each picture or tile; the file is never
-    the worse of the two, and decodes as any other.
+    the worse of the two, and decodes as any other. Of a single picture, Ctrl-C ends the iterations
+    and keeps what they have reached.
 
     With a target the picture is analysed once and coded several times; a target that no step
     reaches is told on stderr, and the nearest file is kept. A folder's files at --target-psnr are
@@ -138,7 +141,9 @@ def encode(
         if path.suffix.lower() in formats.SUFFIXES:
             raise OutputError(f"{path}: a compressed file must not be named like a picture")
         _check(path, target, replace)
-    _one(task, sources[0], path, ".flic", replace=replace, json=json, quiet=quiet)
+    with interrupts.first() if effort else nullcontext(never) as enough:
+        encode_one = functools.partial(task, enough=enough)
+        _one(encode_one, sources[0], path, ".flic", replace=replace, json=json, quiet=quiet)
 
 
 def decode(
@@ -285,7 +290,7 @@ def _many(
 
 
 def _one(
-    task: tasks.Task,
+    task: Callable[[Path, str, "Progress"], tuple[bytes, dict]],
     source: Path,
     target: Path,
     suffix: str,
@@ -330,14 +335,15 @@ def _tile_bar(source: Path, *, hidden: bool) -> Iterator["Progress"]:
     with ExitStack() as stack:
         bar = None
 
-        def progress(done: int, parts: int) -> None:
+        def progress(done: int, parts: int, cost: float | None = None) -> None:
             nonlocal bar
             if hidden or parts <= 2:
                 return
             if bar is None:
                 bar = stack.enter_context(_bar())
                 bar.add_task(source.name)
-            bar.update(bar.task_ids[0], completed=done, total=parts)
+            name = source.name if cost is None else f"{source.name}, cost {cost:.4f}"
+            bar.update(bar.task_ids[0], completed=done, total=parts, description=name)
 
         yield progress
 

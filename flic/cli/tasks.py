@@ -4,12 +4,14 @@ A task is plain settings until it is first called, so that it can be handed to w
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..codec.rate import Rate
+from ..coding.request import never
 from ..errors import FlicError
 from ..format import tile_grid
 from ..format.container import Container
@@ -70,15 +72,25 @@ class Encode(Task):
     tile: int | str
     effort: int = 0
 
-    def __call__(self, source: Path, suffix: str, progress: "Progress") -> tuple[bytes, dict]:
-        """A picture's .flic file, and the numbers to report. Raises FlicError."""
+    def __call__(
+        self,
+        source: Path,
+        suffix: str,
+        progress: "Progress",
+        enough: Callable[[], bool] = never,
+    ) -> tuple[bytes, dict]:
+        """A picture's .flic file, and the numbers to report. Raises FlicError.
+
+        enough: as for `Codec.encode_at`.
+        """
         picture = common.read_picture(source, strip=self.strip)
         common.set_threads(self.threads)
         codec = self.cache.for_encoding()
         start = time.perf_counter()
         data, step, reached = codec.encode_at(
-            self.rate, picture, tile=self.tile, effort=self.effort, progress=progress
-        )
+            self.rate, picture, tile=self.tile, effort=self.effort, progress=progress,
+            enough=enough,
+        )  # fmt: skip
         seconds = time.perf_counter() - start
         numbers = _numbers(codec, len(data), picture, step, seconds, list(picture.dropped))
         if self.rate.target is not None:

@@ -102,6 +102,20 @@ def train(
             help="Train for any rate: samples draw quantisation steps, lambda follows them.",
         ),
     ] = None,
+    finest: Annotated[
+        float | None, typer.Option(metavar="STEP", help="The least of them. Default: 0.4.")
+    ] = None,
+    coarsest: Annotated[
+        float | None, typer.Option(metavar="STEP", help="The greatest. Default: 2.5.")
+    ] = None,
+    balance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="How much less a picture's gradient counts where it costs much. Default: 0.",
+        ),
+    ] = None,
     optimizer: Annotated[
         str | None, typer.Option(metavar="adam|muon", help="Default: adam, fast muon.")
     ] = None,
@@ -249,6 +263,9 @@ def train(
             "linear_start": linear_start,
             "entropy_first": entropy_first,
             "scale_bound": scale_bound,
+            "finest": finest,
+            "coarsest": coarsest,
+            "balance": balance,
         }
         chosen = {name: value for name, value in chosen.items() if value is not None}
         if recipe == "published":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from flic_kernels import native
 
 from .. import config
 from ..coding.native_coder import NativeCoder
-from ..coding.request import Progress, Request, silent
+from ..coding.request import Progress, Request, never, silent
 from ..errors import CallError, FormatError, ModelMismatchError, OptionError, PictureError
 from ..format import container
 from ..format.container import Container
@@ -82,12 +83,14 @@ class Codec:
         tile: int | str = "auto",
         effort: int = 0,
         progress: Progress = silent,
+        enough: Callable[[], bool] = never,
     ) -> Encoded:
         """A .flic file of a picture, with what came of the rate that was asked for.
 
         rate: a target is approached by coding again and again what was analysed once; where no step
         reaches it, the nearest is taken, and the caller is to look at `reached`. tile, effort: as
-        for `flic.encode`; an effort takes a FLIC. Raises as `flic.encode`.
+        for `flic.encode`; an effort takes a FLIC. enough: asked between an effort's iterations
+        whether to end with what they have reached. Raises as `flic.encode`.
         """
         iterations = iterations_of(effort)
         step = rate.fixed(self.coder.metadata)
@@ -105,7 +108,7 @@ class Codec:
         )
         again = rate.target is not None
         encoding = self.coder.begin(
-            Request(picture.pixels, picture.gray, side, self.dtype, again, iterations)
+            Request(picture.pixels, picture.gray, side, self.dtype, again, iterations, enough)
         )
         if not again:
             return Encoded(encoding.file(frame, step, progress), step, None)

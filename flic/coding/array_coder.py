@@ -68,11 +68,13 @@ class Network(Protocol):
         step: float,
         slope: float,
         iterations: int,
-        progress: Callable[[int], None],
+        progress: Callable[[int, float], None],
+        enough: Callable[[], bool],
     ) -> slice_loop.Unrounded:
         """Latents with less bits + slope error, the error being the sum of all squares.
 
-        progress: told how many of the iterations are done.
+        progress: told how many of the iterations are done, and the cost in bits a pixel. enough:
+        whether to end with what there is.
         """
 
 
@@ -167,6 +169,7 @@ class ArrayEncoding:
     def __init__(self, coder: ArrayCoder, asked: Request) -> None:
         self._coder, self._image, self._gray = coder, asked.pixels, asked.gray
         self._dtype, self._iterations = asked.dtype, asked.iterations
+        self._enough = asked.enough
         self._grid = Grid(asked.pixels.shape[:2], asked.tile)
         self._again = asked.again or asked.iterations > 0
         self._kept: list[slice_loop.Unrounded] = []  # of each tile
@@ -210,7 +213,8 @@ class ArrayEncoding:
         self._better = [
             network.refine(
                 each, part, step, slope, count,
-                lambda done, i=i: progress(i * count + done, len(tiles) * count),
+                lambda done, cost, i=i: progress(i * count + done, len(tiles) * count, cost),
+                self._enough,
             )
             for i, (each, part) in enumerate(zip(start, parts, strict=True))
         ]  # fmt: skip

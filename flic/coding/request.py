@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
 
-Progress = Callable[[int, int], None]
-"""Told how many of how many parts are done: a part is a tile analysed, coded, decoded or drawn."""
+
+class Progress(Protocol):
+    """Told how many of how many parts are done: a part is a tile analysed, coded, decoded or drawn,
+    or a round of its refinement, which tells its cost, too: bits a pixel, with what the errors are
+    worth."""
+
+    def __call__(self, done: int, parts: int, cost: float | None = None, /) -> None: ...
 
 
-def silent(done: int, parts: int) -> None:
+def silent(done: int, parts: int, cost: float | None = None) -> None:
     """A progress that nobody is told of."""
+
+
+def never() -> bool:
+    """Nothing is ever enough."""
+    return False
 
 
 class Request(NamedTuple):
@@ -21,7 +31,8 @@ class Request(NamedTuple):
 
     pixels: uint8 [H, W, 3]. gray: its three channels are one. tile: the tiles' side, None: whole.
     dtype: in which g_a and g_s compute. again: whether it will be coded more than once. iterations:
-    by which each tile's latents are refined first.
+    by which each tile's latents are refined first. enough: asked after each of them whether to
+    leave it at what has been reached.
     """
 
     pixels: np.ndarray
@@ -30,3 +41,4 @@ class Request(NamedTuple):
     dtype: str = "float32"
     again: bool = False
     iterations: int = 0
+    enough: Callable[[], bool] = never

@@ -66,7 +66,8 @@ def refine(
     step: float,
     slope: float,
     iterations: int,
-    progress: Callable[[int], None],
+    progress: Callable[[int, float], None],
+    enough: Callable[[], bool],
 ) -> Unrounded:
     """Latents with less cost, bits + slope times the sum of all squared errors.
 
@@ -74,7 +75,8 @@ def refine(
         model: in evaluation mode, its parameters without gradients.
         start: what g_a and h_a give, of one picture.
         x: as for `cost`.
-        progress: told after each iteration how many there were.
+        progress: told after each iteration how many there were, and the cost in bits a pixel.
+        enough: whether to end with what there is, asked before each iteration.
     """
     generator = torch.Generator(x.device).manual_seed(0)
 
@@ -90,11 +92,14 @@ def refine(
     z = start.z.clone().requires_grad_()
     adam = torch.optim.Adam([y, z], lr=_RATE, betas=(0.9, 0.99))
     for i in range(iterations):
+        if enough():
+            break
         done = i / iterations
         temperature = _WARM * math.exp(done * math.log(_COLD / _WARM))
         adam.param_groups[0]["lr"] = _RATE * (1 - 0.9 * done)
         bits, error = cost(model, relaxed(y, temperature), relaxed(z, temperature), x, step)
-        y.grad, z.grad = torch.autograd.grad(bits / x.numel() + slope * error, [y, z])
+        loss = bits / x.numel() + slope * error
+        y.grad, z.grad = torch.autograd.grad(loss, [y, z])
         adam.step()
-        progress(i + 1)
+        progress(i + 1, x.shape[1] * loss.item())
     return Unrounded(y.detach() * step, z.detach())

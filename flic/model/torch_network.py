@@ -66,11 +66,12 @@ class TorchNetwork:
         step: float,
         slope: float,
         iterations: int,
-        progress: Callable[[int], None],
+        progress: Callable[[int, float], None],
+        enough: Callable[[], bool],
     ) -> Unrounded:
         x = self._picture(x)
         refined = refinement.refine(
-            self._frozen, self._latents(analysed), x, step, slope, iterations, progress
+            self._frozen, self._latents(analysed), x, step, slope, iterations, progress, enough
         )
         return refined[0]
 

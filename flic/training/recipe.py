@@ -84,6 +84,7 @@ class Recipe:
         scale_bound: the least scale of y's Gaussians in training.
         variable: each sample draws a quantisation step, uniform in its logarithm from `finest` to
             `coarsest`, and lambda and loss follow it (`rate_distortion`): one model, any rate.
+        balance: how much less pictures count that cost much (`rate_distortion`), 0 to 1.
         linear_start: random first weights are a linear transform codec (flic/training/start.py).
         entropy_first: steps that the entropy model then trains alone, before the first of the run.
         clip: bound on the gradient's norm; 0 for none.
@@ -126,6 +127,7 @@ class Recipe:
     variable: bool = False
     finest: float = 0.4
     coarsest: float = 2.5
+    balance: float = 0.0
     linear_start: bool = False
     entropy_first: int = 0
 
@@ -169,6 +171,8 @@ class Recipe:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a number of at least 0, not {value}")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"balance must lie between 0 and 1, not {self.balance}")
         if not 0 < self.factor < 1:
             raise ValueError(f"factor must lie between 0 and 1, not {self.factor}")
         if not 0 <= self.ema < 1:

@@ -82,7 +82,9 @@ class Trainer:
         low = recipe.dtype == "bfloat16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
             out = self.network(x, generators, steps)
-        return rate_distortion(out, x, recipe.lmbda, recipe.metric, steps=steps)
+        return rate_distortion(
+            out, x, recipe.lmbda, recipe.metric, steps=steps, balance=recipe.balance
+        )
 
     def train_step(self, x: Tensor) -> dict[str, Tensor] | None:
         """One step on this process's part x [b, 3, crop, crop] of the batch, values in [0, 1].

@@ -31,15 +31,20 @@ def forward(x, weight, bias, gamma, beta, residual, stride, leaky, shuffle, inve
     return out
 
 
-def backward(grad, out, x, weight, bias, stride, shuffle, with_dx):
+def backward(grad, out, x, weight, bias, stride, shuffle, with_dx, with_parameters):
     x, grad = x.contiguous(), grad.to(x.dtype).contiguous()
     narrow = weight.to(x.dtype).contiguous()
     dx = x.new_empty(x.shape if with_dx else 0)
-    dweight = x.new_empty(weight.shape, dtype=torch.float32)
-    dbias = x.new_empty(weight.shape[0], dtype=torch.float32)
+    gradients = None, None
+    if with_parameters:
+        gradients = tuple(
+            x.new_empty(size, dtype=torch.float32) for size in (weight.shape, weight.shape[:1])
+        )
     batch, height, width, channels = x.shape
     call(
         "conv3x3_backward", grad, out, x, element(x), batch, height, width, channels, narrow,
-        weight.shape[0], stride, shuffle, dx if with_dx else None, dweight, dbias, threads(),
+        weight.shape[0], stride, shuffle, dx if with_dx else None, *gradients, threads(),
     )  # fmt: skip
-    return dx, *gradients_like((weight, bias), (dweight, dbias))
+    if not with_parameters:
+        return dx, x.new_empty(0), x.new_empty(0)
+    return dx, *gradients_like((weight, bias), gradients)

@@ -45,18 +45,19 @@ def forward(x, parameters, num_heads, window, shifted, eps, keep):
     return out, attended, lse
 
 
-def backward(grad, x, attended, lse, parameters, num_heads, window, shifted, eps):
+def backward(grad, x, attended, lse, parameters, num_heads, window, shifted, eps, with_parameters):
     x, grad = x.contiguous(), grad.to(x.dtype).contiguous()
     weights = [
         (tensor.to(x.dtype) if name in PRODUCTS else tensor).float().contiguous()
         for name, tensor in zip(FATParameters._fields, parameters, strict=True)
     ]
     dx, *gradients = allocate_backward(
-        grad, x, attended, lse, weights, num_heads, window, shifted, eps
+        grad, x, attended, lse, weights, num_heads, window, shifted, eps, with_parameters
     )
+    wanted = pointers(gradients) if with_parameters else None
     shape = _shape(x, parameters, num_heads, window, shifted, eps)
     call(
         "fat_block_backward", grad, x, attended.contiguous(), lse.contiguous(), element(x),
-        pointers(weights), ctypes.byref(shape), dx, pointers(gradients), threads(),
+        pointers(weights), ctypes.byref(shape), dx, wanted, threads(),
     )  # fmt: skip
-    return [dx, *gradients_like(parameters, gradients)]
+    return [dx, *gradients_like(parameters, gradients)] if with_parameters else [dx]

@@ -81,18 +81,20 @@ def forward(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps
     return out
 
 
-def backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps):
+def backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps, with_parameters):
     x, grad, wide = x.contiguous(), grad.to(x.dtype).contiguous(), weight.float().contiguous()
     parameters = _wide(bias, norm_weight, norm_bias)
-    dx, dweight = x.new_empty(x.shape), wide.new_empty(wide.shape)
-    dbias = wide.new_empty(weight.shape[0])
-    dnorms = [wide.new_zeros(0 if norm_weight is None else x.shape[-1]) for _ in range(2)]
+    dx, gradients = x.new_empty(x.shape), [None] * 4
+    if with_parameters:
+        dnorms = [wide.new_zeros(0 if norm_weight is None else x.shape[-1]) for _ in range(2)]
+        gradients = [wide.new_empty(wide.shape), wide.new_empty(weight.shape[0]), *dnorms]
     shape = _shape(_dense(x), wide, gelu, groups, eps)
     given = _structure("FlicLinearParameters", *parameters)
-    wanted = _structure("FlicLinearGradients", dweight, dbias, *dnorms)
+    wanted = _structure("FlicLinearGradients", *gradients)
     call(
         "fused_linear_backward", grad, x, element(x), ctypes.byref(shape), wide,
         given, dx, wanted, threads(),
     )  # fmt: skip
-    parameters = (weight, bias, norm_weight, norm_bias)
-    return [dx, *gradients_like(parameters, [dweight, dbias, *dnorms])]
+    if not with_parameters:
+        return [dx]
+    return [dx, *gradients_like((weight, bias, norm_weight, norm_bias), gradients)]

@@ -28,12 +28,13 @@ def forward(x, gamma, beta, residual, inverse):
     return out
 
 
-def backward(grad, x, gamma, beta, inverse):
+def backward(grad, x, gamma, beta, inverse, with_parameters):
     x, grad = x.contiguous(), grad.to(x.dtype).contiguous()
     wide, wide_beta = gamma.float().contiguous(), beta.float().contiguous()
-    dx, dgamma, dbeta = allocate_backward(grad, x, wide, wide_beta, inverse)
+    dx, dgamma, dbeta = allocate_backward(grad, x, wide, wide_beta, inverse, with_parameters)
+    gradients = (dgamma, dbeta) if with_parameters else (None, None)
     call(
-        "gdn_backward", grad, x, element(x), *_rows(x), wide, wide_beta, inverse, dx, dgamma,
-        dbeta, threads(),
+        "gdn_backward", grad, x, element(x), *_rows(x), wide, wide_beta, inverse, dx,
+        *gradients, threads(),
     )  # fmt: skip
     return dx, dgamma.to(gamma.dtype), dbeta.to(beta.dtype)

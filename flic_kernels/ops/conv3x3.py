@@ -122,10 +122,13 @@ def allocate(x, weight, bias, gamma, beta, residual, stride, leaky, shuffle, inv
     return x.new_empty(result_shape(x, weight, stride, shuffle), dtype=dtype)
 
 
-def allocate_backward(grad, out, x, weight, bias, stride, shuffle, with_dx):
-    """dx is empty where it is not wanted, dbias where there is no bias."""
+def allocate_backward(grad, out, x, weight, bias, stride, shuffle, with_dx, with_parameters):
+    """What is not wanted is empty, as is dbias where there is no bias."""
+    dx = x.new_empty(x.shape if with_dx else 0)
+    if not with_parameters:
+        return dx, x.new_empty(0), x.new_empty(0)
     empty = [None if p is None else p.new_empty(p.shape) for p in (weight, bias)]
-    return x.new_empty(x.shape if with_dx else 0), *gradients_like((weight, bias), empty)
+    return dx, *gradients_like((weight, bias), empty)
 
 
 _FORWARD = operator(
@@ -135,7 +138,7 @@ _FORWARD = operator(
 )
 _BACKWARD = operator(
     "conv3x3_backward(Tensor grad, Tensor? out, Tensor x, Tensor weight, Tensor? bias, int stride, "
-    "int shuffle, bool with_dx, str impl) -> (Tensor, Tensor, Tensor)",
+    "int shuffle, bool with_dx, bool with_parameters, str impl) -> (Tensor, Tensor, Tensor)",
     allocate_backward,
 )
 
@@ -155,10 +158,12 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        with_dx, bias = ctx.needs_input_grad[0], ctx.saved_tensors[3]
-        dx, dweight, dbias = _BACKWARD(grad, *ctx.saved_tensors, *ctx.settings, with_dx, ctx.impl)
-        dx, dbias = dx if with_dx else None, None if bias is None else dbias
-        return dx, dweight, dbias, None, None, None, None
+        needed, bias = ctx.needs_input_grad, ctx.saved_tensors[3]
+        wanted = needed[0], needed[1] or needed[2]
+        found = _BACKWARD(grad, *ctx.saved_tensors, *ctx.settings, *wanted, ctx.impl)
+        there = wanted[0], wanted[1], wanted[1] and bias is not None
+        gradients = (g if is_there else None for g, is_there in zip(found, there, strict=True))
+        return *gradients, None, None, None, None
 
 
 def compute(

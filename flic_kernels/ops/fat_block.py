@@ -191,7 +191,12 @@ def allocate(x, parameters, num_heads, window, shifted, eps, keep):
     )
 
 
-def allocate_backward(grad, x, attended, lse, parameters, num_heads, window, shifted, eps):
+def allocate_backward(
+    grad, x, attended, lse, parameters, num_heads, window, shifted, eps, with_parameters
+):
+    """dx, and the parameters' gradients where they are wanted."""
+    if not with_parameters:
+        return [x.new_empty(x.shape)]
     return [x.new_empty(x.shape), *(t.new_empty(t.shape) for t in parameters)]
 
 
@@ -202,7 +207,8 @@ _FORWARD = operator(
 )
 _BACKWARD = operator(
     "fat_block_backward(Tensor grad, Tensor x, Tensor attended, Tensor lse, Tensor[] parameters, "
-    "int num_heads, int window, bool shifted, float eps, str impl) -> Tensor[]",
+    "int num_heads, int window, bool shifted, float eps, bool with_parameters, str impl) "
+    "-> Tensor[]",
     allocate_backward,
 )
 
@@ -213,15 +219,18 @@ class _FATBlock(torch.autograd.Function):
         settings = num_heads, window, shifted, eps
         out, attended, lse = _FORWARD(x, parameters, *settings, True, impl)
         ctx.save_for_backward(x, attended, lse, *parameters)
-        ctx.settings = *settings, impl
+        ctx.settings, ctx.impl = settings, impl
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         x, attended, lse, *parameters = ctx.saved_tensors
-        dx, *gradients = _BACKWARD(grad, x, attended, lse, parameters, *ctx.settings)
-        return dx, None, None, None, None, None, *gradients
+        wanted = any(ctx.needs_input_grad[6:])
+        dx, *gradients = _BACKWARD(
+            grad, x, attended, lse, parameters, *ctx.settings, wanted, ctx.impl
+        )
+        return dx, None, None, None, None, None, *(gradients or [None] * len(parameters))
 
 
 def compute(

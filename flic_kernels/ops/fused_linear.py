@@ -99,7 +99,12 @@ def allocate(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, ep
     return x.new_empty((*x.shape[:-1], weight.shape[0]), dtype=dtype)
 
 
-def allocate_backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps):
+def allocate_backward(
+    grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps, with_parameters
+):
+    """dx, and the parameters' gradients where they are wanted."""
+    if not with_parameters:
+        return [x.new_empty(x.shape)]
     parameters = (weight, bias, norm_weight, norm_bias)
     empty = [None if p is None else p.new_empty(p.shape) for p in parameters]
     return [x.new_empty(x.shape), *gradients_like(parameters, empty)]
@@ -112,8 +117,8 @@ _FORWARD = operator(
 )
 _BACKWARD = operator(
     "fused_linear_backward(Tensor grad, Tensor x, Tensor weight, Tensor? bias, "
-    "Tensor? norm_weight, Tensor? norm_bias, bool gelu, int groups, float eps, str impl) "
-    "-> Tensor[]",
+    "Tensor? norm_weight, Tensor? norm_bias, bool gelu, int groups, float eps, "
+    "bool with_parameters, str impl) -> Tensor[]",
     allocate_backward,
 )
 
@@ -121,16 +126,19 @@ _BACKWARD = operator(
 class _FusedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps, impl):
-        parameters, ctx.settings = (weight, bias, norm_weight, norm_bias), (gelu, groups, eps, impl)
+        parameters, ctx.settings = (weight, bias, norm_weight, norm_bias), (gelu, groups, eps)
         ctx.save_for_backward(x, *parameters)
         ctx.residual_dtype = None if residual is None else residual.dtype
-        return _FORWARD(x, *parameters, residual, *ctx.settings)
+        ctx.impl = impl
+        return _FORWARD(x, *parameters, residual, *ctx.settings, impl)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         x, *parameters = ctx.saved_tensors
-        dx, *found = _BACKWARD(grad, x, *parameters, *ctx.settings)
+        wanted = any(ctx.needs_input_grad[1:5])
+        dx, *found = _BACKWARD(grad, x, *parameters, *ctx.settings, wanted, ctx.impl)
+        found = found or [None] * 4
         gradients = (None if p is None else g for g, p in zip(found, parameters, strict=True))
         dresidual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
         return dx, *gradients, dresidual, None, None, None, None

@@ -68,8 +68,10 @@ def allocate(x, gamma, beta, residual, inverse):
     return x.new_empty(x.shape, dtype=dtype)
 
 
-def allocate_backward(grad, x, gamma, beta, inverse):
-    return x.new_empty(x.shape), gamma.new_empty(gamma.shape), beta.new_empty(beta.shape)
+def allocate_backward(grad, x, gamma, beta, inverse, with_parameters):
+    """The parameters' gradients are empty where they are not wanted."""
+    shapes = (gamma.shape, beta.shape) if with_parameters else (0, 0)
+    return x.new_empty(x.shape), gamma.new_empty(shapes[0]), beta.new_empty(shapes[1])
 
 
 _FORWARD = operator(
@@ -77,8 +79,8 @@ _FORWARD = operator(
     allocate,
 )
 _BACKWARD = operator(
-    "gdn_backward(Tensor grad, Tensor x, Tensor gamma, Tensor beta, bool inverse, str impl)"
-    " -> (Tensor, Tensor, Tensor)",
+    "gdn_backward(Tensor grad, Tensor x, Tensor gamma, Tensor beta, bool inverse, "
+    "bool with_parameters, str impl) -> (Tensor, Tensor, Tensor)",
     allocate_backward,
 )
 
@@ -93,7 +95,10 @@ class _GDN(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        gradients = _BACKWARD(grad, *ctx.saved_tensors, *ctx.settings)
+        wanted = any(ctx.needs_input_grad[1:3])
+        inverse, impl = ctx.settings
+        dx, *found = _BACKWARD(grad, *ctx.saved_tensors, inverse, wanted, impl)
+        gradients = (dx, *found) if wanted else (dx, None, None)
         dresidual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
         return *gradients, dresidual, None, None
 

@@ -39,7 +39,7 @@ def forward(x, weight, bias, gamma, beta, residual, stride, leaky, shuffle, inve
     return out if residual is None else residual + out
 
 
-def backward(grad, out, x, weight, bias, stride, shuffle, with_dx):
+def backward(grad, out, x, weight, bias, stride, shuffle, with_dx, with_parameters):
     if out is not None:
         grad = torch.where(out > 0, grad, 0.01 * grad)
     grad = F.pixel_unshuffle(grad.permute(0, 3, 1, 2).to(x.dtype), shuffle)
@@ -47,7 +47,10 @@ def backward(grad, out, x, weight, bias, stride, shuffle, with_dx):
     with full_float32():
         dx, dweight, dbias = torch.ops.aten.convolution_backward(
             grad, x.permute(0, 3, 1, 2), weight.to(x.dtype), [weight.shape[0]], [stride, stride],
-            [1, 1], [1, 1], False, [0, 0], 1, [with_dx, True, bias is not None],
+            [1, 1], [1, 1], False, [0, 0], 1,
+            [with_dx, with_parameters, with_parameters and bias is not None],
         )  # fmt: skip
     dx = dx.permute(0, 2, 3, 1).contiguous() if with_dx else x.new_empty(0)
+    if not with_parameters:
+        return dx, x.new_empty(0), x.new_empty(0)
     return dx, *gradients_like((weight, bias), (dweight.contiguous(), dbias))

@@ -119,7 +119,7 @@ def forward(x, weight, bias, norm_weight, norm_bias, residual, gelu, groups, eps
     return out
 
 
-def backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps):
+def backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps, with_parameters):
     grad, shape, lead = grad.to(x.dtype), x.shape, x.numel() // x.shape[-1]
     normed = x
     if norm_weight is not None:
@@ -133,10 +133,13 @@ def backward(grad, x, weight, bias, norm_weight, norm_bias, gelu, groups, eps):
         if bias is not None:
             hidden = hidden + bias.to(x.dtype).reshape(groups, 1, -1)
         grad = torch.ops.aten.gelu_backward(grad, hidden)
-    found = [(grad.transpose(1, 2) @ left).flatten(0, 1), grad.sum(1).flatten(), None, None]
-    dx = (grad @ matrices).transpose(0, 1).reshape(shape)
+    dx, dnorms = (grad @ matrices).transpose(0, 1).reshape(shape), (None, None)
     if norm_weight is not None:
-        dx, *found[2:] = torch.ops.aten.native_layer_norm_backward(
-            dx, x, shape[-1:], mean, deviation, scale, shift, [True, True, True]
+        wanted = [True, with_parameters, with_parameters]
+        dx, *dnorms = torch.ops.aten.native_layer_norm_backward(
+            dx, x, shape[-1:], mean, deviation, scale, shift, wanted
         )
+    if not with_parameters:
+        return [dx]
+    found = (grad.transpose(1, 2) @ left).flatten(0, 1), grad.sum(1).flatten(), *dnorms
     return [dx, *gradients_like((weight, bias, norm_weight, norm_bias), found)]

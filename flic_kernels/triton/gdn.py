@@ -80,7 +80,7 @@ def forward(x, gamma, beta, residual, inverse):
     return out
 
 
-def backward(grad, x, gamma, beta, inverse):
+def backward(grad, x, gamma, beta, inverse, with_parameters):
     grad, wide = grad.float().flatten(0, -2), x.float().flatten(0, -2)
     squares = wide * wide
     norm = torch.addmm(beta.float(), squares, gamma.float().t())
@@ -90,5 +90,8 @@ def backward(grad, x, gamma, beta, inverse):
     else:
         dnorm, factor = -0.5 * grad * wide * root / norm, root
     dx = grad * factor + 2 * wide * (dnorm @ gamma.float())
+    dx = dx.reshape(x.shape).to(x.dtype)
+    if not with_parameters:
+        return dx, gamma.new_empty(0), beta.new_empty(0)
     dgamma, dbeta = dnorm.t() @ squares, dnorm.sum(0)
-    return dx.reshape(x.shape).to(x.dtype), dgamma.to(gamma.dtype), dbeta.to(beta.dtype)
+    return dx, dgamma.to(gamma.dtype), dbeta.to(beta.dtype)

@@ -6,6 +6,7 @@ import torch
 from cli_tools import run
 from PIL import Image
 from places import ROOT
+from processes import python
 
 import flic
 from flic.cli.tasks import Encode
@@ -49,12 +50,15 @@ def test_a_file_that_costs_less(codec, slopes, step, tile):
     rate, told = Rate(step=step), []
     plain = codec.encode(PIXELS, rate=rate, tile=tile)
     better = codec.encode(
-        PIXELS, rate=rate, tile=tile, effort=2, progress=lambda *parts: told.append(parts)
+        PIXELS, rate=rate, tile=tile, effort=2, progress=lambda *told_now: told.append(told_now)
     )
     assert len(set(slopes)) == 1 and slopes[0] > 0
     assert cost(codec, better, slopes[0]) < 0.995 * cost(codec, plain, slopes[0])
     tiles = 2 if tile == 128 else 1
-    assert told[-1] == (tiles * ITERATIONS[2],) * 2
+    assert told[-1][:2] == (tiles * ITERATIONS[2],) * 2
+    costs = [part[2] for part in told if len(part) > 2]
+    assert len(costs) == tiles * ITERATIONS[2]
+    assert costs[ITERATIONS[2] - 1] < costs[0]
     native = open_codec("tiny")
     native.verify(better)
     assert np.array_equal(native.decode_picture(better).pixels, codec.decode_picture(better).pixels)
@@ -110,6 +114,40 @@ def test_the_command(here):
     assert (here / "a.flic").read_bytes() == flic.encode(PIXELS, "tiny", effort=1)
     assert (here / "a.flic").read_bytes() != (here / "plain.flic").read_bytes()
     run("encode", "a.png", "b.flic", "--effort", 10, code=2)
+
+
+INTERRUPTED = """
+import os, signal, sys
+from flic.cli import main
+from flic.model import refinement
+
+times, calls, cost = [int(part) for part in sys.argv[1].split(",")], [], refinement.cost
+
+def counted(*arguments):
+    calls.append(arguments)
+    for _ in range(times.count(len(calls))):
+        os.kill(os.getpid(), signal.SIGINT)
+    return cost(*arguments)
+
+refinement.cost = counted
+sys.argv[1:] = ["encode", "a.png", "a.flic", "-m", "tiny", "--effort", "9"]
+main()
+"""
+
+
+def test_an_interrupt_keeps_what_there_is(codec, here):
+    """The first Ctrl-C ends the iterations, the second everything."""
+    Image.fromarray(PIXELS).save("a.png")
+    done = python("-W", "ignore", "-c", INTERRUPTED, "22", OMP_NUM_THREADS="2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "flic: keeping what has been reached; Ctrl-C again stops\n"
+    data = (here / "a.flic").read_bytes()
+    assert data != codec.encode(PIXELS)
+    codec.verify(data)
+    (here / "a.flic").unlink()
+    done = python("-W", "ignore", "-c", INTERRUPTED, "22,22")
+    assert done.returncode == 130 and done.stderr.endswith("flic: interrupted\n")
+    assert not (here / "a.flic").exists()
 
 
 def test_workers_for_an_effort():

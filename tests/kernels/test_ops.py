@@ -132,6 +132,27 @@ def test_equal_inputs_give_equal_gradients(operation, name):
 
 
 @pytest.mark.parametrize(("operation", "name"), list(every_implementation()))
+def test_any_part_of_the_gradients_alone(operation, name):
+    """Frozen parameters get none, a frozen input neither; the others are what all at once are."""
+    given = convert(draw(name, operation.lightest, torch.float32), lambda t: t.detach())
+    leaves = [(n, t) for n in operation.differentiable for t in tensors_of(given[n])]
+
+    def gradients(wanted):
+        for n, leaf in leaves:
+            leaf.requires_grad_(n in wanted)
+            leaf.grad = None
+        public(operation, name)(**given).square().sum().backward()
+        return [leaf.grad for _, leaf in leaves]
+
+    everything = gradients(operation.differentiable)
+    first = operation.differentiable[0]
+    for wanted in ((first,), [n for n in operation.differentiable if n != first]):
+        found = gradients(wanted)
+        for (n, _), alone, whole in zip(leaves, found, everything, strict=True):
+            assert torch.equal(alone, whole) if n in wanted else alone is None, n
+
+
+@pytest.mark.parametrize(("operation", "name"), list(every_implementation()))
 def test_second_derivatives_are_right_or_refused(operation, name):
     """Of a gradient penalty, and of one gradient by one argument, on which torch's own decorator
     is silent."""

@@ -213,6 +213,7 @@ def test_a_run_stops_after_the_minutes_given_and_goes_on(data, tmp_path):
         ({"coarsest": 65.0}, "must rise"),
         ({"entropy_first": 5}, "only after a linear start"),
         ({"scale_bound": -1.0}, "scale_bound"),
+        ({"balance": 1.5}, "balance"),
     ],
 )
 def test_impossible_recipes(wrong, match):

@@ -186,6 +186,29 @@ def test_rate_distortion():
     assert float(terms["loss"]) == pytest.approx(2.0 * 65025 * 0.01 + 0.75)
 
 
+def test_a_balanced_loss_has_the_same_value_and_other_gradients():
+    torch.manual_seed(0)
+    x, noise = (
+        torch.zeros(2, 3, 4, 4),
+        torch.rand(2, 3, 4, 4) * torch.tensor([0.5, 0.05])[:, None, None, None],
+    )
+    likelihoods = {"y": torch.full((2, 8), 0.5)}
+
+    def loss_and_gradient(pictures, balance):
+        wrong = noise[pictures].clone().requires_grad_()
+        out = {"x_hat": x[pictures] + wrong, "likelihoods": {"y": likelihoods["y"][pictures]}}
+        loss = rate_distortion(out, x[pictures], 0.01, balance=balance)["loss"]
+        loss.backward()
+        return loss.item(), wrong.grad
+
+    both, alone = slice(0, 2), [loss_and_gradient(slice(i, i + 1), 0.0) for i in range(2)]
+    plain, balanced = loss_and_gradient(both, 0.0), loss_and_gradient(both, 0.7)
+    assert alone[0][0] > 10 * alone[1][0]
+    assert balanced[0] == pytest.approx(plain[0]) == pytest.approx((alone[0][0] + alone[1][0]) / 2)
+    for i, (own, gradient) in enumerate(alone):
+        assert torch.allclose(balanced[1][i], gradient[0] / 2 * own**-0.7, rtol=1e-4)
+
+
 def test_ms_ssim_loss():
     torch.manual_seed(0)
     x = torch.rand(2, 3, 161, 170)

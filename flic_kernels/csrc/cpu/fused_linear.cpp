@@ -138,9 +138,7 @@ class Backward {
                 back_.back().pack_transposed(weight + first * s_.channels, s_.channels, nullptr,
                                              pool);
             }
-            if (gradients.weight) {
-                weights_.emplace_back(s_.outputs, s_.channels, parts_.parts);
-            }
+            weights_.emplace_back(s_.outputs, s_.channels, gradients.weight ? parts_.parts : 0);
         }
         if (p_.norm_weight) {
             norms_ = Floats(2 * static_cast<size_t>(parts_.parts) * s_.channels);
@@ -160,7 +158,7 @@ class Backward {
             weights_[g].total(gradients_.weight + first * s_.channels,
                               gradients_.bias ? gradients_.bias + first : nullptr, pool_);
         }
-        if (p_.norm_weight) {
+        if (gradients_.norm_weight) {
             for (int part = 0; part < parts_.parts; ++part) {
                 add(gradients_.norm_weight, norm_sums(part), gradients_.norm_weight, s_.channels);
                 add(gradients_.norm_bias, norm_sums(part) + s_.channels, gradients_.norm_bias,
@@ -225,9 +223,7 @@ class Backward {
             }
             grad = {hidden, s_.outputs};
         }
-        if (gradients_.weight) {
-            weights_[group].add(part, rows, grad.first, grad.stride, normed);
-        }
+        weights_[group].add(part, rows, grad.first, grad.stride, normed);
         if (!dx_) return;
         constexpr bool in_place = std::is_same_v<T, float>;
         float* const dx = room_for(dx_ + in_at, w.dx.get());

@@ -58,7 +58,7 @@ void gradient(const T* grad, const T* x, int64_t rows, int channels, const float
     norm.pack(gamma, beta, pool);
     back.pack_transposed(gamma, channels, nullptr, pool);
     const GradientParts parts(rows);
-    WeightGradient weights(channels, channels, parts.parts);
+    WeightGradient weights(channels, channels, dgamma ? parts.parts : 0);
     std::vector<Worker> workers;
     for (int i = 0; i < pool.threads(); ++i) {
         workers.emplace_back(static_cast<size_t>(kGradientTokens) * channels);
@@ -100,7 +100,7 @@ FLIC_API int flic_gdn(const void* x, int element, int64_t rows, int channels, co
 }
 
 // From grad, the result's gradient: dx [rows][channels], of x's element type as grad is; dgamma
-// [channels][channels], dbeta [channels].
+// [channels][channels], dbeta [channels], or both null.
 FLIC_API int flic_gdn_backward(const void* grad, const void* x, int element, int64_t rows,
                                int channels, const float* gamma, const float* beta, int inverse,
                                void* dx, float* dgamma, float* dbeta, int threads) {

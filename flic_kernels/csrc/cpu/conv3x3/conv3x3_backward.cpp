@@ -208,7 +208,7 @@ class ConvolutionGradient {
 
 // From grad, the gradient of flic_conv3x3's result without GDN and residual, and that result, out
 // (null: it has no leaky ReLU): dx, of x's element type, or null; dweight
-// [outputs][channels][3][3], dbias [outputs].
+// [outputs][channels][3][3], dbias [outputs], or both null.
 FLIC_API int flic_conv3x3_backward(const void* grad, const void* out, const void* x, int element,
                                    int64_t batch, int height, int width, int channels,
                                    const void* weight, int outputs, int stride, int shuffle,
@@ -221,6 +221,6 @@ FLIC_API int flic_conv3x3_backward(const void* grad, const void* out, const void
                                         image, static_cast<const T*>(weight), outputs, stride,
                                         shuffle, flic::team(threads));
         if (dx) gradient.input(static_cast<T*>(dx));
-        gradient.parameters(dweight, dbias);
+        if (dweight) gradient.parameters(dweight, dbias);
     });
 }

@@ -78,8 +78,8 @@ struct Pictures {
 template <class T>
 class FATGradient {
   public:
-    // All weights are float32 here.
-    FATGradient(const FATShape& shape, const FATParameters& p, Pool& pool)
+    // All weights are float32 here. wanted: whether their gradients are.
+    FATGradient(const FATShape& shape, const FATParameters& p, bool wanted, Pool& pool)
         : shape_(shape),
           p_(p),
           pool_(pool),
@@ -91,12 +91,13 @@ class FATGradient {
           together_(
               static_cast<int>(std::clamp<ptrdiff_t>(kValues / (picture_ * c_), 1, shape.batch))),
           parts_(GradientParts(together_ * picture_).parts),
-          conv1_1_(p.conv1_1_weight, p.conv1_1_bias, c_, c_, parts_, pool),
-          qkv_(p.qkv_weight, nullptr, 3 * c_, c_, parts_, pool),
-          proj_(p.proj_weight, p.proj_bias, c_, c_, parts_, pool),
-          expand_(p.expand_weight, p.expand_bias, 4 * c_, c_, parts_, pool),
-          contract_(p.contract_weight, p.contract_bias, c_, 4 * c_, parts_, pool),
-          conv1_2_(p.conv1_2_weight, p.conv1_2_bias, c_, c_, parts_, pool),
+          sums_(wanted ? parts_ : 0),
+          conv1_1_(p.conv1_1_weight, p.conv1_1_bias, c_, c_, sums_, pool),
+          qkv_(p.qkv_weight, nullptr, 3 * c_, c_, sums_, pool),
+          proj_(p.proj_weight, p.proj_bias, c_, c_, sums_, pool),
+          expand_(p.expand_weight, p.expand_bias, 4 * c_, c_, sums_, pool),
+          contract_(p.contract_weight, p.contract_bias, c_, 4 * c_, sums_, pool),
+          conv1_2_(p.conv1_2_weight, p.conv1_2_bias, c_, c_, sums_, pool),
           norm1_(p.norm1_weight, p.norm1_bias, c_, shape.eps, parts_),
           norm2_(p.norm2_weight, p.norm2_bias, c_, shape.eps, parts_),
           modulation_(weights(false)),
@@ -112,7 +113,7 @@ class FATGradient {
     }
 
     // A few pictures at a time, so that the stages' results stay in cache.
-    void run(const Pictures<T>& all, const FATGradients& to) {
+    void run(const Pictures<T>& all, const FATGradients* to) {
         ptrdiff_t sizes[kBranches];
         Floats tables[kBranches];
         for (int b = 0; b < kBranches; ++b) {
@@ -120,7 +121,7 @@ class FATGradient {
                 attention_branch(b, shape_.window, shape_.shifted, shape_.heads, c_ / shape_.heads);
             sizes[b] = branch.heads * branch.table_rows();
             tables[b] = Floats(sizes[b], Floats::Fill::none);
-            memset(to.tables[b], 0, sizes[b] * sizeof(float));
+            if (to) memset(to->tables[b], 0, sizes[b] * sizeof(float));
         }
         float* const own[kBranches] = {tables[0].get(), tables[1].get(), tables[2].get(),
                                        tables[3].get()};
@@ -129,8 +130,21 @@ class FATGradient {
             run_some({std::min(together_, all.count - first), all.x + at, all.attended + at,
                       all.lse + token, all.grad + at, all.dx + at},
                      own);
-            for (int b = 0; b < kBranches; ++b) add(to.tables[b], own[b], to.tables[b], sizes[b]);
+            for (int b = 0; to && b < kBranches; ++b) {
+                add(to->tables[b], own[b], to->tables[b], sizes[b]);
+            }
         }
+        if (to) total(*to);
+    }
+
+  private:
+    static constexpr bool kWiden = !std::is_same_v<T, float>;
+    static constexpr ptrdiff_t kValues = 1 << 17;  // of t: as many pictures go through together
+    using Matrix = Rows<float>;
+    using ConstMatrix = Rows<const float>;
+
+    // The sums of all parts.
+    void total(const FATGradients& to) {
         conv1_1_.sums.total(to.conv1_1_weight, to.conv1_1_bias, pool_);
         norm1_.total(to.norm1_weight, to.norm1_bias);
         qkv_.sums.total(to.qkv_weight, nullptr, pool_);
@@ -144,12 +158,6 @@ class FATGradient {
         }
         weight_gradient(modulation_sums_.get(), shape_.modulation, c_, to.complex_weight);
     }
-
-  private:
-    static constexpr bool kWiden = !std::is_same_v<T, float>;
-    static constexpr ptrdiff_t kValues = 1 << 17;  // of t: as many pictures go through together
-    using Matrix = Rows<float>;
-    using ConstMatrix = Rows<const float>;
 
     void run_some(const Pictures<T>& pictures, float* const* dtables) {
         some_ = pictures;
@@ -342,6 +350,7 @@ class FATGradient {
     const ptrdiff_t picture_;  // tokens
     const int together_;       // pictures
     const int parts_;          // of the gradients' sums, at most
+    const int sums_;           // as many, or 0 where the products' are not wanted
     Layer conv1_1_, qkv_, proj_, expand_, contract_, conv1_2_;
     const Norm norm1_, norm2_;
     const Floats modulation_, conjugate_, modulation_sums_;
@@ -354,8 +363,8 @@ class FATGradient {
 }  // namespace flic::cpu
 
 // From grad, the result's gradient, x, and what flic_fat_block kept, attended and lse (which is
-// only read): dx, all images of one element type, and the parameters' gradients, in the order of
-// the parameters, all of which are float32 here.
+// only read): dx, all images of one element type, and the parameters' gradients (null: none is
+// wanted), in the order of the parameters, all of which are float32 here.
 FLIC_API int flic_fat_block_backward(const void* grad, const void* x, const void* attended,
                                      float* lse, int element, const FlicFatParameters* parameters,
                                      const FlicFatShape* shape, void* dx,
@@ -363,9 +372,9 @@ FLIC_API int flic_fat_block_backward(const void* grad, const void* x, const void
     using namespace flic::cpu;
     return guarded(element, [&](auto type) {
         using T = decltype(type);
-        FATGradient<T>(*shape, *parameters, flic::team(threads))
+        FATGradient<T>(*shape, *parameters, gradients != nullptr, flic::team(threads))
             .run({shape->batch, static_cast<const T*>(x), static_cast<const T*>(attended), lse,
                   static_cast<const T*>(grad), static_cast<T*>(dx)},
-                 *gradients);
+                 gradients);
     });
 }

@@ -16,7 +16,7 @@ constexpr int kGradientParts = 16;    // at most
 
 class WeightGradient {
   public:
-    // columns: of the weight.
+    // columns: of the weight. parts: 0 where no gradient is wanted; then nothing is summed.
     WeightGradient(int outputs, int columns, int parts)
         : outputs_(outputs),
           columns_(columns),
@@ -28,6 +28,7 @@ class WeightGradient {
     // x.parts parts that are the weight's columns together.
     void add(int part, int rows, const float* grad, ptrdiff_t grad_stride,
              const Rows<const float>& x) {
+        if (!parts_) return;
         const GradientRows& gradient = kernels().gradient_rows;
         gradient.add_outer(rows, grad, grad_stride, outputs_, x, columns_ / x.parts,
                            weights_.get() + part * weight_size());
@@ -36,6 +37,7 @@ class WeightGradient {
 
     // The sums over all parts: dweight [outputs][columns], dbias [outputs] or null.
     void total(float* dweight, float* dbias, Pool& pool) const {
+        if (!parts_) return;
         pool.run(outputs_, [&](int n, int) {
             const float* row = weights_.get() + static_cast<size_t>(n) * columns_;
             float* const out = dweight + static_cast<size_t>(n) * columns_;
