@@ -24,13 +24,20 @@ import bjontegaard
 from benches.harness import options
 from flic.training import FAST, Recipe
 
-CHANGES = {
-    "the fast recipe": [],
-    "Adam for every parameter": ["--optimizer", "adam"],
-    "random first weights": ["--no-linear-start"],
-    "no steps for the entropy model alone": ["--entropy-first", "0"],
-}
-"""What differs from the recipe, by the options that say so."""
+
+def changes(steps: int) -> dict[str, list[str]]:
+    """What differs from the recipe of so many steps, by the options that say so."""
+    return {
+        "the fast recipe": [],
+        "crops of 128 pixels, 16 a step": ["--crop", "128", "--batch-size", "16"],
+        "2 crops a step, twice as many steps": ["--batch-size", "2", "--steps", f"{2 * steps}"],
+        "Adam for every parameter": ["--optimizer", "adam"],
+        "random first weights": ["--no-linear-start"],
+        "no steps for the entropy model alone": ["--entropy-first", "0"],
+        "scales down to 0.01": ["--scale-bound", "0.01"],
+        "no averaging": ["--ema", "0"],
+        "gradients balanced by 0.5": ["--balance", "0.5"],
+    }
 
 
 def single_rates() -> dict[str, list[str]]:
@@ -46,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
     given = parser.parse_args(arguments)
-    changed = {name: run(given, name, extra) for name, extra in CHANGES.items()}
+    changed = {name: run(given, name, extra) for name, extra in changes(given.steps).items()}
     alone = {name: run(given, name, extra) for name, extra in single_rates().items()}
     print(f"{given.steps} steps of {FAST['batch']} crops of {FAST['crop']} pixels")
     print("| run | CPU minutes | loss at the finest step | at 1 | at the coarsest | mean |")
@@ -82,8 +89,8 @@ def run(given: argparse.Namespace, name: str, extra: list[str]) -> tuple[float, 
             [
                 *(sys.executable, "-W", "ignore", "-m", "flic", "train", "--recipe", "fast"),
                 *("-d", given.photos / "train", "--validation", given.photos / "eval"),
-                *("--steps", str(given.steps), "--save", folder, "--threads", "1", *extra),
-                *("--validate-every", str(given.steps), "--every", str(given.steps)),
+                *("--steps", str(given.steps), "--save", folder, "--threads", "1"),
+                *("--validate-every", str(2 * given.steps), "--every", str(given.steps), *extra),
             ],
             check=True,
         )
@@ -92,7 +99,8 @@ def run(given: argparse.Namespace, name: str, extra: list[str]) -> tuple[float, 
         facts.write_text(json.dumps(minutes))
     with (folder / "validation.csv").open(newline="") as file:
         rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    return json.loads(facts.read_text()), [row for row in rows if row["step"] == given.steps]
+    last = max(row["step"] for row in rows)
+    return json.loads(facts.read_text()), [row for row in rows if row["step"] == last]
 
 
 def _child_seconds() -> float:

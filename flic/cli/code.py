@@ -104,7 +104,7 @@ def encode(
     Pictures of more than 4 megapixels are coded in tiles: memory is bounded, and `flic decode
     --crop` opens a region without the rest.
 
-    An effort goes from 10 iterations (1) to 2,000 (9) for each picture or tile; the file is never
+    An effort goes from 5 iterations (1) to 100 (9) for each picture or tile; the file is never
     the worse of the two, and decodes as any other. Of a single picture, Ctrl-C ends the iterations
     and keeps what they have reached.
 

@@ -143,10 +143,10 @@ def train(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option("--batch-size", min=1, help="Pictures a step. Default: 16, fast 8."),
+        typer.Option("--batch-size", min=1, help="Pictures a step. Default: 16, fast 4."),
     ] = None,
     crop: Annotated[
-        int | None, typer.Option(min=1, help="Side of the crops. Default: 256, fast 128.")
+        int | None, typer.Option(min=1, help="Side of the crops. Default: 256.")
     ] = None,
     patch_size: Annotated[
         tuple[int, int] | None,

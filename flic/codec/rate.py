@@ -17,7 +17,7 @@ from ..format.step import STEPS, check_step
 
 QUALITIES = (0.0, 100.0)
 """The least and the greatest quality."""
-ITERATIONS = (0, 10, 20, 40, 70, 100, 200, 400, 1000, 2000)
+ITERATIONS = (0, 5, 8, 12, 16, 24, 32, 48, 70, 100)
 """Of the efforts 0 to 9: how often an encoder improves the picture's latents by their gradient."""
 _MOST_TRIES = 16
 

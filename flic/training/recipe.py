@@ -26,8 +26,8 @@ PUBLISHED = {
 FAST = {
     "config": "small",
     "lmbda": 0.0067,
-    "batch": 8,
-    "crop": 128,
+    "batch": 4,
+    "crop": 256,
     "flip": True,
     "by_area": True,
     "lr": 1e-3,

@@ -220,7 +220,7 @@ def test_recipes_trains_and_compares(command, photos, tmp_path, monkeypatch):
         save_ramp(photos / part, 192, 192)
     monkeypatch.setattr(subprocess, "run", flic)
     monkeypatch.setattr(bjontegaard, "bd_rate", bd_rate)
-    monkeypatch.setattr(recipes, "CHANGES", {"the fast recipe": []})
+    monkeypatch.setattr(recipes, "changes", lambda steps: {"the fast recipe": []})
     given = ("recipes", "--photos", photos, "--steps", 1, "--out", tmp_path / "out")
     printed = command(*given)
     assert len(commands) == 4

@@ -15,7 +15,7 @@ from rescaled_models import rescaled
 from flic import OptionError
 from flic.cli.show import ASSETS
 from flic.codec.codec import Codec
-from flic.codec.rate import Rate
+from flic.codec.rate import ITERATIONS, Rate
 from flic.errors import FlicError
 from flic.evaluation import select
 from flic.evaluation.select import Place
@@ -72,7 +72,7 @@ def test_an_effort(picture, tmp_path):
     [row] = document["curves"][0]["points"][0]["pictures"]
     data = Codec(loading.load_model("tiny")).encode(picture, strip=True, effort=1)
     assert row["bpp"] == metrics.bits_per_pixel(len(data), 176, 168)
-    assert "Effort 1: 10 iterations" in (tmp_path / "out" / "results.md").read_text()
+    assert f"Effort 1: {ITERATIONS[1]} iterations" in (tmp_path / "out" / "results.md").read_text()
     fails("eval", *options, "--estimate", match="--effort is of whole files")
 
 

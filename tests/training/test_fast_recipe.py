@@ -246,10 +246,11 @@ def test_sizes_on_the_command_line(data, tmp_path):
 
 def test_the_fast_recipe_on_the_command_line(data, tmp_path):
     mini = "widths=8,8,8 heads=4,4,4 latent=16 hyper=8 slices=2 ratio=2 depth=1"
-    options = ("-d", data, "--steps", 1, "--hold-out", 0, "--config", mini, "--batch-size", 1)
-    run("train", "--recipe", "fast", *options, "--save", tmp_path / "run")
+    options = ("-d", data, "--steps", 1, "--hold-out", 0, "--config", mini)
+    small = ("--batch-size", 1, "--crop", 128)
+    run("train", "--recipe", "fast", *options, *small, "--save", tmp_path / "run")
     made = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    assert {**FAST, "config": MINI.to_dict(), "batch": 1}.items() <= made.items()
+    assert {**FAST, "config": MINI.to_dict(), "batch": 1, "crop": 128}.items() <= made.items()
     assert CONFIGS[FAST["config"]].latent == 192
 
 
