@@ -17,7 +17,7 @@ from ..errors import CheckpointError, FormatError, StreamMismatch
 from ..format import container
 from ..format.container import Container
 from ..format.tile_grid import Box, Grid, Tile, input_box, latent_box, streams_for
-from . import slice_loop
+from . import limits, slice_loop
 from .entropy_engine import Engine
 from .padding import mean_colour, pad
 from .request import Progress, Request, silent
@@ -126,6 +126,7 @@ class ArrayCoder:
         steps = len(needed) + len(drawn)
         hull = functools.reduce(Box.around, boxes)
         shape = (self.config.latent, hull.height // 16, hull.width // 16)
+        limits.check_latents(self.config, (hull.height, hull.width))
         y_hat = np.empty(shape, np.float32)
         for done, j in enumerate(needed, 1):
             core = grid[j].core

@@ -45,13 +45,23 @@ def check_transform(config: Config, size: tuple[int, int]) -> None:
     _check(transform_bytes(config, size), size)
 
 
-def _check(needed: int, size: tuple[int, int]) -> None:
-    """`needed` is a lower bound, so only what cannot work is refused."""
+def check_latents(config: Config, size: tuple[int, int]) -> None:
+    """Raise DeviceError where y_hat of all tiles that a region needs exceeds the memory that is
+    available.
+
+    Args:
+        size: height and width, in pixels, of what these tiles cover.
+    """
+    _check(4 * config.latent * (size[0] // 16) * (size[1] // 16), size, "a region takes")
+
+
+def _check(needed: int, size: tuple[int, int], less: str = "tiles take") -> None:
+    """`needed` is a lower bound, so only what cannot work is refused. less: what takes less."""
     allowed = allowance()
     if allowed is not None and needed > allowed:
         raise DeviceError(
             f"{size[1]}x{size[0]} pixels at once take at least {needed / 2**30:.1f} GiB of memory "
-            f"with this model, and {allowed / 2**30:.1f} GiB are available: tiles take less"
+            f"with this model, and {allowed / 2**30:.1f} GiB are available: {less} less"
         )
 
 

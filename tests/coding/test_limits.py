@@ -209,6 +209,21 @@ def test_a_picture_beyond_what_is_available(codec, monkeypatch):
     entropy.decode(codec.model, [coded], (130, 400))
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_a_region_where_the_whole_is_beyond_what_is_available(native, monkeypatch):
+    """Of a tiled picture y_hat is held as a whole, which no tile's needs tell."""
+    codec = flic.open_codec("small") if native else Codec(flic.load_model("small"))
+    data = codec.encode(np.zeros((128, 8192, 3), np.uint8), tile=128)
+    whole = 4 * 192 * (128 // 16) * (8192 // 16)
+    assert limits.transform_bytes(codec.model.config, (128, 3 * 128)) < whole
+    monkeypatch.setattr(limits, "available_memory", lambda: whole - 1)
+    with pytest.raises(flic.DeviceError, match="8192x128 .* available: a region takes less"):
+        codec.decode(data)
+    assert codec.decode(data, crop=(300, 0, 200, 100)).size == (200, 100)
+    monkeypatch.setattr(limits, "available_memory", lambda: whole)
+    assert codec.decode(data).size == (8192, 128)
+
+
 @pytest.mark.parametrize("lanes", [1, 2, 32])
 @pytest.mark.parametrize("frequency", [1, 2**13, 2**14, 3 * 2**13, TOTAL - 300, TOTAL - 1])
 def test_no_stream_is_half_as_long_as_its_symbols_cost(frequency, lanes):

@@ -301,8 +301,11 @@ void decode(const Model& model, const uint8_t* data, size_t size, const FlicRegi
     const int latent = model.info().latent;
     Floats y_hat;
     if (grid.size() > 1) {
-        y_hat = Floats(static_cast<size_t>(latent) * (hull.height() / 16) * (hull.width() / 16),
-                       Floats::Fill::none);
+        const size_t size =
+            static_cast<size_t>(latent) * (hull.height() / 16) * (hull.width() / 16);
+        work.need(static_cast<int64_t>(size * sizeof(float)), hull.height(), hull.width(),
+                  "a region takes");
+        y_hat = Floats(size, Floats::Fill::none);
     }
     int64_t done = 0;
     for (const int64_t i : needed) {

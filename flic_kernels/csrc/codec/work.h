@@ -35,8 +35,9 @@ class Work {
     void go_on() const {
         if (stop_watch().stopped()) throw Error(FLIC_STOPPED, "stopped");
     }
-    // Before a computation that takes so many bytes at least.
-    void need(int64_t bytes, int64_t height, int64_t width) const;
+    // Before a computation that takes so many bytes at least, for pixels that are held at once.
+    // less: what takes less.
+    void need(int64_t bytes, int64_t height, int64_t width, const char* less = "tiles take") const;
 
   private:
     FlicOptions options_;
