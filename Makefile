@@ -108,7 +108,8 @@ train-built-in: $(LIBRARY) $(INSTALLED)
 	@test -n "$(PHOTOS)" || { echo "make: say where: make train-built-in PHOTOS=DIR" >&2; exit 2; }
 	OMP_NUM_THREADS=$(THREADS) nice -n 19 $(BIN)/flic train --recipe fast -d "$(PHOTOS)" --save $(RUN) \
 		--checkpoint $(or $(wildcard $(RUN)/last.pth.tar),small) --schedule constant -lr 5e-4 --warmup 200 \
-		--finest 0.3 --coarsest 4 --balance 0.5 --ema 0.999 --steps 10000000 --hold-out 4 --validate-every 2000 --every 100 --log-every 100 \
+		--finest 0.3 --coarsest 4 --balance 0.5 --ema 0.999 --steps 10000000 \
+		--hold-out 4 --validate-every 2000 --every 100 --log-every 100 \
 		--device $(DEVICE) --threads $(THREADS) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 	$(if $(OUT),mkdir -p "$(OUT)" && cp $(RUN)/model.safetensors $(RUN)/last.pth.tar $(RUN)/*.csv "$(OUT)")
 

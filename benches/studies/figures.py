@@ -4,8 +4,9 @@
 
 - side-by-side.png: a part of a photograph as it is, and from JPEG, WebP and .flic files of at most
   one size.
-- rate-distortion.png: the built-in model from its coarsest to its finest step against JPEG, WebP
-  and AVIF, means over the photographs: those that flic ships, or those of DIR.
+- rate-distortion.png: the built-in model from its coarsest to its finest step, without and with an
+  effort, against JPEG, WebP and AVIF, means over the photographs: those that flic ships, or those
+  of DIR.
 - benchmarks.png: drawn from rows under benches/results/, which `make bench` measured.
 """
 
@@ -29,6 +30,7 @@ WHOLE = ("g_a", "g_s", "hyper_synthesis", "tca")
 PARTS = ("fat_block", "window_attention")  # at the first resolution
 IMPLEMENTATIONS = ("compile", "sdpa", "cpu", "default")
 STEPS = (0.25, 0.4, 0.63, 1.0, 1.6, 2.5, 4.0)
+EFFORTS = (0, 6)
 SIDE, SCALE = 192, 2  # of a panel: pixels of the photograph, and how large each is drawn
 
 
@@ -81,7 +83,8 @@ def fitting(pixels: np.ndarray, size: int, kind: str, given: dict) -> tuple[int,
 def rate_distortion(photos: Path) -> bytes:
     pictures = select.pictures(photos)
     models = select.models(["small"], None, [Rate(step=step) for step in STEPS], [])
-    found = run.evaluate(pictures, models, ["jpeg", "webp", "avif"])
+    settings = run.Settings(efforts=EFFORTS)
+    found = run.evaluate(pictures, models, ["jpeg", "webp", "avif"], settings)
     return chart.draw(found, (9.0, 4.2), 110, with_published=False)["png"]
 
 
