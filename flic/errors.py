@@ -61,7 +61,10 @@ class StreamMismatch(FlicError):
     """Decoded latents differ from the encoder's: the stream decodes wrongly on this machine."""
 
 
-_EXTRA = ("torch", "triton", "compressai", "einops", "pytorch_msssim", "matplotlib", "bjontegaard")
+_EXTRA = (
+    "torch", "triton", "numpy", "compressai", "einops", "pytorch_msssim", "matplotlib",
+    "bjontegaard",
+)  # fmt: skip
 
 
 def missing_extra(error: ImportError) -> ImportError:

@@ -91,8 +91,9 @@ def flic_encode(
         pixels, alpha = pixels[..., :-1], np.ascontiguousarray(pixels[..., -1])
         alpha = None if bool((alpha == 255).all()) else alpha
     pixels = np.repeat(pixels, 3, 2) if gray else np.array(pixels, order="C")
+    picture = Picture.from_array(pixels, gray=gray, alpha=alpha)
     rate = Rate(quality=level, step=step)
-    file = cache.for_encoding(model).encode_picture(Picture(pixels, gray, alpha), rate=rate)
+    file = cache.for_encoding(model).encode_picture(picture, rate=rate)
     return _given(file, out)
 
 

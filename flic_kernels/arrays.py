@@ -1,7 +1,8 @@
 """What the coder and the exact engine take and give: numpy arrays, or torch tensors where there is
 torch. They compute on numpy arrays, which share their memory with tensors.
 
-torch is never imported here: whoever holds a tensor has imported it.
+Neither is imported by importing this: whoever holds a tensor has imported torch, and the codec of
+the C library starts without numpy.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     Array = np.ndarray | torch.Tensor
@@ -40,11 +40,13 @@ def dtype(x: Array) -> str:
 
 def is_floating(x: Array) -> bool:
     """Whether x holds floating-point numbers."""
-    return x.dtype.is_floating_point if is_tensor(x) else np.issubdtype(x.dtype, np.floating)
+    return x.dtype.is_floating_point if is_tensor(x) else x.dtype.kind == "f"
 
 
 def to_numpy(x: Array) -> np.ndarray:
     """x as a contiguous array, which shares x's memory where it can."""
+    import numpy as np
+
     return np.require(x.numpy(force=True) if is_tensor(x) else x, requirements=("C", "A"))
 
 
@@ -52,6 +54,8 @@ def to_float32(x: Array) -> np.ndarray:
     """The same of x's numbers as float32."""
     if is_tensor(x):
         return to_numpy(x.detach().cpu().float())
+    import numpy as np
+
     return np.require(x, np.float32, ("C", "A"))
 
 

@@ -24,7 +24,6 @@ ARITHMETIC_VERSION = 1  # of docs/exact.md; streams carry it
 
 _ISAS = ("scalar", "avx2", "avx512")
 _CUDA = "cuda"
-MAX_THREADS = 256
 _NETWORKS = ("h_mean_s.", "h_scale_s.", "tca.")
 
 
@@ -74,7 +73,9 @@ class ExactEngine:
         self.hyper_latent, _, _, self.latent, self.slices, ratio, _ = config
         self.slice_channels = self.latent // self.slices
         self.inner = self.slice_channels * ratio
-        self.threads = min(_available_processors(), MAX_THREADS) if threads is None else threads
+        self.threads = (
+            min(_available_processors(), native.MAX_THREADS) if threads is None else threads
+        )
         self.isa = native.isa() if isa is None else isa
 
         self._native = _Functions(self.isa == _CUDA)

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from . import arrays, interface
 
+MAX_THREADS = 256
+"""That the library computes with."""
 _FOLDER = Path(__file__).resolve().parent
 _ISA_NAMES = ("scalar", "avx2", "avx512")
 _BFLOAT16_NAMES = ("widened", "avx512_bf16", "amx")

@@ -44,7 +44,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", type=Path, help="file for rows")
     given = parser.parse_args(arguments)
     width, height = map(int, given.size.split("x"))
-    picture = images.Picture(photos.mirrored(images.read(ASSET, strip=True).pixels, width, height))
+    picture = images.Picture.from_array(
+        photos.mirrored(images.read(ASSET, strip=True).pixels, width, height)
+    )
     model = ["-m", str(library.locate(given.model).resolve())] if given.model else []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

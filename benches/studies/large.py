@@ -79,7 +79,7 @@ def run(mode: str, size: str, folder: str, tile: str) -> dict:
     if mode == "encode":
         width, height = map(int, re.fullmatch(r"(\d+)x(\d+)", size).groups())
         photo = images.read(ASSETS / "dandelion.png")
-        picture = images.Picture(mirrored(photo.pixels, width, height))
+        picture = images.Picture.from_array(mirrored(photo.pixels, width, height))
         start = time.perf_counter()
         data = codec.encode_picture(picture, tile=int(tile) if tile.isdecimal() else tile)
         seconds = time.perf_counter() - start

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     for name, picture in photos.pictures(given.photos):
         sides = given.mirror * picture.width, given.mirror * picture.height
         if max(sides) > given.tile:
-            larger = Picture(photos.mirrored(picture.pixels, *sides))
+            larger = Picture.from_array(photos.mirrored(picture.pixels, *sides))
             rows.append(measure(codec, larger, given.tile))
             show(name, rows[-1])
     show("mean", [statistics.mean(column) for column in zip(*rows, strict=True)])

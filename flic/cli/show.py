@@ -123,7 +123,7 @@ def _code(codec, picture: "Picture", rate: Rate | None = None) -> "tuple[bytes, 
             "bytes": len(data),
             "bpp": metrics.bits_per_pixel(len(data), picture.width, picture.height),
             "step": step,
-            "psnr": metrics.psnr(picture.pixels, decoded.pixels),
+            "psnr": metrics.psnr(picture.image, decoded.image),
             "encode_seconds": between - start,
             "decode_seconds": end - between,
             "model": codec.fingerprint.hex(),
@@ -136,20 +136,21 @@ def _figure(picture: "Picture", decoded: "Picture", row: dict) -> tuple[bytes, d
     from ..pictures import images, metrics
     from ..pictures.side_by_side import Panel, jpeg_of_size, side_by_side
 
-    jpeg_bytes, quality, jpeg = jpeg_of_size(picture.pixels, row["bytes"])
+    original, coded = (each.image.convert("RGB") for each in (picture, decoded))
+    jpeg_bytes, quality, jpeg = jpeg_of_size(original, row["bytes"])
     jpeg_row = {
         "quality": quality,
         "bytes": jpeg_bytes,
         "bpp": metrics.bits_per_pixel(jpeg_bytes, picture.width, picture.height),
-        "psnr": metrics.psnr(picture.pixels, jpeg),
+        "psnr": metrics.psnr(original, jpeg),
     }
     title = f"JPEG, quality {quality}"
     if jpeg_bytes > row["bytes"]:
         title = "JPEG, the smallest that it gives"
     times = f"encode {row['encode_seconds']:.2f} s, decode {row['decode_seconds']:.2f} s"
     panels = [
-        Panel("original", f"{picture.width}x{picture.height}", "", picture.pixels),
-        Panel(f"FLIC, model {row['model_name']}", _caption(row), times, decoded.pixels),
+        Panel("original", f"{picture.width}x{picture.height}", "", original),
+        Panel(f"FLIC, model {row['model_name']}", _caption(row), times, coded),
         Panel(title, _caption(jpeg_row), "", jpeg),
     ]
     return images.to_bytes(side_by_side(panels), ".png"), jpeg_row

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from flic_kernels import native
 
 from .. import config
@@ -108,7 +106,7 @@ class Codec:
         )
         again = rate.target is not None
         encoding = self.coder.begin(
-            Request(picture.pixels, picture.gray, side, self.dtype, again, iterations, enough)
+            Request(picture.image, side, self.dtype, again, iterations, enough)
         )
         if not again:
             return Encoded(encoding.file(frame, step, progress), step, None)
@@ -117,7 +115,7 @@ class Codec:
             """What the file of a step has of the rate's target, and the file."""
             data = encoding.file(frame, step, progress)
             if rate.target == "psnr":
-                return metrics.psnr(picture.pixels, encoding.pixels()), data
+                return metrics.psnr(picture.image, encoding.image()), data
             if rate.target == "bpp":
                 return metrics.bits_per_pixel(len(data), frame.width, frame.height), data
             return len(data), data
@@ -147,9 +145,9 @@ class Codec:
         region = whole if crop is None else check_crop(crop, (file.height, file.width))
         alpha = self._alpha(file)
         if alpha is not None:
-            alpha = alpha[region.slices(whole)]
-        pixels = self.coder.pixels(file, region, self.dtype, progress)
-        return Picture(pixels, file.gray, alpha, file.icc, file.exif)
+            alpha = alpha.crop((region.left, region.top, region.right, region.bottom))
+        image = self.coder.image(file, region, self.dtype, progress)
+        return Picture(image, alpha, file.icc, file.exif)
 
     @ends_before_exit
     @native.interruptible()
@@ -172,7 +170,7 @@ class Codec:
             )
         return file
 
-    def _alpha(self, file: Container) -> np.ndarray | None:
+    def _alpha(self, file: Container) -> Image.Image | None:
         if file.alpha is None:
             return None
         try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
 from ..config import Config
 from ..errors import CheckpointError, FormatError, StreamMismatch
@@ -91,14 +92,14 @@ class ArrayCoder:
         self._check()
         return ArrayEncoding(self, asked)
 
-    def pixels(self, file: Container, region: Box, dtype: str, progress: Progress) -> np.ndarray:
-        """A region of a file's picture, uint8 [H, W, 3]; raises FlicError."""
+    def image(self, file: Container, region: Box, dtype: str, progress: Progress) -> Image.Image:
+        """A region of a file's picture, of mode RGB, or L where it is gray; raises FlicError."""
         self._check()
         latents = functools.partial(self._decode_tile, file)
-        return self._pixels(file.grid, region, file.gray, latents, dtype, progress)
+        return _image(self._pixels(file.grid, region, file.gray, latents, dtype, progress))
 
     def verify(self, file: Container) -> None:
-        """Decode all but the picture itself; raises as `pixels`."""
+        """Decode all but the picture itself; raises as `image`."""
         for i in range(len(file.streams)):
             self._decode_tile(file, i)
 
@@ -117,7 +118,7 @@ class ArrayCoder:
         dtype: str,
         progress: Progress,
     ) -> np.ndarray:
-        """A region of a picture, uint8 [H, W, 3].
+        """A region of a picture, uint8 [H, W, 3], or [H, W, 1] where it is gray.
 
         latents: gives y_hat [M, h, w] of a tile; asked for those that the region needs.
         """
@@ -134,7 +135,7 @@ class ArrayCoder:
             decoded = latents(j)
             y_hat[..., *part.slices(hull, 16)] = decoded[..., *part.slices(core, 16)]
             progress(done, steps)
-        pixels = np.empty((region.height, region.width, 3), np.uint8)
+        pixels = np.empty((region.height, region.width, 1 if gray else 3), np.uint8)
         for done, (i, box) in enumerate(zip(drawn, boxes, strict=True), len(needed) + 1):
             core = grid[i].core
             part = core.common(region)
@@ -157,10 +158,10 @@ class ArrayCoder:
             raise type(error)(f"{file.grid.name(i)}: {error}") from error
 
     def _draw(self, y_hat: np.ndarray, tile: Tile, gray: bool, dtype: str) -> np.ndarray:
-        """A tile's pixels, uint8 [H, W, 3]."""
+        """A tile's pixels, uint8 [H, W, 3], or [H, W, 1]."""
         x_hat = self.network.synthesize(y_hat, tile, dtype)
         if gray:
-            x_hat = np.broadcast_to(x_hat.mean(2, keepdims=True), x_hat.shape)
+            x_hat = x_hat.mean(2, keepdims=True)
         return np.rint(x_hat * np.float32(255)).astype(np.uint8)
 
 
@@ -168,10 +169,13 @@ class ArrayEncoding:
     """A picture in the course of being coded."""
 
     def __init__(self, coder: ArrayCoder, asked: Request) -> None:
-        self._coder, self._image, self._gray = coder, asked.pixels, asked.gray
+        self._coder, self._gray = coder, asked.image.mode == "L"
+        self._image = np.asarray(asked.image)  # without a copy of its own
+        if self._gray:
+            self._image = np.broadcast_to(self._image[..., None], (*self._image.shape, 3))
         self._dtype, self._iterations = asked.dtype, asked.iterations
         self._enough = asked.enough
-        self._grid = Grid(asked.pixels.shape[:2], asked.tile)
+        self._grid = Grid(self._image.shape[:2], asked.tile)
         self._again = asked.again or asked.iterations > 0
         self._kept: list[slice_loop.Unrounded] = []  # of each tile
         self._better: list[slice_loop.Unrounded] = []  # refined, for the latest step
@@ -222,14 +226,18 @@ class ArrayEncoding:
         choices = []  # cost, file and what it decodes from
         for latents in (self._kept, self._better):
             data = self._packed(frame, self._all(latents, step), step)
-            difference = self.pixels().astype(np.float64) - self._image
+            difference = self._pixels().astype(np.float64) - self._image
             cost = 8 * len(data) + slope * np.square(difference / 255).sum()
             choices.append((cost, data, self._latents))
         _, data, self._latents = min(choices, key=lambda choice: choice[0])
         return data
 
-    def pixels(self) -> np.ndarray:
-        """What the latest file decodes to, uint8 [H, W, 3]; where it is coded again."""
+    def image(self) -> Image.Image:
+        """What the latest file decodes to, of the picture's mode; where it is coded again."""
+        return _image(self._pixels())
+
+    def _pixels(self) -> np.ndarray:
+        """The same, uint8 [H, W, 3] or [H, W, 1]."""
         whole = Box(0, 0, *self._image.shape[:2])
         latents = self._latents.__getitem__
         return self._coder._pixels(self._grid, whole, self._gray, latents, self._dtype, silent)
@@ -254,3 +262,8 @@ class ArrayEncoding:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"the model cannot code this picture: {error}") from error
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    """Of uint8 [H, W, 3] or [H, W, 1]."""
+    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])

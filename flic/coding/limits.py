@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from ..config import Config
 from ..errors import DeviceError, FormatError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from flic_kernels import rans
 
 _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
@@ -200,6 +200,8 @@ def check_length(
 
 def least_bits(tables: rans.Tables) -> np.ndarray:
     """Bits that the likeliest symbol of each table costs, float64 [tables]."""
+    import numpy as np
+
     from flic_kernels.rans.tables import TOTAL
 
     frequencies = tables.frequencies.astype(np.float64)

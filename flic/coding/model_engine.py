@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from flic_kernels import native
-from flic_kernels.exact import MAX_THREADS
 
 from ..errors import CheckpointError
 from .entropy_engine import Engine, build_from
@@ -37,7 +36,7 @@ def engine_of(model: FLIC) -> Engine:
         CheckpointError: the weights are not finite float32 numbers.
     """
     place = _place(_device_of(model))
-    threads = min(torch.get_num_threads(), MAX_THREADS)
+    threads = min(torch.get_num_threads(), native.MAX_THREADS)
     key = (*place.values(), native.isa(), threads, *_content(model))
     kept = _kept.get(model)
     if kept is None or kept[0] != key:

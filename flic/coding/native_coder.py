@@ -1,4 +1,4 @@
-"""The C library's codec (csrc/include/flic.h) with numpy arrays: all that coding on a CPU takes."""
+"""The C library's codec (csrc/include/flic.h) with Pillow's images: coding on a CPU."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import numpy as np
+from PIL import Image
 
 from flic_kernels import interface, native
-from flic_kernels.exact import MAX_THREADS
 
 from .. import errors
 from ..config import Config
@@ -80,18 +79,18 @@ class NativeCoder:
             raise errors.OptionError("effort takes gradients: a model that flic.load_model loads")
         return NativeEncoding(self, asked)
 
-    def pixels(self, file: Container, region: Box, dtype: str, progress: Progress) -> np.ndarray:
-        """A region of a file's picture; as `ArrayCoder.pixels`."""
-        out, image = _buffer(region.height, region.width, file.gray)
+    def image(self, file: Container, region: Box, dtype: str, progress: Progress) -> Image.Image:
+        """A region of a file's picture; as `ArrayCoder.image`."""
+        out = _Buffer(region.width, region.height, 1 if file.gray else 3)
         box = interface.structure("FlicRegion")(
             region.left, region.top, region.width, region.height
         )
         data = container.pack(file) if file.data is None else file.data
         self._call(
             "decode", self._model, data, len(data), ctypes.byref(box), _Options(dtype, progress),
-            ctypes.byref(image),
+            ctypes.byref(out.structure),
         )  # fmt: skip
-        return _in_colour(out)
+        return out.image()
 
     def verify(self, file: Container) -> None:
         """Decode all but the picture itself; raises as `pixels`."""
@@ -120,13 +119,13 @@ class NativeEncoding:
     """As `ArrayEncoding`."""
 
     def __init__(self, coder: NativeCoder, asked: Request) -> None:
-        self._coder, self._dtype, self._gray = coder, asked.dtype, asked.gray
-        samples = asked.pixels[..., 0] if asked.gray else asked.pixels
-        self._pixels = np.ascontiguousarray(samples)  # outlives the next
-        self._image = _image(self._pixels, asked.gray)
+        self._coder, self._dtype = coder, asked.dtype
+        self._size = *asked.image.size, len(asked.image.getbands())
+        self._samples = asked.image.tobytes()  # outlives the next
+        image = _described(ctypes.cast(self._samples, ctypes.c_void_p).value, *self._size)
         self._encoder = ctypes.c_void_p()
         coder._call(
-            "encoder_new", coder._model, ctypes.byref(self._image), asked.tile or _TILE_NONE,
+            "encoder_new", coder._model, ctypes.byref(image), asked.tile or _TILE_NONE,
             asked.again, out=self._encoder,
         )  # fmt: skip
         native.free_with(self, coder._library.flic_encoder_free, self._encoder)
@@ -148,12 +147,12 @@ class NativeEncoding:
         call("encoder_file", self._encoder, data, size.value)
         return data.raw
 
-    def pixels(self) -> np.ndarray:
-        out, image = _buffer(self._image.height, self._image.width, self._gray)
+    def image(self) -> Image.Image:
+        out = _Buffer(*self._size)
         self._coder._call(
-            "encoder_picture", self._encoder, _Options(self._dtype), ctypes.byref(image)
+            "encoder_picture", self._encoder, _Options(self._dtype), ctypes.byref(out.structure)
         )
-        return _in_colour(out)
+        return out.image()
 
 
 class _Options:
@@ -165,7 +164,7 @@ class _Options:
         self._told = _Progress(self._tell)  # as long as the call lasts
         allowed = limits.allowance()
         self._structure = interface.structure("FlicOptions")(
-            threads=min(native.threads(), MAX_THREADS),
+            threads=min(native.threads(), native.MAX_THREADS),
             bfloat16=dtype == "bfloat16",
             memory_limit=allowed or 0,
             progress=ctypes.cast(self._told, ctypes.c_void_p) if progress else None,
@@ -185,19 +184,21 @@ class _Options:
         return 0
 
 
-def _image(samples: np.ndarray, gray: bool) -> ctypes.Structure:
-    height, width = samples.shape[:2]
+class _Buffer:
+    """Where a picture's samples come. structure: FlicImage."""
+
+    def __init__(self, width: int, height: int, channels: int) -> None:
+        self._samples = (ctypes.c_uint8 * (width * height * channels))()
+        self._size, self._mode = (width, height), "L" if channels == 1 else "RGB"
+        self.structure = _described(ctypes.addressof(self._samples), width, height, channels)
+
+    def image(self) -> Image.Image:
+        """A copy of the samples."""
+        return Image.frombytes(self._mode, self._size, self._samples)
+
+
+def _described(samples: int, width: int, height: int, channels: int) -> ctypes.Structure:
+    """FlicImage of samples that lie at an address."""
     return interface.structure("FlicImage")(
-        pixels=samples.ctypes.data, width=width, height=height, channels=1 if gray else 3
+        pixels=samples, width=width, height=height, channels=channels
     )
-
-
-def _buffer(height: int, width: int, gray: bool) -> tuple[np.ndarray, ctypes.Structure]:
-    """Where a picture's samples come, [height, width] or [height, width, 3]."""
-    samples = np.empty((height, width) if gray else (height, width, 3), np.uint8)
-    return samples, _image(samples, gray)
-
-
-def _in_colour(samples: np.ndarray) -> np.ndarray:
-    """uint8 [height, width, 3] of gray ones, too."""
-    return samples if samples.ndim == 3 else np.repeat(samples[..., None], 3, 2)

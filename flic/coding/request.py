@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    import numpy as np
+    from PIL import Image
 
 
 class Progress(Protocol):
@@ -29,14 +29,13 @@ def never() -> bool:
 class Request(NamedTuple):
     """A picture to be coded.
 
-    pixels: uint8 [H, W, 3]. gray: its three channels are one. tile: the tiles' side, None: whole.
+    image: of mode RGB, or L. tile: the tiles' side, None: whole.
     dtype: in which g_a and g_s compute. again: whether it will be coded more than once. iterations:
     by which each tile's latents are refined first. enough: asked after each of them whether to
     leave it at what has been reached.
     """
 
-    pixels: np.ndarray
-    gray: bool
+    image: Image.Image
     tile: int | None
     dtype: str = "float32"
     again: bool = False

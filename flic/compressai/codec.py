@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 from compressai.utils.bench.codecs import JPEG
-from PIL import Image
 
 from ..codec.codec import Codec
 from ..codec.rate import Rate
@@ -67,7 +66,7 @@ class Flic(JPEG):
             "encoding_time": between - start,
             "decoding_time": end - between,
         }
-        return numbers, Image.fromarray(decoded.pixels)
+        return numbers, decoded.image.convert("RGB")
 
 
 @functools.cache

@@ -6,7 +6,6 @@ before `open` loads what it needs.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +55,13 @@ class ModelCoder:
             torch.set_num_threads(self.threads)
         self._codec = Codec(loading.load_model(self.path, self.device), self.dtype)
         # engine, thread pool and kernels are set up by the first picture: not by one that counts
-        self.code(Picture(np.full((128, 128, 3), 128, np.uint8)), None, Meter(self.device))
+        self.code(Picture(Image.new("RGB", (128, 128), "gray")), None, Meter(self.device))
 
     def code(self, picture: Picture, step: float | None, meter: Meter) -> Coded:
         """step: the quantisation step; None: 1."""
         framed, top, left = zero_frame(picture.pixels, self.pad)
         coded = (self._file if self.real else self._estimate)(
-            dataclasses.replace(picture, pixels=framed), step, meter
+            Picture.from_array(framed, gray=picture.gray), step, meter
         )
         inside = coded.pixels[top : top + picture.height, left : left + picture.width]
         return Coded(coded.bytes, np.ascontiguousarray(inside))

@@ -2,13 +2,21 @@
 
 import struct
 
-import numpy as np
 from PIL import ExifTags, Image
 
 MARK = b"Exif\0\0"
 """What stands before EXIF in a JPEG, and in Pillow's `info`."""
 ORIENTATION = 0x0112
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _TIFF_TAGS = (
     ExifTags.Base.ImageDescription,
     ExifTags.Base.Make,
@@ -30,15 +38,9 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def orient(planes: np.ndarray, how: int) -> np.ndarray:
-    """Turn [H, W, ...] as EXIF orientation 1..8 asks; other values do nothing."""
-    if how in (5, 6, 7, 8):
-        planes = planes.swapaxes(0, 1)
-    if how in (3, 4, 7, 8):
-        planes = planes[::-1]
-    if how in (2, 3, 6, 7):
-        planes = planes[:, ::-1]
-    return np.ascontiguousarray(planes)
+def orient(image: Image.Image, how: int) -> Image.Image:
+    """Turned as EXIF orientation 1..8 asks; other values do nothing."""
+    return image.transpose(_TURNS[how]) if how in _TURNS else image
 
 
 def extract(image: Image.Image) -> bytes | None:

@@ -4,22 +4,28 @@ Pillow reads them (formats.py). What it would get wrong is handled here: 16-bit 
 (sixteen_bit.py), transparent gray levels of few bits, damaged PNG data, pages and animations.
 """
 
+from __future__ import annotations
+
+import functools
 import io
 import os
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ..errors import PictureError
 from ..format.container import MAX_METADATA, check_size
 from . import exif as exif_data
 from . import mark, sixteen_bit
 from .formats import FORMATS, SUFFIXES, open_image, save_options, to_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "FORMATS",
@@ -49,36 +55,51 @@ _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 class Picture:
     """A picture as flic codes it.
 
-    pixels: uint8 [H, W, 3]. gray: the picture had one channel, repeated three times here.
-    alpha: uint8 [H, W], or None where every pixel is opaque.
+    image: of mode RGB, or L where it had one channel. alpha: of mode L, or None where every pixel
+    is opaque.
     icc: the colour profile; exif: from its TIFF header on, orientation reset. Bytes or None.
     dropped: what the source had besides and is not kept, in words.
     """
 
-    pixels: np.ndarray
-    gray: bool = False
-    alpha: np.ndarray | None = None
+    image: Image.Image
+    alpha: Image.Image | None = None
     icc: bytes | None = None
     exif: bytes | None = None
     dropped: tuple[str, ...] = ()
 
+    @classmethod
+    def from_array(
+        cls, pixels: np.ndarray, *, gray: bool = False, alpha: np.ndarray | None = None
+    ) -> Picture:
+        """Of uint8 [H, W, 3], whose channels are one if it is gray, and [H, W]."""
+        image = Image.fromarray(pixels[..., 0] if gray else pixels)
+        return cls(image, None if alpha is None else Image.fromarray(alpha))
+
     @property
     def width(self) -> int:
-        return self.pixels.shape[1]
+        return self.image.width
 
     @property
     def height(self) -> int:
-        return self.pixels.shape[0]
+        return self.image.height
+
+    @property
+    def gray(self) -> bool:
+        """Whether it has one channel."""
+        return self.image.mode == "L"
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """uint8 [H, W, 3], of gray ones, too; takes NumPy."""
+        import numpy as np
+
+        return np.array(self.image.convert("RGB") if self.gray else self.image)
 
     def to_pil(self) -> Image.Image:
         """As a PIL image: mode L, LA, RGB or RGBA; profile and EXIF in its `info`."""
-        planes = self.pixels[..., :1] if self.gray else self.pixels
+        image = self.image.copy()
         if self.alpha is not None:
-            planes = np.concatenate((planes, self.alpha[..., None]), 2)
-        mode = ("L" if self.gray else "RGB") + ("" if self.alpha is None else "A")
-        shape = planes.shape[:2] if mode == "L" else planes.shape
-        image = Image.fromarray(np.ascontiguousarray(planes).reshape(shape))
-        assert image.mode == mode
+            image.putalpha(self.alpha)
         if self.icc is not None:
             image.info["icc_profile"] = self.icc
         if self.exif is not None:
@@ -107,9 +128,9 @@ def read(source: Any, *, strip: bool = False) -> Picture:
         return _from_bytes(bytes(source), strip)
     if isinstance(source, Image.Image):
         return _from_pil(source, strip)
-    if isinstance(source, np.ndarray):
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None and isinstance(source, numpy.ndarray):
         return _from_array(source)
-    torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.Tensor):
         return _from_tensor(source)
     if hasattr(source, "read"):
@@ -128,12 +149,12 @@ def _read_path(path: Path) -> bytes:
 
 
 def _from_array(array: np.ndarray) -> Picture:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+    if array.dtype != "uint8" or array.ndim != 3 or array.shape[2] != 3:
         raise PictureError(
             f"an array must be uint8 [H, W, 3], not {array.dtype} {list(array.shape)}"
         )
     check_size(array.shape[1], array.shape[0], PictureError)
-    return Picture(np.array(array, order="C"))
+    return Picture.from_array(array)
 
 
 def _from_tensor(tensor: Any) -> Picture:
@@ -142,10 +163,10 @@ def _from_tensor(tensor: Any) -> Picture:
             f"a tensor must be floating point [3, H, W], not {tensor.dtype} {list(tensor.shape)}"
         )
     check_size(tensor.shape[2], tensor.shape[1], PictureError)
-    values = tensor.detach().float().cpu().permute(1, 2, 0).numpy()
+    values = tensor.detach().float().cpu().permute(1, 2, 0)
     if not (values.min() >= 0 and values.max() <= 1):
         raise PictureError("a tensor's values must lie in [0, 1]")
-    return Picture(np.rint(values * np.float32(255)).astype(np.uint8))
+    return Picture.from_array((values * 255).round().byte().contiguous().numpy())
 
 
 def _from_bytes(data: bytes, strip: bool) -> Picture:
@@ -210,27 +231,20 @@ def _convert(image: Image.Image, data: bytes | None, strip: bool) -> Picture:
     icc = image.info.get("icc_profile") or None
     if samples is None and image.mode.startswith("I"):
         samples = sixteen_bit.gray(image)
-    if samples is not None:
-        planes = sixteen_bit.to_8_bit(samples)
-        if image.mode == "CMYK":
-            planes = _cmyk_to_rgb(Image.frombytes("CMYK", image.size, planes.tobytes()), icc)
-    elif image.mode == "CMYK":
-        planes = _cmyk_to_rgb(image, icc)
-    else:
-        planes = _eight_bit(image)
+    shown = _eight_bit(image) if samples is None else samples.to_8_bit()
     profile = icc
     if image.mode == "CMYK":
-        icc = profile = None
-    gray = planes.shape[2] < 3
-    planes, alpha = _split_alpha(planes)
+        shown, icc, profile = _cmyk_to_rgb(shown, icc), None, None
+    gray = shown.mode in ("L", "LA")
+    plain, alpha = _split_alpha(shown)
     key = image.info.get("transparency")
     if key is not None and image.format == "PNG" and image.mode not in ("P", "PA"):
-        alpha = _key_alpha(planes if samples is None else samples, key, image.mode, data)
+        alpha = _key_alpha(plain if samples is None else samples, key, image.mode, data)
 
     turn = exif_data.orientation(image)
-    planes = exif_data.orient(planes, turn)
+    plain = exif_data.orient(plain, turn)
     alpha = None if alpha is None else exif_data.orient(alpha, turn)
-    if alpha is not None and bool((alpha == 255).all()):
+    if alpha is not None and alpha.getextrema() == (255, 255):
         alpha = None
 
     exif = None if strip else exif_data.extract(image)
@@ -238,11 +252,18 @@ def _convert(image: Image.Image, data: bytes | None, strip: bool) -> Picture:
     for name, value in (("ICC profile", icc), ("EXIF", exif)):
         if value is not None and len(value) > MAX_METADATA:
             raise PictureError(f"its {name} has {len(value)} bytes, more than {MAX_METADATA}")
-    pixels = np.repeat(planes, 3, 2) if planes.shape[2] == 1 else planes
     dropped = ["16-bit samples"] if wide or samples is not None else []
     if not strip:
         dropped += _not_kept(image) + (["ICC profile"] if profile and icc is None else [])
-    return Picture(np.array(pixels, order="C"), gray, alpha, icc, exif, tuple(dropped))
+    shown = plain if gray else plain.convert("RGB")
+    return Picture(_bare(shown), alpha, icc, exif, tuple(dropped))
+
+
+def _bare(image: Image.Image) -> Image.Image:
+    """Its pixels alone, which are nobody else's."""
+    bare = Image.new(image.mode, image.size)
+    bare.paste(image)
+    return bare
 
 
 def _not_kept(image: Image.Image) -> list[str]:
@@ -264,30 +285,32 @@ def _not_kept(image: Image.Image) -> list[str]:
     return [what for what, is_there in found.items() if is_there]
 
 
-def _eight_bit(image: Image.Image) -> np.ndarray:
-    """uint8 [H, W, C] with C = 1, 2, 3 or 4: gray, gray + alpha, RGB, RGBA."""
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Of mode L, LA, RGB, RGBA or CMYK."""
     if image.mode == "1":
-        image = image.convert("L")
-    elif image.mode == "P":
+        return image.convert("L")
+    if image.mode == "P":
         see_through = "transparency" in image.info or image.palette.mode == "RGBA"
-        image = image.convert("RGBA" if see_through else "RGB")
-    elif image.mode in ("PA", "RGBa"):
-        image = image.convert("RGBA")
-    elif image.mode == "La":
-        image = image.convert("LA")
-    elif image.mode in ("RGBX", "YCbCr"):
-        image = image.convert("RGB")
-    planes = np.asarray(image)
-    return planes[..., None] if planes.ndim == 2 else planes
+        return image.convert("RGBA" if see_through else "RGB")
+    if image.mode in ("PA", "RGBa"):
+        return image.convert("RGBA")
+    if image.mode == "La":
+        return image.convert("LA")
+    if image.mode in ("RGBX", "YCbCr"):
+        return image.convert("RGB")
+    return image
 
 
-def _split_alpha(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    if planes.shape[2] in (2, 4):
-        return planes[..., :-1], np.array(planes[..., -1])
-    return planes, None
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    if not image.mode.endswith("A"):
+        return image, None
+    *planes, alpha = image.split()
+    return (planes[0] if len(planes) == 1 else Image.merge("RGB", planes)), alpha
 
 
-def _key_alpha(planes: np.ndarray, key: Any, mode: str, data: bytes | None) -> np.ndarray | None:
+def _key_alpha(
+    pixels: Image.Image | sixteen_bit.Samples, key: Any, mode: str, data: bytes | None
+) -> Image.Image:
     """Alpha of a PNG that names one gray level or colour as transparent.
 
     Pillow gives the level as it stands in the file, but pixels of 2 or 4 bits scaled to 0..255; of
@@ -298,23 +321,31 @@ def _key_alpha(planes: np.ndarray, key: Any, mode: str, data: bytes | None) -> n
     if mode == "L" and data is not None:
         levels = (1 << data[24]) - 1
         key = key * 255 // levels
-    transparent = (planes == np.asarray(key, dtype=np.int64)).all(2)
-    return np.where(transparent, 0, 255).astype(np.uint8)
+    levels = key if isinstance(key, tuple) else (key,)
+    if isinstance(pixels, sixteen_bit.Samples):
+        planes = [plane for part in pixels for plane in part.split()]
+        levels = (*(level >> 8 for level in levels), *(level & 255 for level in levels))
+    else:
+        planes = pixels.split()
+    different = (
+        plane.point([0 if value == level else 255 for value in range(256)])
+        for plane, level in zip(planes, levels, strict=True)
+    )
+    return functools.reduce(ImageChops.lighter, different)
 
 
-def _cmyk_to_rgb(image: Image.Image, icc: bytes | None) -> np.ndarray:
+def _cmyk_to_rgb(image: Image.Image, icc: bytes | None) -> Image.Image:
     if icc:
         from PIL import ImageCms
 
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            rgb = ImageCms.profileToProfile(
+            return ImageCms.profileToProfile(
                 image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
             )
-            return np.asarray(rgb)
         except (ImageCms.PyCMSError, OSError):
             pass  # a broken profile: the plain formula is what a viewer would use
-    return np.asarray(image.convert("RGB"))
+    return image.convert("RGB")
 
 
 def _fitting_profile(icc: bytes | None, gray: bool) -> tuple[bytes | None, bool]:
@@ -327,15 +358,15 @@ def _fitting_profile(icc: bytes | None, gray: bool) -> tuple[bytes | None, bool]
     return None, gray
 
 
-def alpha_to_png(alpha: np.ndarray) -> bytes:
-    """uint8 [H, W] as a gray PNG file."""
+def alpha_to_png(alpha: Image.Image) -> bytes:
+    """A picture of mode L as a gray PNG file."""
     out = io.BytesIO()
-    Image.fromarray(alpha).save(out, "PNG", optimize=True)
+    alpha.save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
-def alpha_from_png(data: bytes, width: int, height: int) -> np.ndarray:
-    """uint8 [H, W] from a gray 8-bit PNG file of exactly this size; raises PictureError."""
+def alpha_from_png(data: bytes, width: int, height: int) -> Image.Image:
+    """Of mode L, from a gray 8-bit PNG file of exactly this size; raises PictureError."""
     try:
         image = _open_png(data)
         if image.size != (width, height) or image.mode != "L":
@@ -345,4 +376,4 @@ def alpha_from_png(data: bytes, width: int, height: int) -> np.ndarray:
         raise
     except Exception as error:  # Pillow raises many types on damaged files
         raise PictureError(f"the alpha plane is broken: {error}") from error
-    return np.array(image)
+    return _bare(image)

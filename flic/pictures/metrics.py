@@ -1,8 +1,14 @@
 """How near a decoded picture is to the original, and what it costs."""
 
-import math
+from __future__ import annotations
 
-import numpy as np
+import math
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageChops
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _MS_SSIM_SIDE = 161  # 11 x 11 windows at five scales
 
@@ -12,12 +18,23 @@ def bits_per_pixel(size: int, width: int, height: int) -> float:
     return 8 * size / (width * height)
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 arrays of one shape; infinite where equal."""
-    if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8:
-        raise ValueError(f"need uint8 arrays of one shape, not {a.shape} and {b.shape}")
-    error = float(np.mean((a.astype(np.float32) - b.astype(np.float32)) ** 2, dtype=np.float64))
+def psnr(a: Image.Image | np.ndarray, b: Image.Image | np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB; infinite where equal.
+
+    a, b: images of mode L or RGB, or uint8 arrays [H, W] or [H, W, 3], of one size.
+    """
+    a, b = (each if isinstance(each, Image.Image) else _image(each) for each in (a, b))
+    if a.size != b.size or a.mode != b.mode:
+        raise ValueError(f"need pictures of one shape, not {a.mode} {a.size} and {b.mode} {b.size}")
+    counts = ImageChops.difference(a, b).histogram()  # of each difference, band by band
+    error = sum(count * (value % 256) ** 2 for value, count in enumerate(counts)) / sum(counts)
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    if pixels.dtype != "uint8" or pixels.shape[2:] not in ((), (3,)):
+        raise ValueError(f"need uint8 [H, W] or [H, W, 3], not {pixels.dtype} {pixels.shape}")
+    return Image.fromarray(pixels)
 
 
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> float | None:

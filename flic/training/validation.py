@@ -73,7 +73,7 @@ def _scores(
     steps = torch.tensor([quant_step], device=world.device) if recipe.variable else None
     out = codec.model(x, steps=steps)
     terms = rate_distortion(out, x, recipe.lmbda, recipe.metric, steps=steps)
-    data = codec.encode_picture(Picture(pixels), rate=Rate(step=quant_step))
+    data = codec.encode_picture(Picture.from_array(pixels), rate=Rate(step=quant_step))
     if recipe.published_validation:
         quality = _unrounded(out["x_hat"].clamp(0, 1), x)
     else:

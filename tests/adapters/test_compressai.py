@@ -62,7 +62,7 @@ def coded(real: bool, pad: int | None) -> Coded:
     """The picture by flic's own evaluation."""
     coder = coders.ModelCoder(library.locate("tiny"), real=real, pad=pad)
     coder.open()
-    return coder.code(Picture(np.array(_crop())), None, meter.Meter())
+    return coder.code(Picture.from_array(np.array(_crop())), None, meter.Meter())
 
 
 def _crop() -> Image.Image:
@@ -253,7 +253,7 @@ class TestAnyRate:
         coder.pad = None if options else 64
         coder.open()
         for i, step in enumerate((4, 0.25)):
-            right = coder.code(Picture(np.array(_crop())), step, meter.Meter())
+            right = coder.code(Picture.from_array(np.array(_crop())), step, meter.Meter())
             assert found["psnr-rgb"][i] == pytest.approx(
                 psnr(np.array(_crop()), right.pixels), abs=1e-3
             )

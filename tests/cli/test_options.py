@@ -139,7 +139,7 @@ def test_a_folder_with_a_models_name(here, monkeypatch):
     ],
 )
 def test_more_threads_than_there_may_be(here, no_model, command):
-    from flic_kernels.exact import MAX_THREADS
+    from flic_kernels.native import MAX_THREADS
 
     for count in (MAX_THREADS + 1, 99999):
         result = run(*command, "--threads", count, code=2)

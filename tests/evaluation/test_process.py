@@ -33,7 +33,7 @@ class Hog:
 
 
 class TestProcess:
-    picture = Picture(np.zeros((8, 8, 3), np.uint8))
+    picture = Picture.from_array(np.zeros((8, 8, 3), np.uint8))
 
     def test_memory_and_time_are_the_coding_process_own(self):
         with CodingProcess(Hog()) as process:

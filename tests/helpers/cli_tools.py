@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 from PIL import Image
-from processes import NO_TORCH, environment, python
+from processes import SMALL_INSTALL, environment, python
 from typer.testing import CliRunner
 
 from flic.cli import app
@@ -50,7 +50,7 @@ def program(*args, **options) -> subprocess.Popen:
 
 
 WITHOUT_TORCH = (
-    NO_TORCH
+    SMALL_INSTALL
     + """
 from flic.cli import main
 main()
@@ -59,5 +59,5 @@ main()
 
 
 def without_torch(*args, **options) -> subprocess.CompletedProcess:
-    """The program in a process of its own in which `import torch` fails loudly."""
+    """The program in a process of its own, as without any extra: torch and numpy are not there."""
     return python("-c", WITHOUT_TORCH, *args, **options)

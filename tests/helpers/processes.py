@@ -36,14 +36,18 @@ def in_python(code: str, *args, **options) -> str:
     return done.stdout
 
 
-NO_TORCH = """
+_REFUSE = """
 import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "compressai", "scipy", "matplotlib"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Refuse())
 """
+_OF_TORCH = ("torch", "compressai", "scipy", "matplotlib")
+NO_TORCH = _REFUSE.format(names=_OF_TORCH)
 """The beginning of a program in which torch, and what brings it, cannot be imported."""
+SMALL_INSTALL = _REFUSE.format(names=(*_OF_TORCH, "numpy"))
+"""The same where all is missing that flic installs without its extras."""

@@ -18,6 +18,7 @@ from native_builds import (
     plain_library,
     soft_fma_program,
 )
+from PIL import Image
 from places import CSRC, ROOT
 from rans_cases import latents as rans_latents
 
@@ -85,9 +86,9 @@ def test_same_bits_in_plain_cpp_without_threads(tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (70, 200, 3), np.uint8)
     frame = Container(200, 70, bytes.fromhex(coders[0].fingerprint), ())
     for here, there in (coders, coders[::-1]):
-        data = here.begin(Request(pixels, False, None)).file(frame, 1.0, silent)
+        data = here.begin(Request(Image.fromarray(pixels), None)).file(frame, 1.0, silent)
         pictures = [
-            each.pixels(unpack(data), Box(0, 0, 70, 200), "float32", silent).astype(int)
+            np.asarray(each.image(unpack(data), Box(0, 0, 70, 200), "float32", silent), int)
             for each in (here, there)
         ]
         assert np.abs(pictures[0] - pictures[1]).max() <= 1
