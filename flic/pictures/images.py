@@ -114,8 +114,8 @@ def read(source: Any, *, strip: bool = False) -> Picture:
     float torch tensor [3, H, W] in [0, 1] (rounded to 8 bits).
     strip: drop the ICC profile and EXIF.
 
-    16-bit samples are divided by 257 and rounded; gray becomes RGB and is marked; palettes are
-    looked up; CMYK is converted to sRGB, through its profile where it has one; the EXIF
+    16-bit samples are divided by 257 and rounded; gray stays one channel unless its profile is one
+    of RGB; palettes are looked up; CMYK is converted to sRGB, through its profile where it has one; the EXIF
     orientation is applied and reset; an alpha channel is kept unless it is opaque everywhere.
     Raises PictureError with one clear line.
     """
@@ -255,13 +255,12 @@ def _convert(image: Image.Image, data: bytes | None, strip: bool) -> Picture:
     dropped = ["16-bit samples"] if wide or samples is not None else []
     if not strip:
         dropped += _not_kept(image) + (["ICC profile"] if profile and icc is None else [])
-    shown = plain if gray else plain.convert("RGB")
-    return Picture(_bare(shown), alpha, icc, exif, tuple(dropped))
+    return Picture(_bare(plain, "L" if gray else "RGB"), alpha, icc, exif, tuple(dropped))
 
 
-def _bare(image: Image.Image) -> Image.Image:
-    """Its pixels alone, which are nobody else's."""
-    bare = Image.new(image.mode, image.size)
+def _bare(image: Image.Image, mode: str) -> Image.Image:
+    """A copy of its pixels alone, in this mode."""
+    bare = Image.new(mode, image.size)
     bare.paste(image)
     return bare
 
@@ -319,8 +318,7 @@ def _key_alpha(
     if mode == "1":
         key = 255 if key else 0
     if mode == "L" and data is not None:
-        levels = (1 << data[24]) - 1
-        key = key * 255 // levels
+        key = key * 255 // ((1 << data[24]) - 1)
     levels = key if isinstance(key, tuple) else (key,)
     if isinstance(pixels, sixteen_bit.Samples):
         planes = [plane for part in pixels for plane in part.split()]
@@ -376,4 +374,4 @@ def alpha_from_png(data: bytes, width: int, height: int) -> Image.Image:
         raise
     except Exception as error:  # Pillow raises many types on damaged files
         raise PictureError(f"the alpha plane is broken: {error}") from error
-    return _bare(image)
+    return _bare(image, "L")
