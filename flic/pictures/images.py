@@ -115,8 +115,9 @@ def read(source: Any, *, strip: bool = False) -> Picture:
     strip: drop the ICC profile and EXIF.
 
     16-bit samples are divided by 257 and rounded; gray stays one channel unless its profile is one
-    of RGB; palettes are looked up; CMYK is converted to sRGB, through its profile where it has one; the EXIF
-    orientation is applied and reset; an alpha channel is kept unless it is opaque everywhere.
+    of RGB; palettes are looked up; CMYK is converted to sRGB, through its profile where it has one;
+    the EXIF orientation is applied and reset; an alpha channel is kept unless it is opaque
+    everywhere.
     Raises PictureError with one clear line.
     """
     if isinstance(source, (str, os.PathLike)):
