@@ -62,8 +62,8 @@ class StreamMismatch(FlicError):
 
 
 _EXTRA = (
-    "torch", "triton", "numpy", "compressai", "einops", "pytorch_msssim", "matplotlib",
-    "bjontegaard",
+    "torch", "triton", "numpy", "safetensors", "compressai", "einops", "pytorch_msssim",
+    "matplotlib", "bjontegaard",
 )  # fmt: skip
 
 

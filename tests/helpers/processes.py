@@ -49,5 +49,5 @@ sys.meta_path.insert(0, Refuse())
 _OF_TORCH = ("torch", "compressai", "scipy", "matplotlib")
 NO_TORCH = _REFUSE.format(names=_OF_TORCH)
 """The beginning of a program in which torch, and what brings it, cannot be imported."""
-SMALL_INSTALL = _REFUSE.format(names=(*_OF_TORCH, "numpy"))
+SMALL_INSTALL = _REFUSE.format(names=(*_OF_TORCH, "numpy", "safetensors"))
 """The same where all is missing that flic installs without its extras."""
