@@ -34,7 +34,7 @@ extra = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.to
 
 all: demo
 
-# The codec and what it needs: some 85 MB.
+# The codec and what it needs: some 84 MB.
 $(SMALL): pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or newer (set PYTHON=...)" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
