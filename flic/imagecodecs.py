@@ -86,12 +86,11 @@ def flic_encode(
     if not 1 <= channels <= 4:
         raise ValueError(f"data must have 1 to 4 channels, not {channels}")
     check_size(pixels.shape[1], pixels.shape[0], ValueError)
-    gray, alpha = channels < 3, None
+    alpha = None
     if channels in (2, 4):
         pixels, alpha = pixels[..., :-1], np.ascontiguousarray(pixels[..., -1])
         alpha = None if bool((alpha == 255).all()) else alpha
-    pixels = np.repeat(pixels, 3, 2) if gray else np.array(pixels, order="C")
-    picture = Picture.from_array(pixels, gray=gray, alpha=alpha)
+    picture = Picture.from_array(pixels[..., 0] if channels < 3 else pixels, alpha)
     rate = Rate(quality=level, step=step)
     file = cache.for_encoding(model).encode_picture(picture, rate=rate)
     return _given(file, out)

@@ -11,7 +11,7 @@ from ..coding.request import never
 
 
 @contextmanager
-def first() -> Iterator[Callable[[], bool]]:
+def deferred() -> Iterator[Callable[[], bool]]:
     """Gives what says whether Ctrl-C has been pressed; inside, only the second one interrupts.
 
     In the main thread; where SIGINT has another handler, or is ignored, that stays.

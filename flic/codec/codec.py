@@ -87,8 +87,8 @@ class Codec:
 
         rate: a target is approached by coding again and again what was analysed once; where no step
         reaches it, the nearest is taken, and the caller is to look at `reached`. tile, effort: as
-        for `flic.encode`; an effort takes a FLIC. enough: asked between an effort's iterations
-        whether to end with what they have reached. Raises as `flic.encode`.
+        for `flic.encode`; an effort takes a FLIC. enough: asked before each of an effort's
+        iterations whether to end with what they have reached. Raises as `flic.encode`.
         """
         iterations = iterations_of(effort)
         step = rate.fixed(self.coder.metadata)

@@ -93,7 +93,7 @@ class NativeCoder:
         return out.image()
 
     def verify(self, file: Container) -> None:
-        """Decode all but the picture itself; raises as `pixels`."""
+        """Decode all but the picture itself; raises as `image`."""
         data = container.pack(file) if file.data is None else file.data
         self._call("verify", self._model, data, len(data), _Options())
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 class Progress(Protocol):
     """Told how many of how many parts are done: a part is a tile analysed, coded, decoded or drawn,
-    or a round of its refinement, which tells its cost, too: bits a pixel, with what the errors are
-    worth."""
+    or an iteration of its refinement, which tells its cost, too: bits a pixel, with what the errors
+    are worth."""
 
     def __call__(self, done: int, parts: int, cost: float | None = None, /) -> None: ...
 
@@ -31,7 +31,7 @@ class Request(NamedTuple):
 
     image: of mode RGB, or L. tile: the tiles' side, None: whole.
     dtype: in which g_a and g_s compute. again: whether it will be coded more than once. iterations:
-    by which each tile's latents are refined first. enough: asked after each of them whether to
+    by which each tile's latents are refined first. enough: asked before each of them whether to
     leave it at what has been reached.
     """
 

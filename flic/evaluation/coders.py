@@ -60,8 +60,9 @@ class ModelCoder:
     def code(self, picture: Picture, step: float | None, meter: Meter) -> Coded:
         """step: the quantisation step; None: 1."""
         framed, top, left = zero_frame(picture.pixels, self.pad)
+        framed = framed[..., 0] if picture.gray else framed
         coded = (self._file if self.real else self._estimate)(
-            Picture.from_array(framed, gray=picture.gray), step, meter
+            Picture.from_array(framed), step, meter
         )
         inside = coded.pixels[top : top + picture.height, left : left + picture.width]
         return Coded(coded.bytes, np.ascontiguousarray(inside))

@@ -81,7 +81,7 @@ class TorchNetwork:
         return copy.deepcopy(self.model).float().eval().requires_grad_(False)
 
     def _picture(self, x: np.ndarray) -> torch.Tensor:
-        x = torch.from_numpy(np.ascontiguousarray(x)).to(self._parameter.device)
+        x = torch.from_numpy(np.array(x)).to(self._parameter.device)
         return x.permute(2, 0, 1)[None].float() / 255
 
     def _latents(self, analysed: Unrounded) -> entropy.Unrounded:

@@ -68,12 +68,9 @@ class Picture:
     dropped: tuple[str, ...] = ()
 
     @classmethod
-    def from_array(
-        cls, pixels: np.ndarray, *, gray: bool = False, alpha: np.ndarray | None = None
-    ) -> Picture:
-        """Of uint8 [H, W, 3], whose channels are one if it is gray, and [H, W]."""
-        image = Image.fromarray(pixels[..., 0] if gray else pixels)
-        return cls(image, None if alpha is None else Image.fromarray(alpha))
+    def from_array(cls, pixels: np.ndarray, alpha: np.ndarray | None = None) -> Picture:
+        """Of uint8 [H, W, 3], or [H, W] for a gray one; alpha: uint8 [H, W]."""
+        return cls(Image.fromarray(pixels), None if alpha is None else Image.fromarray(alpha))
 
     @property
     def width(self) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pictures import by_257, png, png_chunk, saved, tiff
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from flic.errors import PictureError
 from flic.pictures import images, sixteen_bit
@@ -239,17 +239,8 @@ def test_orientation_is_applied_and_reset(orientation, name):
     exif[0x0112] = orientation
     options = {"lossless": True, "exact": True} if name == "WEBP" else {}
     picture = images.read(saved(image, name, exif=exif, **options))
-    turn = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }.get(orientation)
-    stored = Image.open(io.BytesIO(saved(image, name, **options)))
-    expected = stored if turn is None else stored.transpose(turn)
+    stored = Image.open(io.BytesIO(saved(image, name, exif=exif, **options)))
+    expected = ImageOps.exif_transpose(stored)
     assert picture.to_pil().tobytes() == expected.tobytes()
     kept = picture.to_pil().getexif()
     assert kept[0x010F] == "Maker"
