@@ -103,7 +103,7 @@ class Trainer:
         False where these are not finite; then only the step is counted.
         """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         finite = bool(torch.isfinite(norm))
         if finite and self.recipe.clip and norm > self.recipe.clip:
             torch._foreach_mul_(gradients, self.recipe.clip / (norm + 1e-6))

@@ -148,9 +148,10 @@ class Backward {
     void run() {
         std::vector<Worker> workers;
         for (int i = 0; i < pool_.threads(); ++i) workers.emplace_back(*this);
-        pool_.run(parts_.parts, [&](int part, int worker) {
+        pool_.run(parts_.parts * s_.groups, [&](int item, int worker) {
+            const int part = item / s_.groups, group = item % s_.groups;
             parts_.for_steps(part, [&](int64_t first, int rows) {
-                for (int g = 0; g < s_.groups; ++g) step(workers[worker], part, first, rows, g);
+                step(workers[worker], part, first, rows, group);
             });
         });
         for (int g = 0; g < s_.groups && gradients_.weight; ++g) {

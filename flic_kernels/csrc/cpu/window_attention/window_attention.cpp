@@ -49,12 +49,13 @@ void for_bias(const AttentionBranch& branch, const Visit& visit) {
             continue;
         }
         for (int i = 0; i < keys; ++i) {
-            const ptrdiff_t strip = first + i / kStrip * static_cast<ptrdiff_t>(keys) * kStrip;
-            for (int j = 0; j < keys; ++j) {
-                const ptrdiff_t dy = i / width - j / width + height - 1;
-                const ptrdiff_t dx = i % width - j % width + width - 1;
-                visit(strip + static_cast<ptrdiff_t>(j) * kStrip + i % kStrip,
-                      (dy * row + dx) * branch.heads + head);
+            const int y = i / width + height - 1, x = i % width + width - 1;
+            ptrdiff_t at = first + i / kStrip * static_cast<ptrdiff_t>(keys) * kStrip + i % kStrip;
+            for (int key_y = 0; key_y < height; ++key_y) {
+                for (int key_x = 0; key_x < width; ++key_x, at += kStrip) {
+                    const ptrdiff_t r = static_cast<ptrdiff_t>(y - key_y) * row + x - key_x;
+                    visit(at, r * branch.heads + head);
+                }
             }
         }
     }
@@ -80,7 +81,7 @@ ptrdiff_t attention_scratch(const AttentionBranch& branch) {
 
 ptrdiff_t attention_backward_scratch(const AttentionBranch& branch) {
     return 4 * branch.padded_keys() + 5 * branch.gathered_size() +
-           2 * branch.keys() * branch.padded_dim() +
+           2 * branch.dim * branch.strip_tokens() +
            2 * kMostStripsTogether * kStrip * (branch.keys() + branch.padded_dim());
 }
 

@@ -25,6 +25,7 @@ struct AttentionBranch {
 
     int keys() const { return window_height * window_width; }
     int strips() const { return (keys() + kStrip - 1) / kStrip; }
+    int strip_tokens() const { return strips() * kStrip; }
     ptrdiff_t padded_keys() const { return (keys() + 3) / 4 * 4; }
     ptrdiff_t padded_dim() const { return (dim + kStrip - 1) / kStrip * kStrip; }
     // Floats of one of a window's tensors, gathered for all heads.

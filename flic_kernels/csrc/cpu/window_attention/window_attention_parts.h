@@ -218,6 +218,48 @@ struct Dims {
         }
         if constexpr (D > kWhole) value_dims<S, D - kWhole>(weights, v, keys, kWhole, out);
     }
+
+    // sums[D][whole strips] += factors[keys][S][16] times rows[S * 16][D], of which the last strip
+    // has `queries`. Lanes are keys.
+    template <int S>
+    static void add_outer(const float* factors, const float* rows, int queries, int keys,
+                          float* sums) {
+        constexpr int kSets = D <= 8 ? 2 : 1;  // few chains: twice them
+        const int stride = (keys + kStrip - 1) / kStrip * kStrip;
+        for (int first = 0; first < keys; first += kStrip) {
+            Lanes sum[kSets][D];
+            FLIC_UNROLL for (int d = 0; d < D; ++d) {
+                sum[0][d] = Lanes::load(sums + d * stride + first);
+                if (kSets == 2) sum[kSets - 1][d] = Lanes::set(0.0f);
+            }
+            const int count = keys - first < kStrip ? keys - first : kStrip;
+            FLIC_UNROLL for (int s = 0; s < S; ++s) {
+                Lanes turned[kLanes];
+                load_keys<S>(factors + (first * S + s) * kStrip, count, turned);
+                FLIC_UNROLL for (int i = 0; i < kLanes; ++i) {
+                    if (i >= queries) break;
+                    FLIC_UNROLL for (int d = 0; d < D; ++d) {
+                        Lanes& own = sum[i % kSets][d];
+                        own =
+                            Lanes::fma(turned[i], Lanes::set(rows[(s * kStrip + i) * D + d]), own);
+                    }
+                }
+            }
+            FLIC_UNROLL for (int d = 0; d < D; ++d) {
+                const Lanes total =
+                    kSets == 2 ? Lanes::add(sum[0][d], sum[kSets - 1][d]) : sum[0][d];
+                total.store(sums + d * stride + first);
+            }
+        }
+    }
+    // Up to 16 keys of factors[keys][S][16], zero beyond, turned: lanes are keys.
+    template <int S>
+    static FLIC_INLINE void load_keys(const float* factors, int keys, Lanes (&out)[kLanes]) {
+        FLIC_UNROLL for (int j = 0; j < kLanes; ++j) {
+            out[j] = j < keys ? Lanes::load(factors + j * S * kStrip) : Lanes::set(0.0f);
+        }
+        transpose(out);
+    }
 };
 
 // The functions of Dims<D> for S strips, by D.
@@ -226,11 +268,13 @@ struct DimsTable {
     decltype(&Dims<1>::gather) gather;
     decltype(&Dims<1>::template scores<S>) scores;
     decltype(&Dims<1>::template values<S>) values;
+    decltype(&Dims<1>::template add_outer<S>) add_outer;
 };
 
 template <int S, int D>
 constexpr DimsTable<S> dims_table() {
-    return {Dims<D>::gather, Dims<D>::template scores<S>, Dims<D>::template values<S>};
+    return {Dims<D>::gather, Dims<D>::template scores<S>, Dims<D>::template values<S>,
+            Dims<D>::template add_outer<S>};
 }
 
 template <int S>

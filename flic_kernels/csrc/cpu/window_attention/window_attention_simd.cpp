@@ -4,8 +4,8 @@
 // scores, softmax, weighted values.
 //
 // Backward: scores are computed again, strip by strip, and the weights follow from the log-sum-exp.
-// The gradient of the queries has queries as lanes, like the forward pass; those of keys and values
-// have dimensions as lanes, with weights broadcast.
+// The gradient of the queries has queries as lanes, like the forward pass; for those of keys and
+// values weights are turned, 16 keys and queries at a time, so that keys are the lanes.
 #include "cpu/window_attention/window_attention_parts.h"
 
 namespace {
@@ -89,20 +89,12 @@ void attend_window(const AttentionBranch& branch, const AttentionWindow& w) {
     }
 }
 
-#if defined(FLIC_LANES_AVX512)
-constexpr int kSumsAtOnce = 8;  // keys whose gradients are summed together
-#elif defined(FLIC_LANES_AVX2)
-constexpr int kSumsAtOnce = 4;
-#else
-constexpr int kSumsAtOnce = 2;
-#endif
-
 // The scratch memory of one window. S strips go together. Where lanes are queries: [dims][S][16].
 struct BackwardScratch {
     ptrdiff_t *source, *target;  // [keys]: tokens
     float *weights, *dscores;    // [keys][S][16], lanes are queries
     float *query, *grad;         // of the strips, lanes are queries
-    float *dkey, *dvalue;        // [keys][16] for each 16 dimensions, which are the lanes
+    float *dkey, *dvalue;        // [dims][whole strips], lanes are keys
     Gathered queries, keys, values, out, grads;
 
     BackwardScratch(const AttentionBranch& branch, float* memory)
@@ -113,42 +105,13 @@ struct BackwardScratch {
           query(dscores + kMostStrips * branch.keys() * kStrip),
           grad(query + kMostStrips * branch.padded_dim() * kStrip),
           dkey(grad + kMostStrips * branch.padded_dim() * kStrip),
-          dvalue(dkey + branch.keys() * branch.padded_dim()),
-          queries(branch, dvalue + branch.keys() * branch.padded_dim()),
+          dvalue(dkey + branch.dim * branch.strip_tokens()),
+          queries(branch, dvalue + branch.dim * branch.strip_tokens()),
           keys(branch, queries.data + branch.gathered_size()),
           values(branch, keys.data + branch.gathered_size()),
           out(branch, values.data + branch.gathered_size()),
           grads(branch, out.data + branch.gathered_size()) {}
 };
-
-// KEYS rows of sums[keys][16] += factors[keys][S][16] times rows, of which there are `queries`,
-// `stride` floats apart. What rows hold beyond their dimensions ends in lanes that nobody reads.
-template <int S, int KEYS>
-FLIC_INLINE void add_outer(const float* factors, const float* rows, ptrdiff_t stride, int queries,
-                           float* sums) {
-    Lanes sum[KEYS];
-    FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[j] = Lanes::load(sums + j * kStrip);
-    for (int i = 0; i < queries; ++i, rows += stride) {
-        const Lanes row = Lanes::load(rows);
-        FLIC_UNROLL for (int j = 0; j < KEYS; ++j) {
-            sum[j] = Lanes::fma(Lanes::set(factors[j * S * kStrip + i]), row, sum[j]);
-        }
-    }
-    FLIC_UNROLL for (int j = 0; j < KEYS; ++j) sum[j].store(sums + j * kStrip);
-}
-
-template <int S>
-void add_outer(const float* factors, const float* rows, ptrdiff_t stride, int queries, int keys,
-               float* sums) {
-    int j = 0;
-    for (; j + kSumsAtOnce <= keys; j += kSumsAtOnce) {
-        add_outer<S, kSumsAtOnce>(factors + j * S * kStrip, rows, stride, queries,
-                                  sums + j * kStrip);
-    }
-    for (; j < keys; ++j) {
-        add_outer<S, 1>(factors + j * S * kStrip, rows, stride, queries, sums + j * kStrip);
-    }
-}
 
 // Turns strip s of S, its queries and its result's gradient; returns each query's sum of gradient
 // times result.
@@ -236,10 +199,10 @@ void strips_backward(const AttentionBranch& branch, const AttentionGradient& g,
     for (int first = 0; first < dim; first += kStrip) {
         const int dims = dim - first < kStrip ? dim - first : kStrip;
         const ptrdiff_t row = static_cast<ptrdiff_t>(start) * dims;
-        add_outer<S>(scratch.weights, scratch.grads.at(head, first) + row, dims, S * queries, keys,
-                     scratch.dvalue + first * keys);
-        add_outer<S>(scratch.dscores, scratch.queries.at(head, first) + row, dims, S * queries,
-                     keys, scratch.dkey + first * keys);
+        kDims<S>[dims - 1].add_outer(scratch.weights, scratch.grads.at(head, first) + row, queries,
+                                     keys, scratch.dvalue + first * branch.strip_tokens());
+        kDims<S>[dims - 1].add_outer(scratch.dscores, scratch.queries.at(head, first) + row,
+                                     queries, keys, scratch.dkey + first * branch.strip_tokens());
         kDims<S>[dims - 1].values(scratch.dscores, scratch.keys.at(head, first), keys,
                                   scratch.query);
         for (int s = 0; s < S; ++s) {
@@ -255,10 +218,33 @@ void strips_backward(const AttentionBranch& branch, const AttentionGradient& g,
     }
 }
 
+// sums[dims][whole strips], times scale, to the keys' tokens.
+void scatter_keys(const AttentionBranch& branch, const AttentionWindow& w,
+                  const BackwardScratch& scratch, int head, const float* sums, Lanes scale,
+                  void* to) {
+    const int keys = branch.keys(), dim = branch.dim;
+    for (int first = 0; first < dim; first += kStrip) {
+        const int dims = dim - first < kStrip ? dim - first : kStrip;
+        void* const channels = advance(to, w.element, static_cast<ptrdiff_t>(head) * dim + first);
+        for (int start = 0; start < keys; start += kStrip) {
+            Lanes turned[kLanes];
+            for (int d = 0; d < kLanes; ++d) {
+                turned[d] =
+                    d < dims ? Lanes::mul(
+                                   Lanes::load(sums + (first + d) * branch.strip_tokens() + start),
+                                   scale)
+                             : Lanes::set(0.0f);
+            }
+            const int tokens = keys - start < kStrip ? keys - start : kStrip;
+            scatter_lanes(turned, tokens, dims, scratch.source + start, w.stride, w.element,
+                          channels);
+        }
+    }
+}
+
 void attend_window_backward(const AttentionBranch& branch, const AttentionGradient& g) {
     const AttentionWindow& w = g.window;
-    const int keys = branch.keys(), dim = branch.dim;
-    const Lanes scale = Lanes::set(1.0f / __builtin_sqrtf(static_cast<float>(dim)));
+    const Lanes scale = Lanes::set(1.0f / __builtin_sqrtf(static_cast<float>(branch.dim)));
     const BackwardScratch scratch(branch, w.scratch);
     window_tokens(branch, w, scratch.source, scratch.target);
     gather(branch, w.q, w.element, w.stride, scratch.source, scratch.queries);
@@ -267,25 +253,14 @@ void attend_window_backward(const AttentionBranch& branch, const AttentionGradie
     gather(branch, w.out, w.element, w.out_stride, scratch.target, scratch.out);
     gather(branch, g.grad, w.element, w.out_stride, scratch.target, scratch.grads);
     for (int head = 0; head < branch.heads; ++head) {
-        const size_t size = static_cast<size_t>(branch.padded_dim() * keys) * sizeof(float);
-        memset(scratch.dkey, 0, size);
-        memset(scratch.dvalue, 0, size);
+        const size_t size = static_cast<size_t>(branch.dim * branch.strip_tokens());
+        memset(scratch.dkey, 0, size * sizeof(float));
+        memset(scratch.dvalue, 0, size * sizeof(float));
         for_strips(branch, [&](auto together, int strip) {
             strips_backward<decltype(together)::value>(branch, g, scratch, head, strip);
         });
-        for (int first = 0; first < dim; first += kStrip) {
-            const int dims = dim - first < kStrip ? dim - first : kStrip;
-            const ptrdiff_t channel = static_cast<ptrdiff_t>(head) * dim + first;
-            void* const dk = advance(g.dk, w.element, channel);
-            void* const dv = advance(g.dv, w.element, channel);
-            for (int j = 0; j < keys; ++j) {
-                const ptrdiff_t at = scratch.source[j] * w.stride;
-                const ptrdiff_t row = first * keys + j * kStrip;
-                store_elements(dk, w.element, at,
-                               Lanes::mul(Lanes::load(scratch.dkey + row), scale), dims);
-                store_elements(dv, w.element, at, Lanes::load(scratch.dvalue + row), dims);
-            }
-        }
+        scatter_keys(branch, w, scratch, head, scratch.dkey, scale, g.dk);
+        scatter_keys(branch, w, scratch, head, scratch.dvalue, Lanes::set(1.0f), g.dv);
     }
 }
 
