@@ -3,18 +3,15 @@
     python -m benches large [--config base] [--sizes 768x512 4000x3000 6000x4000] [--tile auto]
                             [--json FILE]
 
-Encoder and decoder run in a process of their own each, whose peak resident memory is shown: Python,
-torch and the model included. The pictures are a shipped photograph, continued by mirroring. The
-model has random weights whose latents spread over several integers (as in `python -m benches
-codec`), so files are larger, and take longer to code, than with trained ones.
+`flic encode` and `flic decode` as whole processes, from and to BMP, and their peak memory.
+The pictures are a shipped photograph, continued by mirroring. The model has random weights whose
+latents spread over several integers (as in `python -m benches codec`), so files are larger, and
+take longer to code, than with trained ones.
 """
 
-import json
 import re
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,11 +22,9 @@ from benches.harness import options, rows
 from benches.harness.environment import environment
 from benches.harness.models import save_spread_model
 from benches.harness.photos import mirrored
+from benches.studies.cli import run
 from flic.cli.show import ASSETS
-from flic.codec.codec import Codec
-from flic.evaluation import meter
 from flic.format import container
-from flic.model import loading
 from flic.pictures import images
 
 
@@ -39,59 +34,44 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--sizes", nargs="+", default=["768x512", "4000x3000", "6000x4000"])
     parser.add_argument("--tile", default="auto", help="as for flic encode")
     parser.add_argument("--json", type=Path, help="write the rows to this file, one a line")
-    parser.add_argument("--run", nargs=3, metavar=("encode|decode", "SIZE", "DIR"))
     given = parser.parse_args(arguments)
-    if given.run:
-        print(json.dumps(run(*given.run, given.tile)))
-        return
     table = Table("size", "", "tiles", "bytes", "seconds", "peak memory", title=given.config)
     found = []
-    with tempfile.TemporaryDirectory() as folder:
-        save_spread_model(given.config, Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_spread_model(given.config, folder)
         for size in given.sizes:
-            for mode in ("encode", "decode"):
-                values = in_a_process(mode, size, folder, given.tile)
-                cells = (size, mode, f"{values['tiles']}", f"{values['bytes']}")
-                memory = f"{values['process_peak_bytes'] / 1e9:.2f} GB"
-                table.add_row(*cells, f"{values['seconds']:.1f}", memory)
+            write_picture(size, folder / "picture.bmp")
+            for mode, command in commands(given.tile).items():
+                seconds, peak = run(command, folder)
+                data = (folder / "coded.flic").read_bytes()
+                tiles = len(container.unpack(data).streams)
+                cells = (size, mode, f"{tiles}", f"{len(data)}", f"{seconds:.1f}")
+                table.add_row(*cells, f"{peak / 1e9:.2f} GB")
                 row = rows.Row("large", size, "default", mode, "float32", rows.OK, **environment())
-                row.timed([values.pop("seconds")], None)
-                row.values = {"config": given.config} | values
+                row.timed([seconds], None)
+                row.values = {
+                    "config": given.config,
+                    "tiles": tiles,
+                    "bytes": len(data),
+                    "process_peak_bytes": peak,
+                }
                 found.append(row)
     Console().print(table)
     if given.json:
         rows.write(found, given.json)
 
 
-def in_a_process(mode: str, size: str, folder: str, tile: str) -> dict:
-    """What `run` gives, from a process of its own."""
-    command = [sys.executable, "-W", "ignore", "-m", "benches", "large", "--tile", tile]
-    done = subprocess.run([*command, "--run", mode, size, folder], stdout=subprocess.PIPE)
-    if done.returncode:
-        sys.exit(f"{mode} of {size} failed")
-    return json.loads(done.stdout)
+def write_picture(size: str, path: Path) -> None:
+    width, height = map(int, re.fullmatch(r"(\d+)x(\d+)", size).groups())
+    photo = images.read(ASSETS / "dandelion.png")
+    picture = images.Picture.from_array(mirrored(photo.pixels, width, height))
+    path.write_bytes(images.to_bytes(picture.to_pil(), path.suffix))
 
 
-def run(mode: str, size: str, folder: str, tile: str) -> dict:
-    """Encode a picture into DIR/SIZE.flic or decode it; the numbers of a row."""
-    path = Path(folder, f"{size}.flic")
-    codec = Codec(loading.load_model(Path(folder, "model.safetensors")))
-    if mode == "encode":
-        width, height = map(int, re.fullmatch(r"(\d+)x(\d+)", size).groups())
-        photo = images.read(ASSETS / "dandelion.png")
-        picture = images.Picture.from_array(mirrored(photo.pixels, width, height))
-        start = time.perf_counter()
-        data = codec.encode_picture(picture, tile=int(tile) if tile.isdecimal() else tile)
-        seconds = time.perf_counter() - start
-        path.write_bytes(data)
-    else:
-        data = path.read_bytes()
-        start = time.perf_counter()
-        codec.decode_picture(data)
-        seconds = time.perf_counter() - start
+def commands(tile: str) -> dict[str, list[str]]:
+    flic, model = [sys.executable, "-m", "flic"], ["--overwrite", "-m", "model.safetensors"]
     return {
-        "tiles": len(container.unpack(data).streams),
-        "bytes": len(data),
-        "seconds": seconds,
-        "process_peak_bytes": meter.peak_bytes(),
+        "encode": [*flic, "encode", *model, "--tile", tile, "picture.bmp", "coded.flic"],
+        "decode": [*flic, "decode", *model, "coded.flic", "decoded.bmp"],
     }

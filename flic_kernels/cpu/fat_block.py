@@ -13,7 +13,7 @@ from .. import interface
 from ..ops.fat_block import PRODUCTS, FATParameters, allocate, allocate_backward
 from ..ops.operators import gradients_like
 from ..ops.registry import NotAvailable
-from .launch import call, element, pointers, threads
+from .launch import call, dense, element, pointers, threads
 
 _Shape = interface.structure("FlicFatShape")
 
@@ -33,7 +33,7 @@ def forward(x, parameters, num_heads, window, shifted, eps, keep):
     x = x.contiguous()
     out, attended, lse = allocate(x, parameters, num_heads, window, shifted, eps, keep)
     weights = [
-        tensor.to(x.dtype if name in PRODUCTS else torch.float32).contiguous()
+        dense(tensor, x.dtype if name in PRODUCTS else torch.float32)
         for name, tensor in zip(FATParameters._fields, parameters, strict=True)
     ]
     shape = _shape(x, parameters, num_heads, window, shifted, eps)
@@ -48,7 +48,7 @@ def forward(x, parameters, num_heads, window, shifted, eps, keep):
 def backward(grad, x, attended, lse, parameters, num_heads, window, shifted, eps, with_parameters):
     x, grad = x.contiguous(), grad.to(x.dtype).contiguous()
     weights = [
-        (tensor.to(x.dtype) if name in PRODUCTS else tensor).float().contiguous()
+        dense(dense(tensor, x.dtype) if name in PRODUCTS else tensor, torch.float32)
         for name, tensor in zip(FATParameters._fields, parameters, strict=True)
     ]
     dx, *gradients = allocate_backward(

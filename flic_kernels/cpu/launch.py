@@ -30,16 +30,28 @@ def threads() -> int:
     return min(torch.get_num_threads(), _MOST_THREADS)
 
 
+def dense(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """It in one piece and of a type: itself where it is that already, without asking torch for it,
+    which takes longer than what follows for a small one."""
+    return (tensor if tensor.dtype == dtype else tensor.to(dtype)).contiguous()
+
+
 def address(tensor: Tensor) -> ctypes.c_void_p:
     """Of a contiguous tensor's data; the caller keeps it alive. Raises NotAvailable elsewhere."""
-    if tensor.device.type != "cpu":
-        raise NotAvailable(f"the C++ kernels need CPU tensors, not {tensor.device.type} ones")
-    return native.pointer(tensor)
+    return ctypes.c_void_p(_data(tensor))
 
 
 def pointers(tensors: Sequence[Tensor]) -> ctypes.Array:
     """An array of the contiguous tensors' addresses; the caller keeps them alive."""
-    return (ctypes.c_void_p * len(tensors))(*(address(t).value for t in tensors))
+    return (ctypes.c_void_p * len(tensors))(*[_data(t) for t in tensors])
+
+
+def _data(tensor: Tensor) -> int:
+    if not tensor.is_cpu:
+        raise NotAvailable(f"the C++ kernels need CPU tensors, not {tensor.device.type} ones")
+    if not tensor.is_contiguous():
+        raise ValueError("a contiguous tensor is needed")
+    return tensor.data_ptr()
 
 
 def call(name: str, *arguments) -> None:

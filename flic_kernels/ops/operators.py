@@ -53,8 +53,13 @@ def gradients_like(
     """Each gradient in its parameter's type, an empty tensor where there is no parameter: operators
     return tensors."""
     absent = next(g for g in found if g is not None).new_empty(0, dtype=torch.float32)
-    pairs = zip(found, parameters, strict=True)
-    return [absent.clone() if p is None else g.to(p.dtype) for g, p in pairs]
+
+    def like(gradient: Tensor | None, parameter: Tensor | None) -> Tensor:
+        if parameter is None:
+            return absent.clone()
+        return gradient if gradient.dtype == parameter.dtype else gradient.to(parameter.dtype)
+
+    return [like(*pair) for pair in zip(found, parameters, strict=True)]
 
 
 def needs_grad(*tensors: Tensor | None) -> bool:
