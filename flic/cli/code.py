@@ -141,7 +141,8 @@ def encode(
         if path.suffix.lower() in formats.SUFFIXES:
             raise OutputError(f"{path}: a compressed file must not be named like a picture")
         _check(path, target, replace)
-    with interrupts.deferred() if effort else nullcontext(never) as enough:
+    keeping = interrupts.deferred("keeping what has been reached")
+    with keeping if effort else nullcontext(never) as enough:
         encode_one = functools.partial(task, enough=enough)
         _one(encode_one, sources[0], path, ".flic", replace=replace, json=json, quiet=quiet)
 

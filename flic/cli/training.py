@@ -1,5 +1,7 @@
 """`flic train`: train a model on a folder of pictures."""
 
+import signal
+from dataclasses import replace
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +12,7 @@ from typer.core import TyperCommand
 from ..config import CONFIGS
 from ..errors import FlicError
 from ..model import library
-from . import common
+from . import common, interrupts
 
 if TYPE_CHECKING:
     from ..model.network import FLIC
@@ -299,13 +301,18 @@ def train(
             overwrite=overwrite,
             minutes=minutes,
         )
-        model = training.train(what, data, save, start=start, resume=resume, options=options)
+        with interrupts.deferred("stopping after this step", signal.SIGTERM) as enough:
+            options = replace(options, enough=enough)
+            model = training.train(what, data, save, start=start, resume=resume, options=options)
     except (ValueError, OSError, FloatingPointError) as error:
         raise FlicError(str(error)) from error
     if training.leads():
         done = f"{what.epochs} epochs" if steps is None else f"{steps} steps"
-        taken = library.metadata(model)["steps"]  # fewer where the minutes were over
-        typer.echo(f"{model}: {done if minutes is None else f'{taken} steps so far, of {done}'}")
+        taken = library.metadata(model)["steps"]
+        partly = minutes is not None or enough()
+        typer.echo(f"{model}: {f'{taken} steps so far, of {done}' if partly else done}")
+    if enough():
+        raise typer.Exit(128 + enough.number)
 
 
 def _lambda(lmbda: float | None, quality: int | None, metric: str) -> float | None:

@@ -8,12 +8,13 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from ..coding.request import never
 from ..model.network import FLIC
 from ..output import write_atomic
 from . import pictures, run_folder, state, validation
@@ -47,6 +48,8 @@ class Options:
         tensorboard: write TensorBoard's events too.
         overwrite: replace files under a run's names that no run wrote.
         minutes: after which the run stops, to be resumed; None for its whole length.
+        enough: asked after each step whether the run is to stop there, to be resumed; with several
+            processes every `log_every` steps.
     """
 
     device: str = "cpu"
@@ -60,6 +63,7 @@ class Options:
     tensorboard: bool = False
     overwrite: bool = False
     minutes: float | None = None
+    enough: Callable[[], bool] = never
 
 
 def train(
@@ -209,10 +213,12 @@ class Run:
         self.progress.step(trainer.step, shown)
 
     def _stops(self, begin: float) -> bool:
-        """Whether the time given is over; the first process says so for all."""
-        if self.options.minutes is None:
-            return False
-        return self.world.gather(time.monotonic() - begin > 60 * self.options.minutes)[0]
+        """Whether the time given is over, or a stop asked for, in any process."""
+        if self.world.size > 1 and self.trainer.step % self.options.log_every:
+            return False  # asking all of them takes time
+        minutes, passed = self.options.minutes, time.monotonic() - begin
+        over = minutes is not None and passed > 60 * minutes
+        return any(self.world.gather(over or self.options.enough()))
 
     def _epoch_ends(self) -> bool:
         return self.recipe.epochs is not None and (

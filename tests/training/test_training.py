@@ -85,6 +85,28 @@ def test_killed_program_resumes_to_the_last_digit(data, start, tmp_path):
     assert rows(killed / "log.csv") == rows(tmp_path / "whole" / "log.csv")
 
 
+@pytest.mark.parametrize(
+    ("number", "told"), [(signal.SIGINT, "; Ctrl-C again stops"), (signal.SIGTERM, "")]
+)
+def test_a_stopped_program_keeps_every_step(data, start, tmp_path, number, told):
+    """Checkpoints are far apart: what is there is that of the step in which the signal came."""
+    options = ["-d", data, "--checkpoint", start, "--crop", 128, "--batch-size", 1, "--steps", 500,
+               "--threads", 1, "--log-every", 1, "--hold-out", 0, "--every", 500]  # fmt: skip
+    process = program("train", *options, "--save", tmp_path)
+    log, deadline = tmp_path / "log.csv", time.monotonic() + 60
+    while not log.exists() or not rows(log):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, errors = process.communicate()
+    assert process.returncode == 128 + number
+    assert f"flic: stopping after this step{told}\n" in errors.decode()
+    step = int(rows(log)[-1]["step"])
+    assert 1 <= step < 500
+    assert torch.load(tmp_path / "last.pth.tar", weights_only=True)["step"] == step
+    assert f"{step} steps so far, of 500 steps" in out.decode()
+
+
 def test_training_learns(data):
     trainer = Trainer(recipe(steps=14, batch=1, lr=4e-3))
     crops = crops_of(data, trainer.recipe)
