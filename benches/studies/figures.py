@@ -25,7 +25,7 @@ from flic.pictures import images, metrics
 
 ROOT = Path(__file__).parent.parent.parent
 ASSETS = ROOT / "flic" / "assets"
-ROWS = ("xeon-amx-2-cores.jsonl", "xeon-amx-2-cores-compile.jsonl")
+ROWS = ("epyc-2-cores.jsonl", "epyc-2-cores-compile.jsonl")
 WHOLE = ("g_a", "g_s", "hyper_synthesis", "tca")
 PARTS = ("fat_block", "window_attention")  # at the first resolution
 IMPLEMENTATIONS = ("compile", "sdpa", "cpu", "default")
