@@ -12,7 +12,6 @@ table in Markdown; --json writes rows as benches/harness/rows.py has them.
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from benches.harness import options, photos
 from benches.harness.environment import environment
 from benches.harness.rows import OK, Row, write
+from benches.harness.whole_processes import run
 from flic.codec.opening import open_codec
 from flic.model import library
 from flic.pictures import images
@@ -127,25 +127,3 @@ def empty_file_cache() -> None:
         Path("/proc/sys/vm/drop_caches").write_text("3")
     except OSError as error:
         sys.exit(f"--cold: the file cache cannot be emptied: {error.strerror}")
-
-
-# In a small process of its own: what a process's parent held when it began counts as its own peak.
-_MEASURE = """
-import os, sys, time
-start = time.perf_counter()
-quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet)
-_, status, usage = os.wait4(child, 0)
-print(time.perf_counter() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-sys.exit(bool(status))
-"""
-
-
-def run(command: list[str], folder: Path) -> tuple[float, int]:
-    """Seconds of a command, and bytes of its process at its peak."""
-    measure = [sys.executable, "-S", "-c", _MEASURE, *command]
-    done = subprocess.run(measure, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed: {done.stderr}")
-    seconds, peak = done.stdout.split()
-    return float(seconds), int(peak)

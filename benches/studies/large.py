@@ -22,7 +22,7 @@ from benches.harness import options, rows
 from benches.harness.environment import environment
 from benches.harness.models import save_spread_model
 from benches.harness.photos import mirrored
-from benches.studies.cli import run
+from benches.harness.whole_processes import run
 from flic.cli.show import ASSETS
 from flic.format import container
 from flic.pictures import images

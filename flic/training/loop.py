@@ -9,7 +9,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -63,7 +63,7 @@ class Options:
     tensorboard: bool = False
     overwrite: bool = False
     minutes: float | None = None
-    enough: Callable[[], bool] = never
+    enough: Callable[[], bool] = field(default=never, compare=False)
 
 
 def train(
