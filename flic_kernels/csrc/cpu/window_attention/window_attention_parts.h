@@ -72,10 +72,10 @@ struct Gathered {
     }
 };
 
-// Up to 16 rows of a gathered tensor, zero beyond, turned: lanes are tokens, out[d] for d < dims.
-FLIC_INLINE void load_lanes(const float* rows, int tokens, int dims, Lanes (&out)[kLanes]) {
+// Up to 16 rows, `stride` floats apart, zero beyond, turned: lanes are rows.
+FLIC_INLINE void load_lanes(const float* rows, int count, int stride, Lanes (&out)[kLanes]) {
     for (int i = 0; i < kLanes; ++i) {
-        out[i] = i < tokens ? Lanes::load(rows + i * dims) : Lanes::set(0.0f);
+        out[i] = i < count ? Lanes::load(rows + i * stride) : Lanes::set(0.0f);
     }
     transpose(out);
 }
@@ -235,7 +235,7 @@ struct Dims {
             const int count = keys - first < kStrip ? keys - first : kStrip;
             FLIC_UNROLL for (int s = 0; s < S; ++s) {
                 Lanes turned[kLanes];
-                load_keys<S>(factors + (first * S + s) * kStrip, count, turned);
+                load_lanes(factors + (first * S + s) * kStrip, count, S * kStrip, turned);
                 FLIC_UNROLL for (int i = 0; i < kLanes; ++i) {
                     if (i >= queries) break;
                     FLIC_UNROLL for (int d = 0; d < D; ++d) {
@@ -251,14 +251,6 @@ struct Dims {
                 total.store(sums + d * stride + first);
             }
         }
-    }
-    // Up to 16 keys of factors[keys][S][16], zero beyond, turned: lanes are keys.
-    template <int S>
-    static FLIC_INLINE void load_keys(const float* factors, int keys, Lanes (&out)[kLanes]) {
-        FLIC_UNROLL for (int j = 0; j < kLanes; ++j) {
-            out[j] = j < keys ? Lanes::load(factors + j * S * kStrip) : Lanes::set(0.0f);
-        }
-        transpose(out);
     }
 };
 
