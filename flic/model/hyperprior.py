@@ -58,8 +58,9 @@ class EntropyBottleneck(CompressAIEntropyBottleneck):
         z_hat = round_straight_through(z - medians) + medians
         values = add_noise(z, generators) if self.training else z_hat
         flat = values.transpose(0, 1).flatten(1)[:, None]
-        likelihood, _, _ = self._likelihood(flat)
-        likelihood = lower_bound(likelihood, LIKELIHOOD_BOUND)
+        ends = self._logits_cumulative(torch.cat((flat - 0.5, flat + 0.5), dim=2), False)
+        lower, upper = torch.sigmoid(ends).chunk(2, dim=2)
+        likelihood = lower_bound(upper - lower, LIKELIHOOD_BOUND)
         shape = (z.shape[1], z.shape[0], *z.shape[2:])
         return z_hat, likelihood.reshape(shape).transpose(0, 1)
 

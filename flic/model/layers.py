@@ -190,8 +190,9 @@ class FATBlock(nn.Module):
 class Transform(nn.Sequential):
     """A chain of channels-last modules with the usual face: [B, C, H, W] in and out.
 
-    Entering and leaving only change strides; the result is in channels_last memory format.
+    The result is in channels_last memory format; only what comes in another one, as pictures do, is
+    copied, here, once for all that reads it.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return super().forward(x.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)

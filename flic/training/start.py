@@ -7,6 +7,7 @@ entropy model then learns alone what such latents look like.
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -42,9 +43,11 @@ def prepare(model: FLIC, crops: Crops, recipe: Recipe, optimizers: list) -> None
     x = torch.cat([_batch(crops, i, device) for i in range(batches)])
     if recipe.linear_start and recipe.start is None:
         step = _GREY * math.sqrt(_GREY_LAMBDA / max(recipe.lmbda, 1e-9)) / 255 / _SPAN
+        made = copy.deepcopy(model).cpu()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            linear_codec(model, x.cpu(), step)
+            linear_codec(made, x.cpu(), step)
+        model.load_state_dict(made.state_dict())  # the weights stay where the optimiser has them
         if recipe.entropy_first:
             _train_entropy_model(model, crops, recipe, step * _SPAN * 255)
     if recipe.optimizer == "muon":
@@ -59,13 +62,11 @@ def _batch(crops: Crops, i: int, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def linear_codec(model: FLIC, x: Tensor, step: float) -> None:
-    """Put a linear transform codec into a model's weights.
+    """Put a linear transform codec into a model's weights, on the CPU.
 
     x: pictures [B, 3, h, w] in [0, 1], sides multiples of 16, that the transform is made from.
     step: y's quantisation step, as a share of the transform's unit.
     """
-    device = next(model.parameters()).device
-    model.cpu()
     _spread(model)
     features = (x - _MEAN) / _SPAN
     scale, offset = torch.full((3,), _SPAN), torch.full((3,), _MEAN)  # hidden = scale f + offset
@@ -91,7 +92,6 @@ def linear_codec(model: FLIC, x: Tensor, step: float) -> None:
         features = ((patches - mean) @ basis).permute(0, 3, 1, 2)
         scale, offset = white, torch.zeros(count)
     _fit_entropy_model(model, x, deviation / step)
-    model.to(device)
 
 
 def principal(rows: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -81,8 +81,7 @@ def restore(trainer: Trainer, state: Mapping, recipe: Recipe, path: str | Path) 
     # an older version's run has one of each
     optimizers = state.get("optimizers") or [state["optimizer"]]
     schedulers = state.get("schedulers") or [state["scheduler"]]
-    for optimizer, saved in zip(trainer.optimizers, optimizers, strict=True):
-        optimizer.load_state_dict(saved)
+    trainer.load_optimizers(optimizers)
     trainer.aux_optimizer.load_state_dict(state["aux_optimizer"])
     for scheduler, saved in zip(trainer.schedulers, schedulers, strict=True):
         scheduler.load_state_dict(saved)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import resolve
 from ..model.layers import FrequencyModulation, WindowBias
 from ..model.network import FLIC
 from .crops import Crops
 from .distributed import World, parallel, trained
+from .flat import Flat
 from .loss import rate_distortion
 from .optimizers import optimizers_for
 from .randomness import noise_generators, quantisation_steps
@@ -47,10 +49,17 @@ class Trainer:
             model = copy.deepcopy(start)
         self.model = model.to(self.world.device).train()
         self.model.gaussian_conditional.training_bound = recipe.scale_bound
-        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.averaged = copy.deepcopy(self.model).eval()
         self.parameters, auxiliary = trained(self.model)
-        self._weights, self._averages = [*self.model.parameters()], [*self.averaged.parameters()]
-        self.optimizers = optimizers_for(recipe, self.model, self.parameters)
+        averages, others = trained(self.averaged)
+        self.averaged.requires_grad_(False)
+        self._flat = Flat(self.parameters)
+        self._weights = [self._flat.values, *auxiliary]
+        self._averages = [Flat(averages).values, *others]
+        # What the optimisers move: Muon takes matrices, Adam all in one piece.
+        flat = [nn.Parameter(self._flat.values)]
+        self._moved = flat if recipe.optimizer == "adam" else self.parameters
+        self.optimizers = optimizers_for(recipe, self.model, self._moved)
         self.aux_optimizer = torch.optim.Adam(auxiliary, lr=recipe.aux_lr, fused=True)
         self.schedulers = [scheduler(optimizer, recipe) for optimizer in self.optimizers]
         self.samples = self.world.share(recipe.batch)
@@ -102,7 +111,10 @@ class Trainer:
 
         False where these are not finite; then only the step is counted.
         """
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if self.recipe.optimizer == "adam":
+            (flat,) = self._moved
+            flat.grad = self._flat.gathered([p.grad for p in self.parameters], out=flat.grad)
+        gradients = [p.grad for p in self._moved]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         finite = bool(torch.isfinite(norm))
         if finite and self.recipe.clip and norm > self.recipe.clip:
@@ -111,10 +123,10 @@ class Trainer:
             for optimizer in self.optimizers:
                 optimizer.step()
             self.aux_optimizer.zero_grad(set_to_none=True)
-            self.model.aux_loss().backward()
+            self.model.entropy_bottleneck.loss().backward()
             self.aux_optimizer.step()
             self._average()
-        for weight in self._weights:  # zero_grad looks for them in all modules again
+        for weight in self.parameters:  # zero_grad looks for them in all modules again
             weight.grad = None
         self.skipped += not finite
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
@@ -123,6 +135,13 @@ class Trainer:
                 each.step()
         self.step += 1
         return finite
+
+    def load_optimizers(self, states: Sequence[Mapping]) -> None:
+        """Put the optimisers where these saved states of theirs were."""
+        if self.recipe.optimizer == "adam":
+            states = [self._flat.adam_state(state) for state in states]
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -85,6 +85,27 @@ def test_killed_program_resumes_to_the_last_digit(data, start, tmp_path):
     assert rows(killed / "log.csv") == rows(tmp_path / "whole" / "log.csv")
 
 
+def test_a_run_of_an_older_version_goes_on(data, tmp_path):
+    """Its Adam had a state for each parameter, where ours has one for all."""
+    what, how = recipe(steps=3), Options(every=1, workers=0, hold_out=0)
+    whole, older = tmp_path / "whole", tmp_path / "older"
+    train(what, data, whole, options=how)
+    train(replace(what, steps=2), data, older, options=how)
+    state = torch.load(older / "last.pth.tar", weights_only=True)
+    (optimizer,) = state["optimizers"]
+    ours, each = optimizer["state"][0], {}
+    parameters = Trainer(what).parameters
+    for i, p in enumerate(parameters):
+        start = (p.data_ptr() - parameters[0].data_ptr()) // p.element_size()
+        part = slice(start, start + p.numel())
+        moments = {n: ours[n][part].reshape(p.shape) for n in ("exp_avg", "exp_avg_sq")}
+        each[i] = {"step": ours["step"], **moments}
+    optimizer["param_groups"][0]["params"] = list(each)
+    torch.save(state | {"optimizers": [optimizer | {"state": each}]}, older / "last.pth.tar")
+    train(what, data, older, options=how)
+    assert_equal_states(whole, older)
+
+
 @pytest.mark.parametrize(
     ("number", "told"), [(signal.SIGINT, "; Ctrl-C again stops"), (signal.SIGTERM, "")]
 )
