@@ -16,7 +16,7 @@ from PIL import Image
 
 from benches import __main__ as benches
 from benches.harness.rows import read
-from benches.studies import entropy_coders, rans_overhead, recipes
+from benches.studies import against, entropy_coders, rans_overhead, recipes
 from flic.cli import app
 from flic.evaluation import meter
 from flic_kernels import native
@@ -151,6 +151,30 @@ def test_cli_times_whole_processes(command, tmp_path):
 def test_cli_of_another_interpreter(command):
     with pytest.raises(SystemExit, match="flic --help failed"):
         command("cli", "--rounds", "1", "--size", "96x64", "-m", "tiny", "--python", "/bin/false")
+
+
+@pytest.mark.parametrize("what", ["step", "picture"])
+def test_against_another_commit(command, tmp_path, monkeypatch, what):
+    """The other commit is this one: building takes minutes."""
+    monkeypatch.setattr(against, "checked_out", lambda commit: against.ROOT)
+    options = ("--what", what, "--batch", 1, "--rounds", 1, "--calls", 4)
+    rows = table(command("against", "HEAD", *options, "--json", tmp_path / "rows"))
+    assert [row[0] for row in rows] == ["HEAD", "now", "ratio"]
+    before, now = read(tmp_path / "rows")
+    assert (before.impl, now.impl) == ("HEAD", "now")
+    assert before.rounds == now.rounds == 1
+    parts = {"step": ["step", "forward", "backward", "optimisers"], "picture": ["encode", "decode"]}
+    assert list(now.stages) == parts[what]
+    assert now.values["process_peak_bytes"] < before.values["process_peak_bytes"] * 1.5
+    least, median, most = map(float, rows[2][1].split(", "))
+    assert 0 < least <= median <= most
+
+
+@pytest.mark.parametrize("wrong", [["nothing-of-that-name"], ["HEAD", "--calls", "3"]])
+def test_against_what_is_not_there(wrong):
+    with pytest.raises(SystemExit) as error:
+        against.main(wrong)
+    assert error.value.code == 2 or "is no commit here" in error.value.code
 
 
 def test_figures(command, photos, tmp_path):
