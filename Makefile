@@ -8,6 +8,7 @@
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs, its emulated fma on 10^9 (minutes)
 #   make bench-gpu OUT=DIR   tests and benchmarks on the card    make aot   Triton kernels compiled without one
 #   make train-built-in PHOTOS=DIR   the built-in model's long run, started or resumed; DEVICE=cuda MINUTES=20 OUT=DIR
+#   make measure PHOTOS=DIR MACHINE=NAME   every table of docs/performance.md and docs/kernels.md (75 minutes)
 #   make figures  the pictures that README shows
 #   make fuzz     hostile input for SECONDS=60 (clang)
 #   make sanitize tests on a library with ASan and UBSan, then TSan (g++); a part with ARGS=--quick
@@ -29,7 +30,7 @@ extra = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.to
 	['project']['optional-dependencies']['$(1)'], sep='\n')" | $(BIN)/python -m pip install --quiet -r /dev/stdin
 
 .PHONY: all demo test test-photos test-ray perturb exact-full bench bench-coder bench-gpu aot fuzz lint \
-	sanitize train-built-in figures build clean
+	sanitize train-built-in figures measure build clean
 .DELETE_ON_ERROR:
 
 all: demo
@@ -112,6 +113,44 @@ train-built-in: $(LIBRARY) $(INSTALLED)
 		--hold-out 4 --validate-every 2000 --every 100 --log-every 100 \
 		--device $(DEVICE) --threads $(THREADS) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 	$(if $(OUT),mkdir -p "$(OUT)" && cp $(RUN)/model.safetensors $(RUN)/last.pth.tar $(RUN)/*.csv "$(OUT)")
+
+# What the documents say, with nothing else running on the machine. Rows go to benches/results/MACHINE*.jsonl, other
+# results to runs/measure/. The command line is a small installation's, without PyTorch.
+PAGE := docs/performance.md
+ROWS = benches/results/$(MACHINE)
+SMALL_ENV := runs/measure/small
+STUDY = $(BIN)/python -W ignore -m benches
+EVAL = $(BIN)/flic eval --data "$(PHOTOS)" -m small --overwrite --out runs/measure
+INSERT = $(BIN)/python -m benches.harness.document
+measure: $(LIBRARY) $(INSTALLED) $(VENV)/.bench
+	@test -n "$(PHOTOS)" -a -n "$(MACHINE)" || { echo "make: make measure PHOTOS=DIR MACHINE=NAME" >&2; exit 2; }
+	rm -rf $(SMALL_ENV) && $(BIN)/python -m venv $(SMALL_ENV) && $(SMALL_ENV)/bin/python -m pip install --quiet .
+	du -sm $(SMALL_ENV)
+	$(STUDY) training codec transforms ops --no-compile --dtypes float32 --rows $(ROWS).jsonl --write $(PAGE)
+	$(STUDY) transforms -k "g_s and 768x512-float32 or g_a and 768x512-float32" --dtypes float32 \
+		--rows $(ROWS)-compile.jsonl --write $(PAGE):compile
+	$(STUDY) training -k "tiny and step" --no-compile --dtypes float32,bfloat16 --rows $(ROWS)-training.jsonl \
+		--write $(PAGE):training
+	$(STUDY) against e613e49 --rounds 9 --write $(PAGE):step-then --json $(ROWS)-against.jsonl
+	$(STUDY) step_profile --write $(PAGE)
+	$(STUDY) cli --python $(SMALL_ENV)/bin/python --write $(PAGE) --json $(ROWS)-cli.jsonl
+	$(STUDY) cli --python $(SMALL_ENV)/bin/python --cold --rounds 3 --write $(PAGE):cold
+	$(STUDY) cli --python $(SMALL_ENV)/bin/python --config base --write $(PAGE):base
+	$(STUDY) against 1c7bec1 --what picture --config base --calls 8 --write $(PAGE):base-then
+	$(STUDY) large --write $(PAGE) --json $(ROWS)-large.jsonl
+	$(STUDY) large --sizes 768x512 --effort 1 --write $(PAGE):base-effort
+	$(STUDY) tiles --photos "$(PHOTOS)" -m small --write $(PAGE)
+	$(STUDY) exact_engine --write $(PAGE)
+	$(STUDY) entropy_coders --write $(PAGE)
+	$(STUDY) file_overhead --photos "$(PHOTOS)" --write $(PAGE)
+	$(STUDY) padding --photos "$(PHOTOS)" --write $(PAGE)
+	$(EVAL)/bfloat16 --steps 0.4,1,2.5 --dtype bfloat16 && $(INSERT) $(PAGE):bfloat16 runs/measure/bfloat16/results.md
+	$(EVAL)/float32 --steps 0.4,1,2.5 && $(INSERT) $(PAGE):float32 runs/measure/float32/results.md
+	$(EVAL)/effort --steps 0.5,1.4,4 --effort 0,3,9 --anchors avif && \
+		$(INSERT) $(PAGE):effort runs/measure/effort/results.md
+	$(STUDY) traffic --write docs/kernels.md
+	$(STUDY) rans_overhead --write docs/rans.md
+	$(MAKE) aot VENV=$(VENV)
 
 figures: $(LIBRARY) $(INSTALLED)
 	$(BIN)/python -m benches figures $(ARGS)

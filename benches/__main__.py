@@ -10,7 +10,8 @@ some of their cases, and these of their own:
     --no-compile       without torch.compile of the eager reference, which takes minutes
     --rows FILE        the rows (default: runs/bench/rows.json)
     --chart FILE       the chart, FILE.png and FILE.svg (default: runs/bench/chart)
-    --write FILE       the rows into a document, between its comments "bench: begin" and "end"
+    --write FILE:PART  the rows into a document, between its comments "PART: begin" and "PART: end"
+                       (without :PART "bench")
     --device cpu|cuda  default: cuda where there is a GPU
     --dtypes NAMES     default: float32,bfloat16
     --seconds N        of timing a problem and mode

@@ -1,7 +1,7 @@
 """This checkout against another commit: training steps, or encoding and decoding, in turns.
 
     python -m benches against COMMIT [--what step | picture] [--config tiny] [--batch 4]
-        [--crop 128] [--rounds 5] [--calls 25] [--json FILE]
+        [--crop 128] [--rounds 5] [--calls 25] [--write FILE[:PART]] [--json FILE]
 
 COMMIT is put under runs/against/ and its libraries are built there once, by this interpreter. In
 each round a process of either runs `--calls` calls, on 2 threads, of which the first three do not
@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benches.harness import options
+from benches.harness import document, options
 from benches.harness.environment import environment
 from benches.harness.models import save_spread_model
 from benches.harness.photos import mirrored
@@ -79,7 +79,7 @@ finish()
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__)
+    parser = options.parser(__name__, __doc__, writes=True)
     parser.add_argument("commit", metavar="COMMIT")
     parser.add_argument("--what", choices=("step", "picture"), default="step")
     parser.add_argument("--config", default="tiny")
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str]) -> None:
             for impl in list(checkouts)[:: -1 if i % 2 else 1]:
                 found[impl].append(run(script, settings, checkouts[impl]))
     rows = [row(case, impl, processes) for impl, processes in found.items()]
-    print(table(case, rows))
+    document.show(table(case, rows), given.write)
     if given.json:
         write(rows, given.json)
 
@@ -166,16 +166,15 @@ def row(case: str, impl: str, processes: list[dict]) -> Row:
 def table(case: str, rows: list[Row]) -> str:
     before, after = rows
     names = list(before.stages)
-    lines = [f"| {case} | {' | '.join(names)} | peak memory |", "|---" * (len(names) + 2) + "|"]
+    lines = []
     for each in rows:
         times = (f"{1e3 * each.stages[name]:.1f} ms" for name in names)
         peak = each.values["process_peak_bytes"]
         memory = f"{peak / 1e6:.0f} MB" if peak else ""
-        lines.append(f"| {each.impl} | {' | '.join(times)} | {memory} |")
+        lines.append((each.impl, *times, memory))
     cells = []
     for name in names:
         pairs = zip(before.values["processes"], after.values["processes"], strict=True)
         ratios = sorted(old[name] / new[name] for old, new in pairs)
         cells.append(f"{ratios[0]:.2f}, {statistics.median(ratios):.2f}, {ratios[-1]:.2f}")
-    lines.append(f"| ratio | {' | '.join(cells)} | |")
-    return "\n".join(lines)
+    return document.table((case, *names, "peak memory"), [*lines, ("ratio", *cells, "")])

@@ -1,13 +1,14 @@
 """The `flic` program as a user meets it: whole processes, from the shell to the file.
 
-    python -m benches cli [--rounds 9] [-m MODEL] [--size 768x512] [--python PATH] [--cold]
-        [--json FILE]
+    python -m benches cli [--rounds 9] [-m MODEL | --config base] [--size 768x512] [--python PATH]
+        [--cold] [--write FILE[:PART]] [--json FILE]
 
 A new process each time, the commands in turns, medians. The file cache is warm; with --cold it is
 emptied before each command, which takes root. Beside it what the codec itself takes inside one
 process that has loaded the model, and cwebp, avifenc and cjxl where they are installed. --python
-names an interpreter whose installed flic is measured, that of a small installation, say. Prints a
-table in Markdown; --json writes rows as benches/harness/rows.py has them.
+names an interpreter whose installed flic is measured, that of a small installation, say. With
+--config the model has random weights, as in `python -m benches large`. Prints a table in Markdown;
+--json writes rows as benches/harness/rows.py has them.
 """
 
 import os
@@ -18,8 +19,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benches.harness import options, photos
+from benches.harness import document, options, photos
 from benches.harness.environment import environment
+from benches.harness.models import save_spread_model
 from benches.harness.rows import OK, Row, write
 from benches.harness.whole_processes import run
 from flic.codec.opening import open_codec
@@ -35,8 +37,9 @@ OTHERS = {
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__)
+    parser = options.parser(__name__, __doc__, writes=True)
     parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
+    parser.add_argument("--config", help="random weights of this configuration instead")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--size", default="768x512", help="WIDTHxHEIGHT of the picture")
     parser.add_argument("--python", default=sys.executable, help="whose flic is measured")
@@ -47,21 +50,24 @@ def main(arguments: Sequence[str]) -> None:
     picture = images.Picture.from_array(
         photos.mirrored(images.read(ASSET, strip=True).pixels, width, height)
     )
-    model = ["-m", str(library.locate(given.model).resolve())] if given.model else []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        path = save_spread_model(given.config, folder) if given.config else None
+        if given.model:
+            path = library.locate(given.model).resolve()
+        model = ["-m", str(path)] if path else []
         (folder / "picture.png").write_bytes(images.to_bytes(picture.to_pil(), ".png"))
-        (folder / "coded.flic").write_bytes(open_codec(given.model).encode_picture(picture))
+        (folder / "coded.flic").write_bytes(open_codec(path).encode_picture(picture))
         programs = commands(str(Path(given.python).absolute()), model)
-        calls = {} if given.cold else within(given.model, picture)
+        calls = {} if given.cold else within(path, picture)
         rows = measured(programs, calls, folder, given.rounds, cold=given.cold)
     heads = (f"{given.size}, {given.rounds} rounds", "median", "fastest", "peak memory")
-    print(f"| {' | '.join(heads)} |")
-    print("|" + "---|" * len(heads))
+    lines = []
     for row in rows:
         memory = row.values["process_peak_bytes"]
         peak = f"{memory / 1e6:.0f} MB" if memory else ""
-        print(f"| {row.impl} | {row.p50:.3f} s | {row.values['least']:.3f} s | {peak} |")
+        lines.append((row.impl, f"{row.p50:.3f} s", f"{row.values['least']:.3f} s", peak))
+    document.show(document.table(heads, lines), given.write)
     if given.json:
         write(rows, given.json)
 
@@ -81,7 +87,7 @@ def commands(python: str, model: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def within(model: str | None, picture: images.Picture) -> dict[str, Callable[[], object]]:
+def within(model: Path | None, picture: images.Picture) -> dict[str, Callable[[], object]]:
     """What the codec itself does, by name."""
     codec = open_codec(model)
     data = codec.encode_picture(picture)

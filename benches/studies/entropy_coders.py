@@ -1,13 +1,15 @@
 """The entropy coder against others: symbols a second and bytes, on simulated latents.
 
-    python -m benches entropy_coders [--symbols N] [--rate BITS] [--repeats R] [--json FILE]
+    python -m benches entropy_coders [--symbols N] [--rate BITS] [--repeats R]
+        [--write FILE[:PART]] [--json FILE]
 
 One thread. CompressAI is a dependency; constriction, torchac and range-coder are compared where
-they are installed. Every result is checked by decoding before its time counts. The last columns are
-speeds as multiples of CompressAI's.
+they are installed. Every result is checked by decoding before its time counts. Prints a table in
+Markdown: million symbols a second, both as multiples of CompressAI's, bytes over ideal ones.
 """
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benches.harness import options, rows
+from benches.harness import document, options, rows
 from benches.harness.environment import environment
 from benches.harness.simulated_latents import simulate
 from flic_kernels import native, rans, rans_batch
@@ -163,7 +165,7 @@ def where_installed(coder, data, tables):
         first = next(cases)
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        print(f"{coder.__name__:32} left out: {type(error).__name__}: {reason}")
+        print(f"{coder.__name__} left out: {type(error).__name__}: {reason}", file=sys.stderr)
         return
     yield first
     yield from cases
@@ -208,19 +210,18 @@ def measure(case, rate, ideal, repeats):
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__)
+    parser = options.parser(__name__, __doc__, writes=True)
     parser.add_argument("--symbols", type=int, default=491_520)
     parser.add_argument("--rate", type=float, action="append", help="bits a symbol")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json", type=Path, help="append the results to this file, one a line")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    tables, results = rans.gaussian_tables(), []
+    tables, results, lines = rans.gaussian_tables(), [], {}
+    head = [f"{args.symbols} symbols"]
     for rate in args.rate or [0.25, 1.0]:
         data = simulate(args.symbols, rate)
-        print(f"\n{args.symbols} symbols, {rate} bits each; ideal {data.ideal / 8:.0f} bytes")
-        print(f"{'':32}{'million symbols / s':>20}{'bytes /':>13}{'of CompressAI':>20}")
-        print(f"{'':32}{'encode':>10}{'decode':>10}{'ideal':>13}{'encode':>10}{'decode':>10}")
+        head += [f"{rate:g} bits: encode", "decode", "of CompressAI", "of the ideal bytes"]
         others = (where_installed(coder, data, tables) for coder in OPTIONAL)
         compared = None
         for cases in (compressai(data, tables), ours(data, tables), *others):
@@ -232,10 +233,12 @@ def main(arguments: Sequence[str]) -> None:
                 found = list(measure(case, rate, ideal, repeats))
                 speeds = [row.values["symbols_per_second"] for row in found]
                 compared = compared or speeds
-                ratio = f"{found[0].values['bytes'] / ideal:.4f}" if ideal else "a part only"
-                cells = [f"{speed / 1e6:10.2f}" for speed in speeds] + [f"{ratio:>13}"]
-                cells += [f"{a / b:9.1f}x" for a, b in zip(speeds, compared, strict=True)]
-                print(f"{case.name:32}{''.join(cells)}", flush=True)
+                cells = [f"{speed / 1e6:.1f}" for speed in speeds]
+                times = (f"{a / b:.1f}x" for a, b in zip(speeds, compared, strict=True))
+                cells.append(" / ".join(times))
+                cells.append(f"{found[0].values['bytes'] / ideal:.4f}" if ideal else "")
+                lines[case.name] = [*lines.get(case.name, [case.name]), *cells]
                 results += found
+    document.show(document.table(head, lines.values()), args.write)
     if args.json:
         rows.write(results, args.json, "a")

@@ -1,9 +1,10 @@
 """The exact entropy engine against eager PyTorch float32 and the processor's peak, in one run.
 
-    python -m benches exact_engine [--threads 2] [--size 768 512] [--config base] [--json FILE]
+    python -m benches exact_engine [--threads 2] [--size 768 512] [--config base]
+        [--write FILE[:PART]] [--json FILE]
 
 Weights and latents are random but fixed: the time does not depend on them. Refuses to report where
-the engine and eager PyTorch disagree.
+the engine and eager PyTorch disagree. Prints a table in Markdown.
 """
 
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benches.harness import options, rows
+from benches.harness import document, options, rows
 from benches.harness.environment import environment
 from benches.harness.machine import best_of, fma_gflops
 from benches.harness.models import exact_tca
@@ -24,6 +25,10 @@ TOLERANCE = 2e-5  # of the largest value
 GOALS = {"avx512": 0.7, "avx2": 0.9}  # T-CA's time as a share of eager's
 PRODUCT_GOAL = 0.75  # of the peak
 HYPER_GOAL = 0.15  # of T-CA's time
+HEAD = (
+    "", "T-CA, eager", "T-CA, exact", "ratio (goal)", "hyper-synthesis, exact", "of T-CA (goal)",
+    "T-CA's share of the peak (goal)",
+)  # fmt: skip
 
 
 def assert_near(value, expected, what):
@@ -71,21 +76,24 @@ def measure(isa, model, z, y, threads, repetitions):
 
 
 def table(found):
-    lines = [
-        "isa     T-CA eager   exact   ratio (goal)   hyper  /T-CA (goal)   GFLOP/s  of peak (goal)"
-    ]
+    lines = []
     for r in found:
         lines.append(
-            f"{r['isa']:7} {r['eager_tca_s']:9.3f} s {r['exact_tca_s']:6.3f} s  "
-            f"{r['tca_ratio']:.2f} ({r['tca_ratio_goal']})   {r['exact_hyper_s']:.3f} s  "
-            f"{r['hyper_to_tca']:.2f} ({r['hyper_to_tca_goal']})   {r['tca_gflops']:7.1f}  "
-            f"{r['share_of_peak']:.0%} of {r['peak_gflops']:.0f} ({PRODUCT_GOAL:.0%})"
+            (
+                r["isa"],
+                f"{r['eager_tca_s']:.3f} s",
+                f"{r['exact_tca_s']:.3f} s",
+                f"{r['tca_ratio']:.2f} ({r['tca_ratio_goal']})",
+                f"{r['exact_hyper_s']:.3f} s",
+                f"{r['hyper_to_tca']:.2f} ({r['hyper_to_tca_goal']})",
+                f"{r['share_of_peak']:.0%} ({PRODUCT_GOAL:.0%}) of {r['peak_gflops']:.0f} GFLOP/s",
+            )
         )
-    return "\n".join(lines)
+    return document.table(HEAD, lines)
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__)
+    parser = options.parser(__name__, __doc__, writes=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, nargs=2, default=(768, 512), metavar=("W", "H"))
     parser.add_argument("--config", default="base")
@@ -100,7 +108,7 @@ def main(arguments: Sequence[str]) -> None:
     y = torch.round(3 * torch.randn(1, model.config.latent, height, width))
     isas = [isa for isa in native.available_isas() if isa != "scalar"]
     found = [measure(isa, model, z, y, given.threads, given.repetitions) for isa in isas]
-    print(table(found))
+    document.show(table(found), given.write)
     if given.json:
         case = "{} {}x{}".format(given.config, *given.size)
         for values in found:

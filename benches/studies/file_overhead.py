@@ -1,6 +1,6 @@
 """Whole .flic files of photographs against their ideal code length.
 
-    python -m benches file_overhead --photos DIR [-m MODEL]
+    python -m benches file_overhead --photos DIR [-m MODEL] [--write FILE[:PART]]
 
 Ideal is the sum of -log2 of the likelihoods that the model's own forward pass gives for the coded
 integers; everything else in the file counts as overhead. Prints a table in Markdown.
@@ -10,18 +10,17 @@ from collections.abc import Sequence
 
 import torch
 
-from benches.harness import options, photos
+from benches.harness import document, options, photos
 from flic.codec.codec import Codec
 from flic.format import container, stream
 from flic.model import loading
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, model="the built-in one")
+    parser = options.parser(__name__, __doc__, model="the built-in one", writes=True)
     given = parser.parse_args(arguments)
     codec = Codec(loading.load_model(given.model))
-    print("| picture | ideal | file | over | coder | checks | header |")
-    print("|" + "---|" * 7)
+    rows = []
     for name, picture in photos.pictures(given.photos):
         data = codec.encode_picture(picture, tile="none")
         x = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None] / 255
@@ -34,4 +33,6 @@ def main(arguments: Sequence[str]) -> None:
         over = len(data) - ideal
         cells = [name, f"{ideal:.0f}", f"{len(data)}"]
         cells += [f"{over:+.0f} ({100 * over / ideal:.2f} %)", *(f"{part:+.0f}" for part in parts)]
-        print(f"| {' | '.join(cells)} |", flush=True)
+        rows.append(cells)
+    head = ("picture", "ideal", "file", "over", "coder", "checks", "header")
+    document.show(document.table(head, rows), given.write)

@@ -1,6 +1,6 @@
 """What ways of padding a picture to multiples of 128 cost in bits.
 
-    python -m benches padding --photos DIR [-m MODEL]
+    python -m benches padding --photos DIR [-m MODEL] [--write FILE[:PART]]
 
 Crops of 420x300 and 200x340 (padded area 56 and 45 % larger) of every picture: the sum of -log2 of
 the likelihoods, relative to repeating the border, and the PSNR inside the crop.
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benches.harness import options, photos
+from benches.harness import document, options, photos
 from flic.model import loading, network
 
 CROPS = ((300, 420), (340, 200))
@@ -51,7 +51,7 @@ PADDINGS = {
 
 @torch.no_grad()
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, model="the built-in one")
+    parser = options.parser(__name__, __doc__, model="the built-in one", writes=True)
     given = parser.parse_args(arguments)
     net = loading.load_model(given.model)
     bits, errors = dict.fromkeys(PADDINGS, 0.0), dict.fromkeys(PADDINGS, 0.0)
@@ -70,7 +70,8 @@ def main(arguments: Sequence[str]) -> None:
                 inside = out["x_hat"][:, :, top : top + height, left : left + width]
                 errors[name] += (inside.clamp(0, 1) - x).square().sum().item()
                 bits[name] -= sum(p.log2().sum().item() for p in out["likelihoods"].values())
-    print("| padding | bits | PSNR |\n|---|---|---|")
+    rows = []
     for name in PADDINGS:
         psnr = -10 * math.log10(errors[name] / pixels)
-        print(f"| {name} | {bits[name] / bits['repeated border']:.3f} | {psnr:.2f} dB |")
+        rows.append((name, f"{bits[name] / bits['repeated border']:.3f}", f"{psnr:.2f} dB"))
+    document.show(document.table(("padding", "bits", "PSNR"), rows), given.write)

@@ -1,8 +1,8 @@
 """What the entropy coder spends beyond the ideal code length, part by part, on simulated latents.
 
-    python -m benches rans_overhead
+    python -m benches rans_overhead [--write FILE[:PART]]
 
-Prints a table in Markdown (docs/rans.md holds one). "Checks" and "file" are the frames of
+Prints a table in Markdown. "Checks" and "file" are the frames of
 docs/format.md for five slices of a 768x512 picture.
 """
 
@@ -10,11 +10,15 @@ from collections.abc import Sequence
 
 import torch
 
-from benches.harness import options
+from benches.harness import document, options
 from benches.harness.simulated_latents import simulate
 from flic.format import container, stream
 from flic_kernels import rans
 
+HEAD = (
+    "symbols", "bits each", "ideal", "lanes", "stream", "tables", "escapes", "header", "lanes",
+    "rANS", "checks", "file", "everything counted",
+)  # fmt: skip
 # (symbols, bits a symbol)
 CASES = [
     (491_520, 0.05),
@@ -58,13 +62,8 @@ def framed(payload: bytes) -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    options.parser(__name__, __doc__).parse_args(arguments)
-    tables = rans.gaussian_tables()
-    print(
-        "| symbols | bits each | ideal | lanes | stream | tables | escapes | header | lanes | rANS "
-        "| checks | file | everything counted |"
-    )
-    print("|" + "---|" * 13)
+    given = options.parser(__name__, __doc__, writes=True).parse_args(arguments)
+    tables, lines = rans.gaussian_tables(), []
     for count, rate in CASES:
         data = simulate(count, rate)
         indexes, centers = rans.gaussian_indexes(data.means, data.scales, tables)
@@ -81,4 +80,5 @@ def main(arguments: Sequence[str]) -> None:
         cells = [f"{part:+.0f} ({100 * part / ideal:.2f} %)" for part in shares]
         cells[2:2] = [f"{escapes:+}"]
         cells[-1:-1] = [f"{checks:+}", f"{file:+}"]
-        print(f"| {count} | {rate:.2f} | {ideal:.0f} | {lanes} | " + " | ".join(cells) + " |")
+        lines.append([f"{count}", f"{rate:.2f}", f"{ideal:.0f}", f"{lanes}", *cells])
+    document.show(document.table(HEAD, lines), given.write)

@@ -1,6 +1,7 @@
 """What tiles cost and whether their seams show, against the same pictures coded whole.
 
     python -m benches tiles --photos DIR [-m MODEL] [--tile 384] [--mirror 1]
+        [--write FILE[:PART]]
 
 --mirror N makes each picture N times as wide and high, by mirroring it. For each picture: bytes and
 PSNR of the whole and of the tiled file; PSNR within 8 pixels of the seams; the root mean square of
@@ -15,31 +16,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benches.harness import options, photos
+from benches.harness import document, options, photos
 from flic.codec.codec import Codec
 from flic.model import loading
 from flic.pictures import metrics
 from flic.pictures.images import Picture
 
 BAND = 8
+HEAD = (
+    "picture", "bytes", "tiled", "PSNR", "tiled", "at seams", "tiled", "steps", "tiled",
+    "of the difference", "everywhere",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, model="the built-in one")
+    parser = options.parser(__name__, __doc__, model="the built-in one", writes=True)
     parser.add_argument("--tile", type=int, default=384, help="the tiles' side, pixels")
     parser.add_argument("--mirror", type=int, default=1, metavar="N")
     given = parser.parse_args(arguments)
     codec = Codec(loading.load_model(given.model))
-    print("| picture | bytes | tiled | PSNR | tiled | at seams | tiled | steps | tiled", end="")
-    print(" | of the difference | everywhere |\n" + "|---" * 11 + "|")
-    rows = []
+    rows = {}
     for name, picture in photos.pictures(given.photos):
         sides = given.mirror * picture.width, given.mirror * picture.height
         if max(sides) > given.tile:
             larger = Picture.from_array(photos.mirrored(picture.pixels, *sides))
-            rows.append(measure(codec, larger, given.tile))
-            show(name, rows[-1])
-    show("mean", [statistics.mean(column) for column in zip(*rows, strict=True)])
+            rows[name] = measure(codec, larger, given.tile)
+    rows["mean"] = [statistics.mean(column) for column in zip(*rows.values(), strict=True)]
+    lines = [cells(name, row) for name, row in rows.items()]
+    document.show(document.table(HEAD, lines), given.write)
 
 
 def measure(codec: Codec, picture: Picture, tile: int) -> list[float]:
@@ -75,7 +79,7 @@ def seam_step(pixels: np.ndarray, tile: int) -> float:
     return math.sqrt(sum(squares) / (down.size + across.size))
 
 
-def show(name: str, row: list[float]) -> None:
+def cells(name: str, row: list[float]) -> list[str]:
     size, growth, *psnrs = row[:6]
-    cells = [name, f"{size:.0f}", f"{growth:+.2f} %", *(f"{value:.3f}" for value in psnrs)]
-    print("| " + " | ".join([*cells, *(f"{value:.2f}" for value in row[6:])]) + " |", flush=True)
+    first = [name, f"{size:.0f}", f"{growth:+.2f} %", *(f"{value:.3f}" for value in psnrs)]
+    return [*first, *(f"{value:.2f}" for value in row[6:])]

@@ -10,7 +10,6 @@ its scores, so its traffic depends on heads and windows; everything else is the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from benches.harness import document, options
 from flic_kernels.ops.window_attention import BRANCHES, branch_windows
@@ -94,12 +93,5 @@ def tables() -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__)
-    parser.add_argument("--write", type=Path, help="put the tables between this file's markers")
-    given = parser.parse_args(arguments)
-    print(tables())
-    if given.write:
-        try:
-            document.replace(given.write, "traffic", tables())
-        except ValueError as error:
-            parser.error(f"{given.write}: {error}")
+    given = options.parser(__name__, __doc__, writes=True).parse_args(arguments)
+    document.show(tables(), given.write)

@@ -21,7 +21,12 @@ def pytest_addoption(parser):
     group = parser.getgroup("benchmarks of flic")
     group.addoption("--rows", type=Path, metavar="FILE", help="write the rows, one a line, as JSON")
     group.addoption("--chart", type=Path, metavar="FILE", help="draw FILE with .png and with .svg")
-    group.addoption("--write", type=Path, metavar="FILE", help="the rows into a document's table")
+    group.addoption(
+        "--write",
+        type=document.place("bench"),
+        metavar="FILE[:PART]",
+        help="the rows into a document's table",
+    )
     group.addoption("--device", choices=DTYPES, help="default: cuda where there is a GPU")
     group.addoption("--dtypes", help="comma-separated (default: float32,bfloat16)")
     group.addoption("--no-compile", action="store_true", help="without torch.compile (minutes)")
@@ -99,6 +104,6 @@ def pytest_terminal_summary(terminalreporter, config):
     found = config.stash[RUN].done
     report.show(found)
     if config.getoption("write") and found:
-        document.replace(config.getoption("write"), "bench", report.markdown(found))
+        document.replace(*config.getoption("write"), report.markdown(found))
     if config.getoption("chart"):
         report.chart(found, config.getoption("chart"))

@@ -56,13 +56,15 @@ class EntropyBottleneck(CompressAIEntropyBottleneck):
         """
         medians = self.quantiles[:, 0, 1].detach()[None, :, None, None]
         z_hat = round_straight_through(z - medians) + medians
-        values = add_noise(z, generators) if self.training else z_hat
-        flat = values.transpose(0, 1).flatten(1)[:, None]
-        ends = self._logits_cumulative(torch.cat((flat - 0.5, flat + 0.5), dim=2), False)
-        lower, upper = torch.sigmoid(ends).chunk(2, dim=2)
-        likelihood = lower_bound(upper - lower, LIKELIHOOD_BOUND)
+        return z_hat, self.likelihoods(add_noise(z, generators) if self.training else z_hat)
+
+    def likelihoods(self, z: Tensor) -> Tensor:
+        """Of values z [B, C, H, W], rounded or not, in the unit intervals about them."""
+        flat = z.transpose(0, 1).flatten(1)[:, None]
+        ends = torch.cat((flat - 0.5, flat + 0.5), dim=2)
+        lower, upper = torch.sigmoid(self._logits_cumulative(ends, stop_gradient=False)).chunk(2, 2)
         shape = (z.shape[1], z.shape[0], *z.shape[2:])
-        return z_hat, likelihood.reshape(shape).transpose(0, 1)
+        return lower_bound(upper - lower, LIKELIHOOD_BOUND).reshape(shape).transpose(0, 1)
 
 
 class _GaussianBuffers(nn.Module):

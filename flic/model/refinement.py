@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from ..coding.entropy import Unrounded
-from .hyperprior import LIKELIHOOD_BOUND, lower_bound
 from .network import FLIC
 
 # Of (rate, temperatures, steepness) the best of some 30 that were tried, with 10 to 200 iterations.
@@ -46,9 +45,7 @@ def cost(model: FLIC, y: Tensor, z: Tensor, x: Tensor, step: float) -> Cost:
         x: the picture, [1, 3, H, W]; where y covers more, that does not count.
     """
     z_hat = z + model.z_medians()
-    flat = z_hat.transpose(0, 1).flatten(1)[:, None]
-    z_likelihoods, _, _ = model.entropy_bottleneck._likelihood(flat)
-    z_likelihoods = lower_bound(z_likelihoods, LIKELIHOOD_BOUND)
+    z_likelihoods = model.entropy_bottleneck.likelihoods(z_hat)
     means, scales, lrp = model.tca(model.hyper_features(z_hat), y * step)
     likelihoods = model.gaussian_conditional(y, means / step, scales / step)
     x_hat = model.g_s((y + 0.5 * torch.tanh(lrp)) * step)[:, :, : x.shape[2], : x.shape[3]]

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from benches import __main__ as benches
+from benches.harness import document
 from benches.harness.rows import read
 from benches.studies import against, entropy_coders, rans_overhead, recipes
 from flic.cli import app
@@ -177,6 +178,29 @@ def test_against_what_is_not_there(wrong):
     assert error.value.code == 2 or "is no commit here" in error.value.code
 
 
+def test_step_profile_adds_up(command):
+    rows = table(command("step_profile", "--batch", 1, "--crop", 128, "--steps", 1))
+    assert {"`fat_block`", "`conv3x3`", "`gdn`"} < {row[0] for row in rows}
+    *parts, whole = ([float(cell or 0) for cell in row[2:]] for row in rows)
+    assert sum(map(sum, parts)) == pytest.approx(sum(whole), abs=1.0)
+
+
+def test_tables_go_into_documents(command, tmp_path):
+    """By the study's name or by another; a document without such a part is refused at once."""
+    page = tmp_path / "page.md"
+    page.write_text("Before.\n<!-- traffic: begin -->\nold\n<!-- traffic: end -->\nAfter.\n")
+    text = command("traffic", "--write", page)
+    assert page.read_text() == (
+        f"Before.\n<!-- traffic: begin -->\n{text}<!-- traffic: end -->\nAfter.\n"
+    )
+    with pytest.raises(SystemExit, match="2"):
+        command("traffic", "--write", f"{page}:elsewhere")
+    results = tmp_path / "results.md"
+    results.write_text("`command`\n\n| mean of 2 | x |\n\n| curve | y |\n\nsmall, step 1\n")
+    document.main([f"{page}:traffic", str(results)])
+    assert document.part(page, "traffic") == "| mean of 2 | x |\n\n| curve | y |"
+
+
 def test_figures(command, photos, tmp_path):
     out = tmp_path / "figures"
     command("figures", "--photos", photos, "--out", out)
@@ -200,9 +224,9 @@ def test_optimizers_times_both(command):
 def test_exact_engine_on_every_instruction_set(command, tmp_path):
     path = tmp_path / "new" / "rows"
     little = ("--config", "tiny", "--size", 128, 128, "--threads", 1, "--repetitions", 1)
-    head, *lines = command("exact_engine", *little, "--json", path).splitlines()
+    rows = table(command("exact_engine", *little, "--json", path))
     isas = [isa for isa in native.available_isas() if isa != "scalar"]
-    assert head.startswith("isa ") and [line.split()[0] for line in lines] == isas
+    assert [row[0] for row in rows] == isas
     assert [(row.isa, row.case) for row in read(path)] == [(i, "tiny 128x128") for i in isas]
     assert all(row.values["share_of_peak"] > 0 for row in read(path))
 
@@ -211,9 +235,12 @@ def test_entropy_coders_append_their_rows(command, tmp_path, monkeypatch):
     monkeypatch.setattr(entropy_coders, "OPTIONAL", ())
     path = tmp_path / "rows"
     for _ in range(2):
-        command("entropy_coders", "--symbols", 2000, "--rate", 1, "--repeats", 1, "--json", path)
+        little = ("--symbols", 2000, "--rate", 1, "--rate", 2, "--repeats", 1)
+        cells = table(command("entropy_coders", *little, "--json", path))
+    coders = ["CompressAI", *(f"flic_kernels {isa}" for isa in native.available_isas())]
+    assert [row[0] for row in cells] == coders and {len(row) for row in cells} == {9}
     found = read(path)
-    modes = [mode for _ in range(2 + 2 * len(native.available_isas())) for mode in MODES]
+    modes = [mode for _ in range(4 * len(coders)) for mode in MODES]
     assert [row.mode for row in found] == modes and found[0].impl == "CompressAI"
     assert all(row.p50 > 0 and row.values["bytes"] > 0 and row.versions for row in found)
 
