@@ -9,22 +9,34 @@ import torch
 
 from flic_kernels import native
 
+_ROOT = Path(__file__).parent.parent.parent
 _PACKAGES = ("torch", "triton", "numpy", "compressai", "constriction", "torchac", "range-coder")
 
 
 def environment(device: str = "cpu") -> dict:
     """The fields of rows.Row that say where and with what."""
     machine = _processor()
-    command = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else machine,
         "versions": {"python": platform.python_version()} | {n: _version(n) for n in _PACKAGES},
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "machine": machine,
         "threads": torch.get_num_threads(),
         "isa": native.isa(),
     }
+
+
+def _commit() -> str | None:
+    """This checkout's, with "-dirty" where its code is another: documents and results may change
+    while things are measured."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(_ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+    commit = git("rev-parse", "--short", "HEAD")
+    changed = git("status", "--porcelain", "--", "setup.py", "flic", "flic_kernels", "benches/*.py")
+    return f"{commit}{'-dirty' if changed else ''}" if commit else None
 
 
 def _version(name: str) -> str | None:
