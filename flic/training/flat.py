@@ -25,14 +25,14 @@ class Flat:
         for tensor, part in zip(tensors, self.values.split(lengths), strict=True):
             tensor.data = part[: tensor.numel()].view(tensor.shape)
 
-    def gathered(self, tensors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+    def gathered(self, tensors: Sequence[Tensor]) -> Tensor:
         """Copies of others, such as gradients, laid out in the same way: [n]."""
         pieces = []
         for tensor, gap in zip(tensors, self._gaps, strict=True):
             pieces.append(tensor.reshape(-1))
             if len(gap):
                 pieces.append(gap)
-        return torch.cat(pieces, out=out)
+        return torch.cat(pieces)
 
     def adam_state(self, saved: Mapping) -> Mapping:
         """A saved state of Adam as that of `values`: an older version's has each tensor's own."""
@@ -42,6 +42,7 @@ class Flat:
         state = {}
         if states:
             each = [states[i] for i in group["params"]]
-            joined = {n: self.gathered([s[n] for s in each]) for n in ("exp_avg", "exp_avg_sq")}
-            state = {0: {"step": each[0]["step"], **joined}}
+            state = {0: {"step": each[0]["step"]}}
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[0][name] = self.gathered([own[name].to(self.values) for own in each])
         return {"state": state, "param_groups": [{**group, "params": [0]}]}

@@ -112,8 +112,7 @@ class Trainer:
         False where these are not finite; then only the step is counted.
         """
         if self.recipe.optimizer == "adam":
-            (flat,) = self._moved
-            flat.grad = self._flat.gathered([p.grad for p in self.parameters], out=flat.grad)
+            self._moved[0].grad = self._flat.gathered([p.grad for p in self.parameters])
         gradients = [p.grad for p in self._moved]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         finite = bool(torch.isfinite(norm))
@@ -126,7 +125,7 @@ class Trainer:
             self.model.entropy_bottleneck.loss().backward()
             self.aux_optimizer.step()
             self._average()
-        for weight in self.parameters:  # zero_grad looks for them in all modules again
+        for weight in (*self.parameters, *self._moved):  # zero_grad looks in all modules again
             weight.grad = None
         self.skipped += not finite
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
