@@ -8,7 +8,7 @@
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs, its emulated fma on 10^9 (minutes)
 #   make bench-gpu OUT=DIR   tests and benchmarks on the card    make aot   Triton kernels compiled without one
 #   make train-built-in PHOTOS=DIR   the built-in model's long run, started or resumed; DEVICE=cuda MINUTES=20 OUT=DIR
-#   make measure PHOTOS=DIR MACHINE=NAME   every table of docs/performance.md and docs/kernels.md (75 minutes)
+#   make measure PHOTOS=DIR MACHINE=NAME   every table of docs/performance.md and docs/kernels.md (an hour)
 #   make figures  the pictures that README shows
 #   make fuzz     hostile input for SECONDS=60 (clang)
 #   make sanitize tests on a library with ASan and UBSan, then TSan (g++); a part with ARGS=--quick
@@ -114,8 +114,8 @@ train-built-in: $(LIBRARY) $(INSTALLED)
 		--device $(DEVICE) --threads $(THREADS) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 	$(if $(OUT),mkdir -p "$(OUT)" && cp $(RUN)/model.safetensors $(RUN)/last.pth.tar $(RUN)/*.csv "$(OUT)")
 
-# What the documents say, with nothing else running on the machine. Rows go to benches/results/MACHINE*.jsonl, other
-# results to runs/measure/. The command line is a small installation's, without PyTorch.
+# What the documents say, with nothing else running on the machine. Rows and tables go to benches/results/MACHINE*,
+# what else is made to runs/measure/. The command line is a small installation's, without PyTorch.
 PAGE := docs/performance.md
 ROWS = benches/results/$(MACHINE)
 SMALL_ENV := runs/measure/small
@@ -131,25 +131,27 @@ measure: $(LIBRARY) $(INSTALLED) $(VENV)/.bench
 		--rows $(ROWS)-compile.jsonl --write $(PAGE):compile
 	$(STUDY) training -k "tiny and step" --no-compile --dtypes float32,bfloat16 --rows $(ROWS)-training.jsonl \
 		--write $(PAGE):training
-	$(STUDY) against e613e49 --rounds 9 --write $(PAGE):step-then --json $(ROWS)-against.jsonl
-	$(STUDY) step_profile --write $(PAGE)
+	$(STUDY) against e613e49 --rounds 9 --write $(PAGE):step-then --json $(ROWS)-step-then.jsonl
+	$(STUDY) step_profile --write $(PAGE) --json $(ROWS)-step-profile.jsonl
 	$(STUDY) cli --python $(SMALL_ENV)/bin/python --write $(PAGE) --json $(ROWS)-cli.jsonl
-	$(STUDY) cli --python $(SMALL_ENV)/bin/python --cold --rounds 3 --write $(PAGE):cold
-	$(STUDY) cli --python $(SMALL_ENV)/bin/python --config base --write $(PAGE):base
-	$(STUDY) against 1c7bec1 --what picture --config base --calls 8 --write $(PAGE):base-then
+	$(STUDY) cli --python $(SMALL_ENV)/bin/python --cold --rounds 3 --write $(PAGE):cold --json $(ROWS)-cold.jsonl
+	$(STUDY) cli --python $(SMALL_ENV)/bin/python --config base --write $(PAGE):base --json $(ROWS)-base.jsonl
+	$(STUDY) against 1c7bec1 --what picture --config base --calls 8 --write $(PAGE):base-then \
+		--json $(ROWS)-base-then.jsonl
 	$(STUDY) large --write $(PAGE) --json $(ROWS)-large.jsonl
-	$(STUDY) large --sizes 768x512 --effort 1 --write $(PAGE):base-effort
-	$(STUDY) tiles --photos "$(PHOTOS)" -m small --write $(PAGE)
-	$(STUDY) exact_engine --write $(PAGE)
-	$(STUDY) entropy_coders --write $(PAGE)
-	$(STUDY) file_overhead --photos "$(PHOTOS)" --write $(PAGE)
-	$(STUDY) padding --photos "$(PHOTOS)" --write $(PAGE)
+	$(STUDY) large --sizes 768x512 --effort 1 --write $(PAGE):base-effort --json $(ROWS)-base-effort.jsonl
+	$(STUDY) tiles --photos "$(PHOTOS)" -m small --write $(PAGE) --json $(ROWS)-tiles.jsonl
+	$(STUDY) exact_engine --write $(PAGE) --json $(ROWS)-exact-engine.jsonl
+	$(STUDY) entropy_coders --write $(PAGE) --json $(ROWS)-entropy-coders.jsonl
+	$(STUDY) file_overhead --photos "$(PHOTOS)" --write $(PAGE) --json $(ROWS)-file-overhead.jsonl
+	$(STUDY) padding --photos "$(PHOTOS)" --write $(PAGE) --json $(ROWS)-padding.jsonl
 	$(EVAL)/bfloat16 --steps 0.4,1,2.5 --dtype bfloat16 && $(INSERT) $(PAGE):bfloat16 runs/measure/bfloat16/results.md
 	$(EVAL)/float32 --steps 0.4,1,2.5 && $(INSERT) $(PAGE):float32 runs/measure/float32/results.md
 	$(EVAL)/effort --steps 0.5,1.4,4 --effort 0,3,9 --anchors avif && \
 		$(INSERT) $(PAGE):effort runs/measure/effort/results.md
+	for part in bfloat16 float32 effort; do cp runs/measure/$$part/results.csv $(ROWS)-$$part.csv; done
+	$(STUDY) rans_overhead --write docs/rans.md --json $(ROWS)-rans-overhead.jsonl
 	$(STUDY) traffic --write docs/kernels.md
-	$(STUDY) rans_overhead --write docs/rans.md
 	$(MAKE) aot VENV=$(VENV)
 
 figures: $(LIBRARY) $(INSTALLED)

@@ -38,13 +38,6 @@ def replace(path: Path, name: str, text: str) -> None:
     path.write_text(f"{before}\n{text}\n{after}")
 
 
-def show(text: str, place: Place | None) -> None:
-    """Print a study's table, and put it into a document where a place is given."""
-    print(text, flush=True)
-    if place:
-        replace(*place, text)
-
-
 def place(default: str) -> Callable[[str], Place]:
     """argparse's type of FILE or FILE:PART; an error, before anything is measured, where the
     document has no such part."""

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from benches.harness import document
 from benches.harness.problems import BOTH, FORWARD
 from benches.harness.rows import OK, Row
 
@@ -69,19 +70,18 @@ def markdown(found: list[Row]) -> str:
         rivals = [n for n in RIVALS if any(n in rows for rows in groups.values())]
         if not groups:
             continue
-        names = [RIVALS[n] for n in rivals]
-        lines += [f"| {mode} | | eager, ms | ours, ms | of the peak | ours | {' | '.join(names)} |"]
-        lines += ["|---" * (6 + len(rivals)) + "|"]
+        head = (mode, "", "eager, ms", "ours, ms", "of the peak", "ours")
+        cells = []
         for (op, case, dtype, _), rows in groups.items():
             ours = next((rows[n] for n in OURS if n in rows), None)
             eager = rows.get("reference")
-            cells = [
+            line = [
                 f"{op} {case}", dtype, _milliseconds(eager.p50) if eager else "",
                 _milliseconds(ours.p50) if ours else "", _percent(ours and ours.peak_share),
                 *(_times(row) for row in (ours, *(rows.get(n) for n in rivals))),
             ]  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
+            cells.append(line)
+        lines += [document.table([*head, *(RIVALS[n] for n in rivals)], cells), ""]
     for row in found:
         if row.stages and row.status == OK and row.impl != "reference":
             parts = ", ".join(f"{n} {_milliseconds(t)} ms" for n, t in row.stages.items())

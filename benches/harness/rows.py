@@ -99,6 +99,19 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
+def of_table(op: str, head: Sequence[str], lines: Iterable[Sequence[str]], **where) -> list[Row]:
+    """A study's table as rows: a line's first cell is the case, the others are values.
+
+    where: what `environment.environment` gives.
+    """
+    rows = []
+    for case, *cells in lines:
+        row = Row(op, case, "default", "forward", "float32", OK, **where)
+        row.values = dict(zip(head[1:], cells, strict=True))
+        rows.append(row)
+    return rows
+
+
 def merge(first: list[Row], second: list[Row]) -> list[Row]:
     """Both runs' rows: a group whose torch.compile was timed in the second run comes from there.
 

@@ -22,11 +22,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benches.harness import document, options
+from benches.harness import study
 from benches.harness.environment import environment
 from benches.harness.models import save_spread_model
 from benches.harness.photos import mirrored
-from benches.harness.rows import OK, Row, write
+from benches.harness.rows import OK, Row
 from flic.pictures import images
 
 ROOT = Path(__file__).parent.parent.parent
@@ -79,7 +79,7 @@ finish()
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, writes=True)
+    parser = study.parser(__name__, __doc__)
     parser.add_argument("commit", metavar="COMMIT")
     parser.add_argument("--what", choices=("step", "picture"), default="step")
     parser.add_argument("--config", default="tiny")
@@ -87,7 +87,6 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=25)
-    parser.add_argument("--json", type=Path, help="file for rows")
     given = parser.parse_args(arguments)
     if given.rounds < 1 or given.calls <= WARM:
         parser.error(f"at least 1 round of more than {WARM} calls")
@@ -104,9 +103,7 @@ def main(arguments: Sequence[str]) -> None:
             for impl in list(checkouts)[:: -1 if i % 2 else 1]:
                 found[impl].append(run(script, settings, checkouts[impl]))
     rows = [row(case, impl, processes) for impl, processes in found.items()]
-    document.show(table(case, rows), given.write)
-    if given.json:
-        write(rows, given.json)
+    study.publish(given, *table(case, rows), rows)
 
 
 def checked_out(commit: str) -> Path:
@@ -163,7 +160,8 @@ def row(case: str, impl: str, processes: list[dict]) -> Row:
     return made
 
 
-def table(case: str, rows: list[Row]) -> str:
+def table(case: str, rows: list[Row]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Its head and its lines."""
     before, after = rows
     names = list(before.stages)
     lines = []
@@ -177,4 +175,4 @@ def table(case: str, rows: list[Row]) -> str:
         pairs = zip(before.values["processes"], after.values["processes"], strict=True)
         ratios = sorted(old[name] / new[name] for old, new in pairs)
         cells.append(f"{ratios[0]:.2f}, {statistics.median(ratios):.2f}, {ratios[-1]:.2f}")
-    return document.table((case, *names, "peak memory"), [*lines, ("ratio", *cells, "")])
+    return (case, *names, "peak memory"), [*lines, ("ratio", *cells, "")]

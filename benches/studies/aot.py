@@ -22,7 +22,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from benches.harness import document, options
+from benches.harness import document, study
 from benches.harness.launches import every_launch
 from flic_kernels.triton.launch import INTERPRETED, Launch
 
@@ -126,7 +126,7 @@ def write(path: Path, rows: list[tuple], targets: list[int], whole: bool) -> Non
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = options.parser(__name__, __doc__)
+    parser = study.parser(__name__, __doc__, publishes=False)
     parser.add_argument("--targets", default="80,90,100")
     parser.add_argument("--subset", action="store_true", help="bfloat16, one case an operation")
     parser.add_argument("--write", type=Path, help="put the table between the markers of this file")

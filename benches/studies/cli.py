@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benches.harness import document, options, photos
+from benches.harness import photos, study
 from benches.harness.environment import environment
 from benches.harness.models import save_spread_model
-from benches.harness.rows import OK, Row, write
+from benches.harness.rows import OK, Row
 from benches.harness.whole_processes import run
 from flic.codec.opening import open_codec
 from flic.model import library
@@ -37,14 +37,13 @@ OTHERS = {
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, writes=True)
+    parser = study.parser(__name__, __doc__)
     parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
     parser.add_argument("--config", help="random weights of this configuration instead")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--size", default="768x512", help="WIDTHxHEIGHT of the picture")
     parser.add_argument("--python", default=sys.executable, help="whose flic is measured")
     parser.add_argument("--cold", action="store_true", help="empty the file cache each time")
-    parser.add_argument("--json", type=Path, help="file for rows")
     given = parser.parse_args(arguments)
     width, height = map(int, given.size.split("x"))
     picture = images.Picture.from_array(
@@ -67,9 +66,7 @@ def main(arguments: Sequence[str]) -> None:
         memory = row.values["process_peak_bytes"]
         peak = f"{memory / 1e6:.0f} MB" if memory else ""
         lines.append((row.impl, f"{row.p50:.3f} s", f"{row.values['least']:.3f} s", peak))
-    document.show(document.table(heads, lines), given.write)
-    if given.json:
-        write(rows, given.json)
+    study.publish(given, heads, lines, rows)
 
 
 def commands(python: str, model: list[str]) -> dict[str, list[str]]:

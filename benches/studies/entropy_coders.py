@@ -14,12 +14,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from benches.harness import document, options, rows
+from benches.harness import rows, study
 from benches.harness.environment import environment
 from benches.harness.simulated_latents import simulate
 from flic_kernels import native, rans, rans_batch
@@ -210,11 +209,10 @@ def measure(case, rate, ideal, repeats):
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, writes=True)
+    parser = study.parser(__name__, __doc__)
     parser.add_argument("--symbols", type=int, default=491_520)
     parser.add_argument("--rate", type=float, action="append", help="bits a symbol")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--json", type=Path, help="append the results to this file, one a line")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     tables, results, lines = rans.gaussian_tables(), [], {}
@@ -239,6 +237,4 @@ def main(arguments: Sequence[str]) -> None:
                 cells.append(f"{found[0].values['bytes'] / ideal:.4f}" if ideal else "")
                 lines[case.name] = [*lines.get(case.name, [case.name]), *cells]
                 results += found
-    document.show(document.table(head, lines.values()), args.write)
-    if args.json:
-        rows.write(results, args.json, "a")
+    study.publish(args, head, [*lines.values()], results)

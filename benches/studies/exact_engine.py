@@ -9,11 +9,10 @@ the engine and eager PyTorch disagree. Prints a table in Markdown.
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from benches.harness import document, options, rows
+from benches.harness import rows, study
 from benches.harness.environment import environment
 from benches.harness.machine import best_of, fma_gflops
 from benches.harness.models import exact_tca
@@ -89,16 +88,15 @@ def table(found):
                 f"{r['share_of_peak']:.0%} ({PRODUCT_GOAL:.0%}) of {r['peak_gflops']:.0f} GFLOP/s",
             )
         )
-    return document.table(HEAD, lines)
+    return lines
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, writes=True)
+    parser = study.parser(__name__, __doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, nargs=2, default=(768, 512), metavar=("W", "H"))
     parser.add_argument("--config", default="base")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="append the results to this file, one a line")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
@@ -108,11 +106,10 @@ def main(arguments: Sequence[str]) -> None:
     y = torch.round(3 * torch.randn(1, model.config.latent, height, width))
     isas = [isa for isa in native.available_isas() if isa != "scalar"]
     found = [measure(isa, model, z, y, given.threads, given.repetitions) for isa in isas]
-    document.show(table(found), given.write)
-    if given.json:
-        case = "{} {}x{}".format(given.config, *given.size)
-        for values in found:
-            where = environment() | {"isa": values.pop("isa")}
-            row = rows.Row("exact engine", case, "exact", "forward", "float32", rows.OK, **where)
-            row.values = values
-            rows.write([row], given.json, "a")
+    kept, case = [], "{} {}x{}".format(given.config, *given.size)
+    for values in found:
+        where = environment() | {"isa": values["isa"]}
+        row = rows.Row("exact engine", case, "exact", "forward", "float32", rows.OK, **where)
+        row.values = values
+        kept.append(row)
+    study.publish(given, HEAD, table(found), kept)

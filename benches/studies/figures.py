@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from benches.harness import options, report, rows
+from benches.harness import report, rows, study
 from flic.codec.opening import open_codec
 from flic.codec.rate import Rate
 from flic.evaluation import chart, run, select
@@ -35,7 +35,7 @@ SIDE, SCALE = 192, 2  # of a panel: pixels of the photograph, and how large each
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__)
+    parser = study.parser(__name__, __doc__, publishes=False)
     parser.add_argument("--photos", type=Path, default=ASSETS)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures")
     given = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
 """Whole .flic files of photographs against their ideal code length.
 
-    python -m benches file_overhead --photos DIR [-m MODEL] [--write FILE[:PART]]
+    python -m benches file_overhead --photos DIR [-m MODEL] [--write FILE[:PART]] [--json FILE]
 
 Ideal is the sum of -log2 of the likelihoods that the model's own forward pass gives for the coded
 integers; everything else in the file counts as overhead. Prints a table in Markdown.
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 import torch
 
-from benches.harness import document, options, photos
+from benches.harness import photos, study
 from flic.codec.codec import Codec
 from flic.format import container, stream
 from flic.model import loading
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, model="the built-in one", writes=True)
+    parser = study.parser(__name__, __doc__, model="the built-in one")
     given = parser.parse_args(arguments)
     codec = Codec(loading.load_model(given.model))
     rows = []
@@ -35,4 +35,4 @@ def main(arguments: Sequence[str]) -> None:
         cells += [f"{over:+.0f} ({100 * over / ideal:.2f} %)", *(f"{part:+.0f}" for part in parts)]
         rows.append(cells)
     head = ("picture", "ideal", "file", "over", "coder", "checks", "header")
-    document.show(document.table(head, rows), given.write)
+    study.publish(given, head, rows)

@@ -21,13 +21,13 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
-from benches.harness import options, photos
+from benches.harness import photos, study
 from benches.harness.models import save_spread_model
 
 
 def main(arguments: Sequence[str]) -> None:
     cores = len(os.sched_getaffinity(0))
-    parser = options.parser(__name__, __doc__, model="random weights of --config")
+    parser = study.parser(__name__, __doc__, model="random weights of --config", publishes=False)
     parser.add_argument("--config", default="base")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--jobs", type=int, nargs="+", default=sorted({1, cores}))

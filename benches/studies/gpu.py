@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from benches.harness import options, report, rows
+from benches.harness import report, rows, study
 
 TESTS = tuple(f"tests/kernels/test_{name}.py" for name in ("ops", "triton", "accelerate"))
 SECONDS = 460
@@ -68,7 +68,7 @@ def bench_command(
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = options.parser(__name__, __doc__)
+    parser = study.parser(__name__, __doc__, publishes=False)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for everything")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benches.harness import document, options, rows
+from benches.harness import rows, study
 from benches.harness.environment import environment
 from benches.harness.models import save_spread_model
 from benches.harness.photos import mirrored
@@ -26,12 +26,11 @@ from flic.pictures import images
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, writes=True)
+    parser = study.parser(__name__, __doc__)
     parser.add_argument("--config", default="base")
     parser.add_argument("--sizes", nargs="+", default=["768x512", "4000x3000", "6000x4000"])
     parser.add_argument("--tile", default="auto", help="as for flic encode")
     parser.add_argument("--effort", type=int, default=0, help="as for flic encode")
-    parser.add_argument("--json", type=Path, help="write the rows to this file, one a line")
     given = parser.parse_args(arguments)
     lines, found = [], []
     with tempfile.TemporaryDirectory() as name:
@@ -56,9 +55,7 @@ def main(arguments: Sequence[str]) -> None:
                 }
                 found.append(row)
     head = (given.config, "", "tiles", "bytes", "whole process", "peak memory")
-    document.show(document.table(head, lines), given.write)
-    if given.json:
-        rows.write(found, given.json)
+    study.publish(given, head, lines, found)
 
 
 def write_picture(size: str, path: Path) -> None:

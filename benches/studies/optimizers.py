@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 import torch
 
-from benches.harness import options
+from benches.harness import study
 from flic.model.network import FLIC
 from flic.training import FAST, Recipe
 from flic.training.optimizers import Muon, Split, optimizers_for
 
 
 def main(arguments: Sequence[str]) -> None:
-    options.parser(__name__, __doc__).parse_args(arguments)
+    study.parser(__name__, __doc__, publishes=False).parse_args(arguments)
     torch.set_num_threads(1)
     ours = muon_of(FLIC(FAST["config"]))
     matrices = []

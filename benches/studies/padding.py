@@ -1,6 +1,6 @@
 """What ways of padding a picture to multiples of 128 cost in bits.
 
-    python -m benches padding --photos DIR [-m MODEL] [--write FILE[:PART]]
+    python -m benches padding --photos DIR [-m MODEL] [--write FILE[:PART]] [--json FILE]
 
 Crops of 420x300 and 200x340 (padded area 56 and 45 % larger) of every picture: the sum of -log2 of
 the likelihoods, relative to repeating the border, and the PSNR inside the crop.
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benches.harness import document, options, photos
+from benches.harness import photos, study
 from flic.model import loading, network
 
 CROPS = ((300, 420), (340, 200))
@@ -51,7 +51,7 @@ PADDINGS = {
 
 @torch.no_grad()
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, model="the built-in one", writes=True)
+    parser = study.parser(__name__, __doc__, model="the built-in one")
     given = parser.parse_args(arguments)
     net = loading.load_model(given.model)
     bits, errors = dict.fromkeys(PADDINGS, 0.0), dict.fromkeys(PADDINGS, 0.0)
@@ -74,4 +74,4 @@ def main(arguments: Sequence[str]) -> None:
     for name in PADDINGS:
         psnr = -10 * math.log10(errors[name] / pixels)
         rows.append((name, f"{bits[name] / bits['repeated border']:.3f}", f"{psnr:.2f} dB"))
-    document.show(document.table(("padding", "bits", "PSNR"), rows), given.write)
+    study.publish(given, ("padding", "bits", "PSNR"), rows)

@@ -1,6 +1,6 @@
 """What the entropy coder spends beyond the ideal code length, part by part, on simulated latents.
 
-    python -m benches rans_overhead [--write FILE[:PART]]
+    python -m benches rans_overhead [--write FILE[:PART]] [--json FILE]
 
 Prints a table in Markdown. "Checks" and "file" are the frames of
 docs/format.md for five slices of a 768x512 picture.
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import torch
 
-from benches.harness import document, options
+from benches.harness import study
 from benches.harness.simulated_latents import simulate
 from flic.format import container, stream
 from flic_kernels import rans
 
 HEAD = (
-    "symbols", "bits each", "ideal", "lanes", "stream", "tables", "escapes", "header", "lanes",
+    "symbols", "bits each", "ideal", "lanes", "stream", "tables", "escapes", "header", "states",
     "rANS", "checks", "file", "everything counted",
 )  # fmt: skip
 # (symbols, bits a symbol)
@@ -62,7 +62,7 @@ def framed(payload: bytes) -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    given = options.parser(__name__, __doc__, writes=True).parse_args(arguments)
+    given = study.parser(__name__, __doc__).parse_args(arguments)
     tables, lines = rans.gaussian_tables(), []
     for count, rate in CASES:
         data = simulate(count, rate)
@@ -81,4 +81,4 @@ def main(arguments: Sequence[str]) -> None:
         cells[2:2] = [f"{escapes:+}"]
         cells[-1:-1] = [f"{checks:+}", f"{file:+}"]
         lines.append([f"{count}", f"{rate:.2f}", f"{ideal:.0f}", f"{lanes}", *cells])
-    document.show(document.table(HEAD, lines), given.write)
+    study.publish(given, HEAD, lines)

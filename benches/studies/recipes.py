@@ -21,7 +21,7 @@ from pathlib import Path
 
 import bjontegaard
 
-from benches.harness import options
+from benches.harness import study
 from flic.training import FAST, Recipe
 
 
@@ -48,7 +48,7 @@ def single_rates() -> dict[str, list[str]]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__)
+    parser = study.parser(__name__, __doc__, publishes=False)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))

@@ -1,7 +1,7 @@
 """Where a training step's time goes: by operation, forward and backward.
 
     python -m benches step_profile [--config tiny] [--batch 4] [--crop 128] [--steps 10]
-        [--write FILE[:PART]]
+        [--write FILE[:PART]] [--json FILE]
 
 float32, 2 threads, by torch.profiler, whose own work makes what is not in kernels look larger than
 it is. Prints a table in Markdown: milliseconds a step.
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benches.harness import document, options
+from benches.harness import study
 from flic.training import Recipe
 from flic.training.trainer import Trainer
 
@@ -24,7 +24,7 @@ OURS, TORCH = "flic_kernels::", "aten::"
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, writes=True)
+    parser = study.parser(__name__, __doc__)
     parser.add_argument("--config", default="tiny")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--crop", type=int, default=128)
@@ -40,14 +40,10 @@ def main(arguments: Sequence[str]) -> None:
         for _ in range(given.steps):
             trainer.train_step(x)
         seconds = time.perf_counter() - start
-    head = (
-        f"{given.config} {given.batch}x{given.crop}x{given.crop}",
-        "calls",
-        "ms",
-        "backward, ms",
-    )
+    case = f"{given.config} {given.batch}x{given.crop}x{given.crop}"
+    head = (case, "calls", "ms", "backward, ms")
     rows = parts(found.key_averages(), 1e3 * seconds, given.steps)
-    document.show(document.table(head, rows), given.write)
+    study.publish(given, head, rows)
 
 
 def parts(events: Sequence, milliseconds: float, steps: int) -> list[tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """What tiles cost and whether their seams show, against the same pictures coded whole.
 
     python -m benches tiles --photos DIR [-m MODEL] [--tile 384] [--mirror 1]
-        [--write FILE[:PART]]
+        [--write FILE[:PART]] [--json FILE]
 
 --mirror N makes each picture N times as wide and high, by mirroring it. For each picture: bytes and
 PSNR of the whole and of the tiled file; PSNR within 8 pixels of the seams; the root mean square of
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benches.harness import document, options, photos
+from benches.harness import photos, study
 from flic.codec.codec import Codec
 from flic.model import loading
 from flic.pictures import metrics
@@ -24,13 +24,13 @@ from flic.pictures.images import Picture
 
 BAND = 8
 HEAD = (
-    "picture", "bytes", "tiled", "PSNR", "tiled", "at seams", "tiled", "steps", "tiled",
-    "of the difference", "everywhere",
+    "picture", "bytes", "tiled", "PSNR", "PSNR, tiled", "at seams", "at seams, tiled",
+    "steps", "steps, tiled", "steps of the difference", "everywhere",
 )  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = options.parser(__name__, __doc__, model="the built-in one", writes=True)
+    parser = study.parser(__name__, __doc__, model="the built-in one")
     parser.add_argument("--tile", type=int, default=384, help="the tiles' side, pixels")
     parser.add_argument("--mirror", type=int, default=1, metavar="N")
     given = parser.parse_args(arguments)
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
             rows[name] = measure(codec, larger, given.tile)
     rows["mean"] = [statistics.mean(column) for column in zip(*rows.values(), strict=True)]
     lines = [cells(name, row) for name, row in rows.items()]
-    document.show(document.table(HEAD, lines), given.write)
+    study.publish(given, HEAD, lines)
 
 
 def measure(codec: Codec, picture: Picture, tile: int) -> list[float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benches.harness import document, options
+from benches.harness import document, study
 from flic_kernels.ops.window_attention import BRANCHES, branch_windows
 
 MODULATION_EAGER = 1 + 1.125 + 2 * 1.125 + 2 * 1.125 + 2 * 1.125 + 1.125 + 1
@@ -93,5 +93,11 @@ def tables() -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    given = options.parser(__name__, __doc__, writes=True).parse_args(arguments)
-    document.show(tables(), given.write)
+    parser = study.parser(__name__, __doc__, publishes=False)
+    what = "put the tables between the markers of PART (default: traffic) in a document"
+    place = document.place("traffic")
+    parser.add_argument("--write", type=place, metavar="FILE[:PART]", help=what)
+    given = parser.parse_args(arguments)
+    print(tables())
+    if given.write:
+        document.replace(*given.write, tables())

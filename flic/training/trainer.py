@@ -54,11 +54,11 @@ class Trainer:
         averages, others = trained(self.averaged)
         self.averaged.requires_grad_(False)
         self._flat = Flat(self.parameters)
-        self._weights = [self._flat.values, *auxiliary]
-        self._averages = [Flat(averages).values, *others]
-        # What the optimisers move: Muon takes matrices, Adam all in one piece.
-        flat = [nn.Parameter(self._flat.values)]
-        self._moved = flat if recipe.optimizer == "adam" else self.parameters
+        self._weights = [*self._flat.pieces, *auxiliary]
+        self._averages = [*Flat(averages).pieces, *others]
+        # What the optimisers move: Muon takes matrices, Adam few pieces of memory.
+        pieces = [nn.Parameter(piece) for piece in self._flat.pieces]
+        self._moved = pieces if recipe.optimizer == "adam" else self.parameters
         self.optimizers = optimizers_for(recipe, self.model, self._moved)
         self.aux_optimizer = torch.optim.Adam(auxiliary, lr=recipe.aux_lr, fused=True)
         self.schedulers = [scheduler(optimizer, recipe) for optimizer in self.optimizers]
@@ -112,7 +112,9 @@ class Trainer:
         False where these are not finite; then only the step is counted.
         """
         if self.recipe.optimizer == "adam":
-            self._moved[0].grad = self._flat.gathered([p.grad for p in self.parameters])
+            gathered = self._flat.gathered([p.grad for p in self.parameters])
+            for piece, gradient in zip(self._moved, gathered, strict=True):
+                piece.grad = gradient
         gradients = [p.grad for p in self._moved]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         finite = bool(torch.isfinite(norm))

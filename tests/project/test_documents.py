@@ -15,7 +15,9 @@ from benches.studies import traffic
 from flic_kernels.ops import OPERATIONS
 from flic_kernels.ops.positional_encoding import from_windows, to_windows
 
-KERNELS = ROOT / "docs" / "kernels.md"
+KERNELS, PERFORMANCE, RANS = (
+    ROOT / "docs" / f"{name}.md" for name in ("kernels", "performance", "rans")
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SOURCES = [
     path
@@ -42,9 +44,34 @@ def test_the_byte_tables_are_what_the_command_prints(capsys):
     assert document.part(KERNELS, "traffic") == capsys.readouterr().out.strip("\n")
 
 
-def test_the_table_of_times_is_what_its_rows_say():
-    found = rows.read(ROOT / "benches" / "results" / "epyc-2-cores.jsonl")
-    assert document.part(ROOT / "docs" / "performance.md", "bench") == report.markdown(found)
+@pytest.mark.parametrize(
+    ("part", "name"), [("bench", ""), ("compile", "-compile"), ("training", "-training")]
+)
+def test_the_tables_of_times_are_what_their_rows_say(part, name):
+    found = rows.read(ROOT / "benches" / "results" / f"epyc-2-cores{name}.jsonl")
+    assert document.part(PERFORMANCE, part) == report.markdown(found)
+
+
+def test_every_table_of_measurements_is_made_by_make_measure():
+    """And none of them is empty, nor two tables one part's."""
+    recipe = (ROOT / "Makefile").read_text().partition("\nmeasure:")[2].partition("\n\n")[0]
+    recipe = re.sub(r"\\\n\s*", "", recipe)
+    pages = {"$(PAGE)": PERFORMANCE, "docs/kernels.md": KERNELS, "docs/rans.md": RANS}
+    made = re.findall(r"\$\(INSERT\) (\S+):(\S+)", recipe)
+    for study, place in re.findall(r"\$\(STUDY\) (\w+).* --write (\S+)", recipe):
+        page, _, part = place.partition(":")
+        made.append((page, part or ("bench" if study == "training" else study)))
+    made.append(("docs/kernels.md", "aot"))
+    assert len(set(made)) == len(made)
+    there = {
+        (page, part)
+        for page, path in pages.items()
+        for part in re.findall(r"<!-- ([\w-]+): begin -->", path.read_text())
+    }
+    assert set(made) == there
+    assert all(
+        document.part(pages[page], part).startswith(("|", "AMD", "Triton")) for page, part in made
+    )
 
 
 def test_the_byte_tables_count_the_copy_from_windows():

@@ -13,7 +13,7 @@ from training_runs import FAST_RUN, MINI, QUICK, batch_of, crops_of, recipe, row
 
 from flic.errors import FlicError
 from flic.model import checkpoint, loading
-from flic.training import LAMBDAS, Options, Recipe, published_lambda, run_folder, train
+from flic.training import LAMBDAS, Options, Recipe, flat, published_lambda, run_folder, train
 from flic.training.loss import rate_distortion
 from flic.training.trainer import Trainer
 
@@ -85,23 +85,28 @@ def test_killed_program_resumes_to_the_last_digit(data, start, tmp_path):
     assert rows(killed / "log.csv") == rows(tmp_path / "whole" / "log.csv")
 
 
-def test_a_run_of_an_older_version_goes_on(data, tmp_path):
-    """Its Adam had a state for each parameter, where ours has one for all."""
+def test_a_run_of_an_older_version_goes_on(data, tmp_path, monkeypatch):
+    """Its Adam had a state for each parameter, where ours has one for all small ones."""
+    monkeypatch.setattr(flat, "_SMALL", 500)  # the model's parameters are of both kinds
     what, how = recipe(steps=3), Options(every=1, workers=0, hold_out=0)
     whole, older = tmp_path / "whole", tmp_path / "older"
     train(what, data, whole, options=how)
     train(replace(what, steps=2), data, older, options=how)
     state = torch.load(older / "last.pth.tar", weights_only=True)
     (optimizer,) = state["optimizers"]
-    ours, each = optimizer["state"][0], {}
-    parameters = Trainer(what).parameters
-    for i, p in enumerate(parameters):
-        start = (p.data_ptr() - parameters[0].data_ptr()) // p.element_size()
-        part = slice(start, start + p.numel())
-        moments = {n: ours[n][part].reshape(p.shape) for n in ("exp_avg", "exp_avg_sq")}
-        each[i] = {"step": ours["step"], **moments}
-    optimizer["param_groups"][0]["params"] = list(each)
-    torch.save(state | {"optimizers": [optimizer | {"state": each}]}, older / "last.pth.tar")
+    trainer = Trainer(what)
+    pieces = trainer.optimizers[0].param_groups[0]["params"]
+    assert len(optimizer["state"]) == len(pieces) > 5
+    each = []
+    for p in trainer.parameters:
+        starts = [(p.data_ptr() - piece.data_ptr()) // p.element_size() for piece in pieces]
+        (found,) = (i for i, at in enumerate(starts) if 0 <= at < pieces[i].numel())
+        saved, start = optimizer["state"][found], starts[found]
+        moments = {n: saved[n].flatten()[start:][: p.numel()] for n in ("exp_avg", "exp_avg_sq")}
+        each.append({n: m.reshape(p.shape) for n, m in moments.items()} | {"step": saved["step"]})
+    optimizer["param_groups"][0]["params"] = list(range(len(each)))
+    optimizer["state"] = dict(enumerate(each))
+    torch.save(state, older / "last.pth.tar")
     train(what, data, older, options=how)
     assert_equal_states(whole, older)
 
