@@ -8,7 +8,7 @@
 #   make exact-full   exp and GELU of the exact engine on all 2^32 inputs, its emulated fma on 10^9 (minutes)
 #   make bench-gpu OUT=DIR   tests and benchmarks on the card    make aot   Triton kernels compiled without one
 #   make train-built-in PHOTOS=DIR   the built-in model's long run, started or resumed; DEVICE=cuda MINUTES=20 OUT=DIR
-#   make measure PHOTOS=DIR MACHINE=NAME   every table of docs/performance.md and docs/kernels.md (an hour)
+#   make measure PHOTOS=DIR MACHINE=NAME   every table of docs/performance.md, kernels.md and rans.md (an hour)
 #   make figures  the pictures that README shows
 #   make fuzz     hostile input for SECONDS=60 (clang)
 #   make sanitize tests on a library with ASan and UBSan, then TSan (g++); a part with ARGS=--quick
@@ -120,8 +120,11 @@ PAGE := docs/performance.md
 ROWS = benches/results/$(MACHINE)
 SMALL_ENV := runs/measure/small
 STUDY = $(BIN)/python -W ignore -m benches
-EVAL = $(BIN)/flic eval --data "$(PHOTOS)" -m small --overwrite --out runs/measure
-INSERT = $(BIN)/python -m benches.harness.document
+# $(call EVALUATED,PART,OPTIONS), $(,) being a comma in the options
+, := ,
+EVALUATED = $(BIN)/flic eval --data "$(PHOTOS)" -m small --overwrite --out runs/measure/$(1) $(2) && \
+	$(BIN)/python -m benches.harness.document $(PAGE):$(1) runs/measure/$(1)/results.md && \
+	cp runs/measure/$(1)/results.csv $(ROWS)-$(1).csv
 measure: $(LIBRARY) $(INSTALLED) $(VENV)/.bench
 	@test -n "$(PHOTOS)" -a -n "$(MACHINE)" || { echo "make: make measure PHOTOS=DIR MACHINE=NAME" >&2; exit 2; }
 	rm -rf $(SMALL_ENV) && $(BIN)/python -m venv $(SMALL_ENV) && $(SMALL_ENV)/bin/python -m pip install --quiet .
@@ -145,11 +148,9 @@ measure: $(LIBRARY) $(INSTALLED) $(VENV)/.bench
 	$(STUDY) entropy_coders --write $(PAGE) --json $(ROWS)-entropy-coders.jsonl
 	$(STUDY) file_overhead --photos "$(PHOTOS)" --write $(PAGE) --json $(ROWS)-file-overhead.jsonl
 	$(STUDY) padding --photos "$(PHOTOS)" --write $(PAGE) --json $(ROWS)-padding.jsonl
-	$(EVAL)/bfloat16 --steps 0.4,1,2.5 --dtype bfloat16 && $(INSERT) $(PAGE):bfloat16 runs/measure/bfloat16/results.md
-	$(EVAL)/float32 --steps 0.4,1,2.5 && $(INSERT) $(PAGE):float32 runs/measure/float32/results.md
-	$(EVAL)/effort --steps 0.5,1.4,4 --effort 0,3,9 --anchors avif && \
-		$(INSERT) $(PAGE):effort runs/measure/effort/results.md
-	for part in bfloat16 float32 effort; do cp runs/measure/$$part/results.csv $(ROWS)-$$part.csv; done
+	$(call EVALUATED,bfloat16,--steps 0.4$(,)1$(,)2.5 --dtype bfloat16)
+	$(call EVALUATED,float32,--steps 0.4$(,)1$(,)2.5)
+	$(call EVALUATED,effort,--steps 0.5$(,)1.4$(,)4 --effort 0$(,)3$(,)9 --anchors avif)
 	$(STUDY) rans_overhead --write docs/rans.md --json $(ROWS)-rans-overhead.jsonl
 	$(STUDY) traffic --write docs/kernels.md
 	$(MAKE) aot VENV=$(VENV)

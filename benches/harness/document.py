@@ -38,6 +38,16 @@ def replace(path: Path, name: str, text: str) -> None:
     path.write_text(f"{before}\n{text}\n{after}")
 
 
+def add_option(parser: argparse.ArgumentParser, name: str) -> None:
+    """--write FILE[:PART], for tables that stand in the part `name` if no other is given."""
+    parser.add_argument(
+        "--write",
+        type=place(name),
+        metavar="FILE[:PART]",
+        help=f"put what is found between the markers of PART (default: {name}) in a document",
+    )
+
+
 def place(default: str) -> Callable[[str], Place]:
     """argparse's type of FILE or FILE:PART; an error, before anything is measured, where the
     document has no such part."""

@@ -28,12 +28,7 @@ def parser(
         made.add_argument("--photos", type=Path, required=True, help="folder of pictures")
         made.add_argument("-m", "--model", help=f"name or checkpoint (default: {model})")
     if publishes:
-        made.add_argument(
-            "--write",
-            type=document.place(name),
-            metavar="FILE[:PART]",
-            help=f"put the table between the markers of PART (default: {name}) in a document",
-        )
+        document.add_option(made, name)
         made.add_argument("--json", type=Path, metavar="FILE", help="write the rows, one a line")
     return made
 
@@ -53,7 +48,6 @@ def publish(
     if given.write:
         document.replace(*given.write, text)
     if given.json:
-        write(
-            of_table(given.study, head, lines, **environment()) if rows is None else rows,
-            given.json,
-        )
+        if rows is None:
+            rows = of_table(given.study, head, lines, **environment())
+        write(rows, given.json)

@@ -103,6 +103,7 @@ def main(arguments: Sequence[str]) -> None:
             for impl in list(checkouts)[:: -1 if i % 2 else 1]:
                 found[impl].append(run(script, settings, checkouts[impl]))
     rows = [row(case, impl, processes) for impl, processes in found.items()]
+    rows[0].commit = given.commit
     study.publish(given, *table(case, rows), rows)
 
 

@@ -38,8 +38,9 @@ OTHERS = {
 
 def main(arguments: Sequence[str]) -> None:
     parser = study.parser(__name__, __doc__)
-    parser.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
-    parser.add_argument("--config", help="random weights of this configuration instead")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("-m", "--model", help="name or checkpoint (default: the built-in one)")
+    model.add_argument("--config", help="random weights of this configuration instead")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--size", default="768x512", help="WIDTHxHEIGHT of the picture")
     parser.add_argument("--python", default=sys.executable, help="whose flic is measured")

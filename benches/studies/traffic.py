@@ -94,9 +94,7 @@ def tables() -> str:
 
 def main(arguments: Sequence[str]) -> None:
     parser = study.parser(__name__, __doc__, publishes=False)
-    what = "put the tables between the markers of PART (default: traffic) in a document"
-    place = document.place("traffic")
-    parser.add_argument("--write", type=place, metavar="FILE[:PART]", help=what)
+    document.add_option(parser, "traffic")
     given = parser.parse_args(arguments)
     print(tables())
     if given.write:

@@ -57,7 +57,7 @@ def test_every_table_of_measurements_is_made_by_make_measure():
     recipe = (ROOT / "Makefile").read_text().partition("\nmeasure:")[2].partition("\n\n")[0]
     recipe = re.sub(r"\\\n\s*", "", recipe)
     pages = {"$(PAGE)": PERFORMANCE, "docs/kernels.md": KERNELS, "docs/rans.md": RANS}
-    made = re.findall(r"\$\(INSERT\) (\S+):(\S+)", recipe)
+    made = [("$(PAGE)", part) for part in re.findall(r"\$\(call EVALUATED,(\w+),", recipe)]
     for study, place in re.findall(r"\$\(STUDY\) (\w+).* --write (\S+)", recipe):
         page, _, part = place.partition(":")
         made.append((page, part or ("bench" if study == "training" else study)))
